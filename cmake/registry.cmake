@@ -1,0 +1,34 @@
+# graft_registry(<module> <folder> <header> <type>): every <module>/<folder>/x.cpp defines one `extern const <type> x`; this writes
+# the table of them, so that adding one is adding its file. No static initialisers, nothing a linker can drop.
+function(graft_registry module folder header type)
+  file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${module}/${folder}/*.cpp")
+  list(SORT files)
+  set(declarations "")
+  set(entries "")
+  foreach(file ${files})
+    get_filename_component(name ${file} NAME_WE)
+    string(APPEND declarations "extern const ${type} ${name};\n")
+    string(APPEND entries "    &${name},\n")
+  endforeach()
+  string(REPLACE "::" ";" parts ${type})
+  list(POP_BACK parts short)
+  string(REPLACE ";" "::" namespace "${parts}")
+  string(REPLACE "${type}" "${short}" declarations "${declarations}")
+  set(out "${CMAKE_BINARY_DIR}/generated/${module}_${folder}_table.cpp")
+  file(CONFIGURE OUTPUT ${out} CONTENT "// Written by cmake/registry.cmake from ${module}/${folder}/.
+#include \"${header}\"
+
+namespace ${namespace} {
+
+${declarations}
+namespace {
+const ${short}* const table[] = {
+${entries}};
+}
+
+std::span<const ${short}* const> all_${folder}() { return table; }
+
+}  // namespace ${namespace}
+" @ONLY)
+  set_property(GLOBAL APPEND PROPERTY graft_${module}_generated ${out})
+endfunction()

@@ -1,0 +1,121 @@
+// Files that are read whole or mapped, and files and directories that appear whole or not at all.
+//
+// Every write in graft goes through FileWriter or DirectoryWriter: write under a temporary name, fsync, rename, fsync the
+// parent directory. A crash, a full disk or a signal leaves the old content or the new one, never a mixture.
+// Failures of the disk throw MachineError naming the file and the reason; a missing input throws UserError.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace graft {
+
+namespace fs = std::filesystem;
+
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
+  void update(const void* data, std::size_t size);
+  void update(std::string_view text) { update(text.data(), text.size()); }
+  std::string hex();  // 64 lower-case digits; ends the computation
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+std::string sha256_hex(std::string_view bytes);
+std::string sha256_file(const fs::path& file);
+
+// The whole file; FormatError when it is larger than max_bytes, UserError when it cannot be opened.
+std::string read_file(const fs::path& file, std::uint64_t max_bytes = 1ull << 30);
+
+// A read-only view of a regular file, mapped on construction.
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& file);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// Sequential writer of one file. Nothing is visible at `file` before commit(); the destructor removes an uncommitted file.
+class FileWriter {
+ public:
+  explicit FileWriter(const fs::path& file);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  void write(const void* data, std::size_t size);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void pad_to(std::uint64_t alignment);  // zero bytes up to a multiple of alignment
+  std::uint64_t position() const { return position_; }
+  std::string commit();  // flush, fsync, rename, fsync of the directory; returns the sha256 of the content
+
+ private:
+  void flush();
+  fs::path file_, temporary_;
+  int descriptor_ = -1;
+  std::uint64_t position_ = 0;
+  std::string buffer_;
+  Sha256 hash_;
+};
+void write_file(const fs::path& file, std::string_view content);  // FileWriter in one call
+
+// Builds a directory beside its final name. commit() fsyncs what is inside and renames; an existing target is exchanged in one
+// step (renameat2) and the old one removed after. The destructor removes an uncommitted directory.
+class DirectoryWriter {
+ public:
+  explicit DirectoryWriter(const fs::path& directory);
+  ~DirectoryWriter();
+  DirectoryWriter(const DirectoryWriter&) = delete;
+  DirectoryWriter& operator=(const DirectoryWriter&) = delete;
+  const fs::path& path() const { return temporary_; }  // write the files here
+  void commit();
+
+ private:
+  fs::path directory_, temporary_;
+  bool committed_ = false;
+};
+
+// Appends one line durably (write + fsync). A torn last line of an earlier crash is cut off first.
+void append_line(const fs::path& file, std::string_view line);
+
+// Removes temporary files and directories that killed writers left in `directory`. Call it while holding the lock.
+void remove_leftovers(const fs::path& directory);
+
+// Exclusive advisory lock (flock) on `directory`/.lock, freed by the kernel when the process dies. Throws UserError
+// "<directory> is in use by process <pid>" when taken.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const fs::path& directory);
+  ~DirectoryLock();
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+void create_directories(const fs::path& directory);  // MachineError with the reason when it fails
+void fsync_directory(const fs::path& directory);
+
+// directory/name, when name is one plain component or a relative path that stays inside; FormatError otherwise. For names that
+// come out of files (shard indexes, manifests).
+fs::path inside(const fs::path& directory, std::string_view name);
+
+}  // namespace graft

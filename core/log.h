@@ -1,0 +1,35 @@
+// Progress and diagnostics on stderr; results go to stdout and never through here. Messages carry ids, counts and hashes,
+// never text of documents.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace graft::log {
+
+enum class Level { debug, info, warn, error };
+
+void set_level(Level level);  // default info
+void write(Level level, std::string_view module, const std::string& message);
+
+// log::info("prepare", "read ", n, " documents") prints "[prepare] read 3 documents".
+template <class... Args>
+void debug(std::string_view module, const Args&... args) {
+  write(Level::debug, module, cat(args...));
+}
+template <class... Args>
+void info(std::string_view module, const Args&... args) {
+  write(Level::info, module, cat(args...));
+}
+template <class... Args>
+void warn(std::string_view module, const Args&... args) {
+  write(Level::warn, module, cat(args...));
+}
+template <class... Args>
+void error(std::string_view module, const Args&... args) {
+  write(Level::error, module, cat(args...));
+}
+
+}  // namespace graft::log

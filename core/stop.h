@@ -1,0 +1,11 @@
+// Asking the program to stop. SIGTERM and SIGINT set a flag that every long loop polls; a second signal ends the process at
+// once. Long loops call throw_if_stopped(); the trainer polls stop_requested() so that it can write a checkpoint first.
+#pragma once
+
+namespace graft {
+
+void install_signal_handlers();  // called once by main()
+int stop_requested();            // the signal's number, or 0
+void throw_if_stopped();         // throws Interrupted(stop_requested()) when a signal arrived
+
+}  // namespace graft
