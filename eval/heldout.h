@@ -1,0 +1,33 @@
+// Held-out loss of a decoder on a corpus split.
+//
+//   nll = sum over predicted tokens of -ln p(token);  perplexity = exp(nll / tokens);  bits per byte = nll / ln 2 / bytes
+// where bytes are those of the cleaned text of the evaluated documents: comparable across tokenizers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "data/corpus.h"
+#include "model/decoder.h"
+
+namespace graft::eval {
+
+struct HeldoutScore {
+  std::string set;
+  double nll = 0;               // nats, summed
+  std::int64_t tokens = 0, documents = 0, bytes = 0;
+  std::vector<double> document_nll;      // per document, for paired statistics
+  std::vector<std::int64_t> document_bytes;
+  double bits_per_byte() const;
+  double perplexity() const;
+  Json json() const;
+};
+
+// Documents in order, cut into windows of `length`; stops after max_tokens (0: all), always at a document's end, so that bytes
+// and tokens match.
+HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const std::string& set, std::int64_t length,
+                     std::int64_t max_tokens);
+
+}  // namespace graft::eval

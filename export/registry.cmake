@@ -1,0 +1,1 @@
+graft_registry(export formats export/exporter.h graft::exports::Exporter)

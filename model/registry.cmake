@@ -1,0 +1,1 @@
+graft_registry(model families model/family.h graft::model::Family)
