@@ -1,8 +1,10 @@
-// A set of low-rank adapters over the linears of one decoder. Parameters, gradients and both Adam moments live in four flat f32
-// arenas in the order of the layers, so that the optimizer, the norm and a checkpoint are each one pass over one array.
+// A set of low-rank adapters over the linears of one decoder: W' = W + scale * B A (Hu et al. 2021, arXiv:2106.09685).
+// Parameters and gradients live in two flat f32 arenas, A then B of each adapter in the order of the layers, so that the
+// optimizer, the norm and a checkpoint are each one pass over one array. The optimizer's moments belong to train/.
 //
 // File layout: PEFT (docs/formats.md): adapter_config.json + adapter_model.safetensors,
-//   base_model.model.<module path>.lora_A.weight (r, in) and .lora_B.weight (out, r).
+//   base_model.model.<module path>.lora_A.weight (r, in) and .lora_B.weight (out, r), f32;
+//   the safetensors metadata carries graft's own keys ("graft.base_identity"), out of PEFT's way.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +18,7 @@
 #include "kernels/lora_linear/lora_linear.h"
 #include "lora/config.h"
 #include "model/decoder.h"
+#include "model/weights.h"
 
 namespace graft::lora {
 
@@ -28,19 +31,34 @@ struct AdapterSet {
   LoraConfig config;
   std::vector<std::unique_ptr<Adapter>> adapters;
   at::Tensor parameters, gradients;  // (P) f32 flat; gradients undefined when loaded for inference
+  std::string base_identity;         // WeightSource::identity() of the base trained on; empty when unknown
   std::int64_t count() const { return parameters.numel(); }
+  const Adapter* find(const std::string& module) const;  // null when the module has no adapter
 };
 
-// Which linears the patterns choose. ConfigError when a pattern matches nothing, with the nearest module names.
+// Which linears the patterns choose, in the order of `modules`. ConfigError when a pattern matches nothing, with the names that
+// there are. A pattern is a module path or a suffix of one at a dot, either with * for any characters, or "all-linear".
 std::vector<std::string> match_targets(const LoraConfig& config, const std::vector<std::string>& modules);
+
+struct AdapterShape {
+  std::string module;
+  std::int64_t in, out;
+};
+// Adapters of these shapes with zero parameters, and zero gradients if `trainable`: the one place where arenas are laid out.
+std::unique_ptr<AdapterSet> allocate(const LoraConfig& config, const std::vector<AdapterShape>& shapes, bool trainable);
 
 // A: Kaiming-uniform with a = sqrt(5) as PEFT (bound 1/sqrt(in)), from Random(seed, Stream::init, index); B: zero.
 std::unique_ptr<AdapterSet> create(const LoraConfig& config, model::Decoder& decoder, std::uint64_t seed);
 void attach(AdapterSet& set, model::Decoder& decoder);   // sets Linear::adapter; DataError when a module or shape does not fit
 void detach(model::Decoder& decoder);
 
+// DataError when the set was trained on another base: recorded identity, a module that is missing, or a shape that differs.
+void check_base(const AdapterSet& set, const model::WeightSource& base);
+
 // PEFT directory. base: written as base_model_name_or_path. save writes into an existing directory (of a DirectoryWriter).
 void save_peft(const AdapterSet& set, const std::filesystem::path& directory, const std::string& base);
+// Reads what PEFT or save_peft wrote; anything that would change the adapter's meaning and is not LoRA or rsLoRA with one rank
+// is refused by name (UnsupportedError): DoRA, biases, modules_to_save, rank patterns, ... FormatError for a malformed file.
 std::unique_ptr<AdapterSet> load_peft(const std::filesystem::path& directory);
 
 // W + scale * B A in f32 (N, K) for the tensor "<module>.weight"; returns W unchanged when the module has no adapter.
