@@ -1,6 +1,9 @@
-// An export format is one file in export/formats/ that defines one Exporter. Every written artifact is reopened by our own reader
-// and compared with its source before it is announced.
+// An export format is one file in export/formats/ that defines one Exporter. Every artifact is written beside its final name,
+// reopened by our own reader, compared with its source tensor by tensor, and only then moved into place: the name holds the old
+// artifact or the new, verified one. The formats: docs/formats.md.
 #pragma once
+
+#include <ATen/core/Tensor.h>
 
 #include <filesystem>
 #include <span>
@@ -8,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/json.h"
+#include "export/manifest.h"
 #include "lora/adapter.h"
 #include "model/weights.h"
 
@@ -17,31 +20,40 @@ namespace graft::exports {
 struct ExportRequest {
   const model::WeightSource& base;
   const lora::AdapterSet& adapter;
-  std::filesystem::path target;     // the directory or file to create (whole or not at all)
-  std::string name;                 // of the model, for metadata
-};
-
-struct Artifact {
-  std::filesystem::path path;       // file or directory
-  std::uint64_t bytes = 0;
-  std::string sha256;               // of the file; of the sorted "sha256  name" lines for a directory
-  double max_error = 0;             // largest |written - source| / max |source| over tensors, found on reopening
-  Json json() const;
+  at::ScalarType storage;      // bf16: the run rounded the base to bf16 before training, so the merge does too; f32: as in the file
+  std::string name;            // of the model, for metadata
+  std::string config_hash;     // sha256 of the run's config, for the manifest; may be empty
 };
 
 struct Exporter {
-  std::string_view name;            // file name, '_' for '-': "gguf_q8_0" is asked for as "gguf-q8_0"
-  std::string_view summary;         // one line for --help
-  std::string_view loads_in;        // "vLLM, transformers, TensorRT-LLM"
-  bool directory;                   // the artifact is a directory
-  bool merges;                      // false: adapter only
-  std::string_view extension;       // ".gguf" or ""
+  std::string_view name;       // what the user writes: "gguf-q8_0"; the file and the variable are the same with '_': gguf_q8_0
+  std::string_view summary;    // one line for --help
+  std::string_view loads_in;   // "vLLM, transformers, TensorRT-LLM"
+  std::string_view extension;  // ".gguf"; empty: the artifact is a directory
+  bool merges;                 // false: the adapter alone, or the base alone
   // Why this base and adapter cannot be written so, or empty. Asked before training starts; needs no weights.
   std::string (*refusal)(const model::ModelSpec& spec, const lora::LoraConfig& config);
-  Artifact (*write)(const ExportRequest& request);
+  // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.
+  void (*write)(const ExportRequest& request, const std::filesystem::path& target);
+  // Reopens `written` and compares it with the source. Returns the largest |written - source| / max |source| over tensors;
+  // FormatError naming the tensor when a value is further off than the type's rounding allows.
+  double (*verify)(const ExportRequest& request, const std::filesystem::path& written);
 };
 
 std::span<const Exporter* const> all_formats();
 const Exporter& find_exporter(const std::string& name);  // ConfigError with the known names and the nearest
+std::string artifact_name(const Exporter& exporter);     // file or directory name inside the export directory
+
+// Refusals of every format at once; ConfigError listing them. For the check before training and for export_all.
+void check_formats(const std::vector<std::string>& formats, const model::ModelSpec& spec, const lora::LoraConfig& config);
+
+// Writes, verifies and publishes one artifact in `directory`. Does not touch the manifest.
+Artifact export_one(const Exporter& exporter, const ExportRequest& request, const std::filesystem::path& directory);
+
+// Writes `formats` in order into `directory` (created, locked meanwhile) and records each in its manifest.json as soon as it is
+// done. What the manifest already records for the same base, adapter, dtype and program, and whose files still have the recorded
+// hashes, is not written again (Artifact::reused). Interrupted when asked to stop; what is published stays.
+std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
+                                 const std::filesystem::path& directory);
 
 }  // namespace graft::exports
