@@ -29,6 +29,5 @@ target_link_options(graft_torch INTERFACE -Wl,--allow-shlib-undefined)
 set(CMAKE_BUILD_RPATH "${torch_root}/lib")
 
 add_library(sentencepiece STATIC IMPORTED)
-set_target_properties(sentencepiece PROPERTIES
-  IMPORTED_LOCATION "${GRAFT_DEPS}/sentencepiece/lib/libsentencepiece.a"
-  INTERFACE_INCLUDE_DIRECTORIES "${GRAFT_DEPS}/sentencepiece/include")
+set_target_properties(sentencepiece PROPERTIES IMPORTED_LOCATION "${GRAFT_DEPS}/sentencepiece/lib/libsentencepiece.a")
+target_compile_options(sentencepiece INTERFACE "SHELL:-isystem ${GRAFT_DEPS}/sentencepiece/include")

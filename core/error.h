@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace graft {
 
@@ -17,6 +18,9 @@ std::string cat(const Args&... args) {
   (out << ... << args);
   return out.str();
 }
+
+// 'name' for a message: in quotes, control bytes and invalid UTF-8 as \\xNN, cut after 80 bytes. For every name that comes out of a file.
+std::string quote(std::string_view name);
 
 class Error : public std::runtime_error {
  public:

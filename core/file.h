@@ -12,10 +12,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace graft {
 
 namespace fs = std::filesystem;
+
+// Throws MachineError "cannot <doing> <file>: <strerror>; <what to do next>".
+[[noreturn]] void throw_machine_error(const char* doing, const fs::path& file, int error_number);
 
 class Sha256 {
  public:
@@ -95,6 +99,9 @@ class DirectoryWriter {
 // Appends one line durably (write + fsync). A torn last line of an earlier crash is cut off first.
 void append_line(const fs::path& file, std::string_view line);
 
+// The lines of such a file; a torn last line is left out, a missing file has none.
+std::vector<std::string> read_lines(const fs::path& file, std::uint64_t max_bytes = 1ull << 30);
+
 // Removes temporary files and directories that killed writers left in `directory`. Call it while holding the lock.
 void remove_leftovers(const fs::path& directory);
 
@@ -111,7 +118,8 @@ class DirectoryLock {
   int descriptor_ = -1;
 };
 
-void create_directories(const fs::path& directory);  // MachineError with the reason when it fails
+// MachineError with the reason when it fails. Written graft::create_directories, since the argument brings in std::filesystem's.
+void create_directories(const fs::path& directory);
 void fsync_directory(const fs::path& directory);
 
 // directory/name, when name is one plain component or a relative path that stays inside; FormatError otherwise. For names that

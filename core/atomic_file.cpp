@@ -1,0 +1,116 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cassert>
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+#include "core/descriptor.h"
+#include "core/error.h"
+#include "core/file.h"
+
+namespace graft {
+namespace {
+
+constexpr std::size_t kBufferBytes = 1 << 20;
+
+}  // namespace
+
+fs::path temporary_name(const fs::path& final_path, const char* kind, unsigned number) {
+  return parent_of(final_path) / cat(".", final_path.filename().string(), ".", kind, "-", ::getpid(), "-", number);
+}
+
+FileWriter::FileWriter(const fs::path& file) : file_(file) {
+  if (fs::is_directory(file)) throw UserError(cat("cannot write ", file.string(), ": it is a directory"));
+  // Process ids repeat (in a container they are always the same), so a killed writer's file may have our name.
+  for (unsigned number = 0; descriptor_ < 0; ++number) {
+    temporary_ = temporary_name(file, "tmp", number);
+    descriptor_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_EXCL);
+    if (descriptor_ < 0 && errno != EEXIST) throw_machine_error("write", file, errno);
+  }
+}
+
+FileWriter::~FileWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void FileWriter::write(const void* data, std::size_t size) {
+  hash_.update(data, size);
+  position_ += size;
+  if (buffer_.size() + size > kBufferBytes) flush();
+  if (size >= kBufferBytes)
+    write_all(descriptor_, data, size, file_);
+  else
+    buffer_.append(static_cast<const char*>(data), size);
+}
+
+void FileWriter::pad_to(std::uint64_t alignment) {
+  static constexpr char zeros[4096] = {};
+  std::uint64_t missing = (alignment - position_ % alignment) % alignment;
+  for (; missing > 0; missing -= std::min<std::uint64_t>(missing, sizeof zeros))
+    write(zeros, std::min<std::uint64_t>(missing, sizeof zeros));
+}
+
+void FileWriter::flush() {
+  write_all(descriptor_, buffer_.data(), buffer_.size(), file_);
+  buffer_.clear();
+}
+
+std::string FileWriter::commit() {
+  assert(descriptor_ >= 0);
+  flush();
+  fsync_or_throw(descriptor_, file_);
+  const int closed = ::close(descriptor_);  // network file systems report a full disk here; the descriptor is gone even so
+  descriptor_ = -1;
+  if (closed != 0 && errno != EINTR) throw_machine_error("write", file_, errno);
+  if (::rename(temporary_.c_str(), file_.c_str()) != 0) throw_machine_error("write", file_, errno);
+  temporary_.clear();
+  fsync_directory(parent_of(file_));
+  return hash_.hex();
+}
+
+void write_file(const fs::path& file, std::string_view content) {
+  FileWriter writer(file);
+  writer.write(content);
+  writer.commit();
+}
+
+void append_line(const fs::path& file, std::string_view line) {
+  assert(line.find('\n') == std::string_view::npos);
+  const bool is_new = !fs::exists(file);
+  const Descriptor descriptor(open_retrying(file, O_RDWR | O_CREAT | O_APPEND));
+  if (descriptor.get() < 0) throw_machine_error("write", file, errno);
+  struct stat status;
+  if (::fstat(descriptor.get(), &status) != 0) throw_machine_error("read", file, errno);
+
+  // The end of the last complete line; what follows it is torn.
+  off_t end = status.st_size;
+  for (char block[4096]; end > 0;) {
+    const off_t begin = std::max<off_t>(0, end - static_cast<off_t>(sizeof block));
+    const ssize_t got = ::pread(descriptor.get(), block, static_cast<std::size_t>(end - begin), begin);
+    if (got < 0 && errno == EINTR) continue;
+    if (got != end - begin) throw_machine_error("read", file, got < 0 ? errno : EIO);
+    const std::size_t newline = std::string_view(block, static_cast<std::size_t>(got)).rfind('\n');
+    if (newline != std::string_view::npos) {
+      end = begin + static_cast<off_t>(newline) + 1;
+      break;
+    }
+    end = begin;
+  }
+  if (end != status.st_size && ::ftruncate(descriptor.get(), end) != 0) throw_machine_error("write", file, errno);
+
+  try {
+    write_all(descriptor.get(), cat(line, "\n").data(), line.size() + 1, file);
+    fsync_or_throw(descriptor.get(), file);
+  } catch (...) {
+    // Back to the old content; if that fails too, the next call cuts the torn line.
+    [[maybe_unused]] const int truncated = ::ftruncate(descriptor.get(), end);
+    throw;
+  }
+  if (is_new) fsync_directory(parent_of(file));
+}
+
+}  // namespace graft

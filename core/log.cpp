@@ -1,0 +1,38 @@
+#include "core/log.h"
+
+#include <unistd.h>
+
+#include <atomic>
+
+namespace graft::log {
+namespace {
+
+std::atomic<Level> threshold{Level::info};
+
+}  // namespace
+
+void set_level(Level level) { threshold = level; }
+
+void write(Level level, std::string_view module, const std::string& message) {
+  if (level < threshold) return;
+  static const bool terminal = isatty(STDERR_FILENO) == 1;
+  std::string line = terminal ? "\r\x1b[K" : "";  // over a progress bar
+  const std::size_t start = line.size();
+  line += '[';
+  line += module;
+  line += "] ";
+  if (level == Level::debug) line += "debug: ";
+  if (level == Level::warn) line += "warning: ";
+  if (level == Level::error) line += "error: ";
+  line += message;
+  // Names of files may carry terminal escapes.
+  for (std::size_t i = start; i < line.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(line[i]);
+    if ((byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F) line[i] = '?';
+  }
+  line += '\n';
+  // One call, so that lines of threads do not mix; a closed stderr is nobody's fault.
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+}  // namespace graft::log

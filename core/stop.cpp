@@ -1,0 +1,39 @@
+#include "core/stop.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "core/error.h"
+
+namespace graft {
+namespace {
+
+// A signal handler can reach nothing but static storage.
+std::atomic<int> received{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+void on_signal(int signal) {
+  int none = 0;
+  if (!received.compare_exchange_strong(none, signal)) _exit(128 + signal);
+}
+
+}  // namespace
+
+void install_signal_handlers() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;  // libraries below us do not all retry an interrupted call
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+int stop_requested() { return received.load(std::memory_order_relaxed); }
+
+void throw_if_stopped() {
+  if (const int signal = stop_requested()) throw Interrupted(signal);
+}
+
+}  // namespace graft
