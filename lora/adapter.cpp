@@ -1,0 +1,129 @@
+#include "lora/adapter.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace graft::lora {
+namespace {
+
+std::string shape_text(std::int64_t rows, std::int64_t columns) { return cat("(", rows, ", ", columns, ")"); }
+
+// Shared by attach (a loaded decoder) and check_base (a file): the adapter's shapes against those of the base's weight.
+void check_shape(const Adapter& adapter, std::int64_t out, std::int64_t in) {
+  const std::int64_t adapter_out = adapter.low_rank.b.size(0), adapter_in = adapter.low_rank.a.size(1);
+  if (adapter_out != out || adapter_in != in)
+    throw DataError(cat("the adapter is for another base: ", adapter.module, " has weight ", shape_text(out, in),
+                        " here, the adapter was made for ", shape_text(adapter_out, adapter_in)));
+}
+
+[[noreturn]] void missing(const Adapter& adapter) {
+  throw DataError(cat("the adapter is for another base: this model has no linear layer ", adapter.module));
+}
+
+}  // namespace
+
+const Adapter* AdapterSet::find(const std::string& module) const {
+  const auto it = std::find_if(adapters.begin(), adapters.end(), [&](const auto& a) { return a->module == module; });
+  return it == adapters.end() ? nullptr : it->get();
+}
+
+std::unique_ptr<AdapterSet> allocate(const LoraConfig& config, const std::vector<AdapterShape>& shapes, bool trainable) {
+  auto set = std::make_unique<AdapterSet>();
+  set->config = config;
+  const std::int64_t r = config.rank;
+  std::int64_t total = 0;
+  for (const auto& shape : shapes) total += r * (shape.in + shape.out);
+  set->parameters = at::zeros({total}, at::kFloat);
+  if (trainable) set->gradients = at::zeros({total}, at::kFloat);
+
+  std::int64_t offset = 0;
+  const auto view = [&](const at::Tensor& arena, std::int64_t at, std::int64_t rows, std::int64_t columns) {
+    return arena.narrow(0, at, rows * columns).view({rows, columns});
+  };
+  for (const auto& shape : shapes) {
+    auto adapter = std::make_unique<Adapter>();
+    adapter->module = shape.module;
+    kernels::LowRank& low_rank = adapter->low_rank;
+    low_rank.scale = config.scale();
+    low_rank.dropout = config.dropout;
+    const std::int64_t b = offset + r * shape.in;
+    low_rank.a = view(set->parameters, offset, r, shape.in);
+    low_rank.b = view(set->parameters, b, shape.out, r);
+    if (trainable) {
+      low_rank.grad_a = view(set->gradients, offset, r, shape.in);
+      low_rank.grad_b = view(set->gradients, b, shape.out, r);
+    }
+    offset = b + r * shape.out;
+    set->adapters.push_back(std::move(adapter));
+  }
+  return set;
+}
+
+std::unique_ptr<AdapterSet> create(const LoraConfig& config, model::Decoder& decoder, std::uint64_t seed) {
+  std::vector<std::string> modules;
+  std::map<std::string, const model::Linear*> linears;
+  for (const model::Linear* linear : decoder.linears()) {
+    modules.push_back(linear->name);
+    linears[linear->name] = linear;
+  }
+  std::vector<AdapterShape> shapes;
+  for (const auto& module : match_targets(config, modules)) {
+    const at::Tensor& weight = linears.at(module)->weight;
+    shapes.push_back({module, weight.size(1), weight.size(0)});
+  }
+  auto set = allocate(config, shapes, true);
+  for (std::size_t i = 0; i < set->adapters.size(); ++i) {
+    const at::Tensor& a = set->adapters[i]->low_rank.a;
+    const Random random(seed, Stream::init, i);
+    const double bound = 1 / std::sqrt(static_cast<double>(a.size(1)));
+    float* values = a.data_ptr<float>();
+    for (std::int64_t k = 0; k < a.numel(); ++k)
+      values[k] = static_cast<float>((2 * random.uniform(static_cast<std::uint64_t>(k)) - 1) * bound);
+  }
+  return set;
+}
+
+void attach(AdapterSet& set, model::Decoder& decoder) {
+  std::map<std::string, model::Linear*> linears;
+  for (model::Linear* linear : decoder.linears()) linears[linear->name] = linear;
+  for (const auto& adapter : set.adapters) {  // all checks before the first change
+    const auto it = linears.find(adapter->module);
+    if (it == linears.end()) missing(*adapter);
+    check_shape(*adapter, it->second->weight.size(0), it->second->weight.size(1));
+  }
+  detach(decoder);
+  for (const auto& adapter : set.adapters) linears.at(adapter->module)->adapter = &adapter->low_rank;
+}
+
+void detach(model::Decoder& decoder) {
+  for (model::Linear* linear : decoder.linears()) linear->adapter = nullptr;
+}
+
+void check_base(const AdapterSet& set, const model::WeightSource& base) {
+  std::map<std::string, const model::WeightInfo*> weights;
+  for (const auto& weight : base.weights()) weights[weight.name] = &weight;
+  for (const auto& adapter : set.adapters) {
+    const auto it = weights.find(adapter->module + ".weight");
+    if (it == weights.end() || it->second->shape.size() != 2) missing(*adapter);
+    check_shape(*adapter, it->second->shape[0], it->second->shape[1]);
+  }
+  if (!set.base_identity.empty() && set.base_identity != base.identity())
+    throw DataError(cat("the adapter is for another base: it was trained on weights with identity ",
+                        set.base_identity.substr(0, 16), ", ", base.path().string(), " has ",
+                        base.identity().substr(0, 16), "; use the base that the adapter was trained on"));
+}
+
+at::Tensor merged_weight(const AdapterSet& set, const std::string& module, const at::Tensor& weight_f32) {
+  const Adapter* adapter = set.find(module);
+  if (!adapter) return weight_f32;
+  check_shape(*adapter, weight_f32.size(0), weight_f32.size(1));
+  return at::addmm(weight_f32, adapter->low_rank.b, adapter->low_rank.a, 1, adapter->low_rank.scale);
+}
+
+}  // namespace graft::lora
