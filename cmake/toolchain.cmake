@@ -16,6 +16,8 @@ add_library(graft_flags INTERFACE)
 target_compile_options(graft_flags INTERFACE -Wall -Wextra -Werror)
 target_include_directories(graft_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 target_compile_definitions(graft_flags INTERFACE GRAFT_VERSION="${PROJECT_VERSION}")
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)  # static modules end up in libgraft_engine
+add_compile_options(-fno-semantic-interposition)
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 if(GRAFT_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1)

@@ -1,0 +1,20 @@
+#include "cli/engine.h"
+
+#include <dlfcn.h>
+
+#include "core/error.h"
+
+namespace graft::cli {
+
+void* engine_symbol(const char* name) {
+  static void* const library = [] {
+    void* opened = dlopen("libgraft_engine.so", RTLD_NOW | RTLD_LOCAL);
+    if (opened == nullptr) throw MachineError(cat("cannot load the engine beside this program: ", dlerror()));
+    return opened;
+  }();
+  void* const symbol = dlsym(library, name);
+  if (symbol == nullptr) throw MachineError(cat("libgraft_engine.so is of another version: it lacks ", name));
+  return symbol;
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,23 @@
+#include <iostream>
+
+#include "cli/engine.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "export/exporter.h"
+
+int graft::cli::graft_formats(const Context& context) {
+  Json list = Json::array();
+  for (const exports::Exporter* format : exports::all_formats()) {
+    std::string name(format->name);
+    for (char& c : name)
+      if (c == '_') c = '-';
+    if (context.json)
+      list.push_back({{"name", name}, {"summary", format->summary}, {"loads_in", format->loads_in},
+                      {"directory", format->directory}, {"merged", format->merges}});
+    else
+      std::cout << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << format->summary << "\n"
+                << std::string(14, ' ') << "loads in " << format->loads_in << "\n";
+  }
+  if (context.json) std::cout << list.dump(2) << "\n";
+  return kDone;
+}

@@ -1,0 +1,1 @@
+graft_registry(cli commands cli/command.h graft::cli::Command)
