@@ -20,8 +20,8 @@ class Descriptor {
   int value_;
 };
 
-int open_retrying(const fs::path& file, int flags);    // -1 and errno when it fails; close-on-exec; mode 0666 and umask
-int open_regular(const fs::path& file);                // for reading; UserError when it is missing or no regular file
+int open_retrying(const fs::path& file, int flags);  // -1 and errno when it fails; close-on-exec; mode 0666 and umask
+int open_regular(const fs::path& file);              // for reading; UserError when it is missing or no regular file
 std::size_t read_some(int descriptor, void* data, std::size_t size, const fs::path& file);  // 0 at the end
 void write_all(int descriptor, const void* data, std::size_t size, const fs::path& file);
 void fsync_or_throw(int descriptor, const fs::path& file);

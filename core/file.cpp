@@ -18,15 +18,22 @@ namespace {
 const char* advice(int error_number) {
   switch (error_number) {
     case ENOSPC:
-    case EDQUOT: return "; free space and run again";
-    case EIO: return "; check the disk and run again";
+    case EDQUOT:
+      return "; free space and run again";
+    case EIO:
+      return "; check the disk and run again";
     case EACCES:
-    case EPERM: return "; check who owns it and its permissions";
-    case EROFS: return "; choose a place that is not mounted read-only";
+    case EPERM:
+      return "; check who owns it and its permissions";
+    case EROFS:
+      return "; choose a place that is not mounted read-only";
     case EMFILE:
-    case ENFILE: return "; raise the limit on open files (ulimit -n)";
-    case ENOENT: return "; create the directory first";
-    default: return "";
+    case ENFILE:
+      return "; raise the limit on open files (ulimit -n)";
+    case ENOENT:
+      return "; create the directory first";
+    default:
+      return "";
   }
 }
 
@@ -131,7 +138,8 @@ std::string sha256_file(const fs::path& file) {
   const Descriptor descriptor(open_regular(file));
   Sha256 hash;
   std::string buffer(1 << 20, '\0');
-  while (const std::size_t got = read_some(descriptor.get(), buffer.data(), buffer.size(), file)) hash.update(buffer.data(), got);
+  while (const std::size_t got = read_some(descriptor.get(), buffer.data(), buffer.size(), file))
+    hash.update(buffer.data(), got);
   return hash.hex();
 }
 
@@ -164,10 +172,11 @@ void fsync_directory(const fs::path& directory) {
 
 fs::path inside(const fs::path& directory, std::string_view name) {
   const fs::path relative(name);
-  bool plain = !name.empty() && name.find('\0') == std::string_view::npos && name.find('\\') == std::string_view::npos &&
-               !relative.is_absolute() && relative.has_filename();
+  bool plain = !name.empty() && name.find('\0') == std::string_view::npos &&
+               name.find('\\') == std::string_view::npos && !relative.is_absolute() && relative.has_filename();
   for (const fs::path& part : relative) plain = plain && part != ".." && part != "." && !part.empty();
-  if (!plain) throw FormatError(cat(directory.string(), ": the name ", quote(name), " leads outside of this directory"));
+  if (!plain)
+    throw FormatError(cat(directory.string(), ": the name ", quote(name), " leads outside of this directory"));
   return directory / relative;
 }
 

@@ -1,12 +1,12 @@
 // GGUF version 3, read and written (formats.md 4.7; specification: llama.cpp ggml/include/gguf.h).
 //
-//   "GGUF" | u32 version = 3 | i64 tensors | i64 pairs | pairs | tensor infos | pad to alignment | data
-//   pair:        string key | i32 type | value          string: u64 length | bytes
-//   tensor info: string name | u32 dimensions | i64 size per dimension, fastest first | i32 type | u64 offset in data
-//   integers little-endian; alignment is general.alignment (default 32, a power of two up to 64 KiB)
+//   "GGUF" | u32 version = 3 (2 is the same and is read too) | i64 tensors | i64 pairs | pairs | tensor infos | pad to
+//   alignment | data pair:        string key | i32 type | value          string: u64 length | bytes tensor info: string
+//   name | u32 dimensions | i64 size per dimension, fastest first | i32 type | u64 offset in data integers
+//   little-endian; alignment is general.alignment (default 32, a power of two up to 64 KiB)
 //
-// The reader bounds every count before it allocates: the file's size limits each, dimensions are 1 to 4, sizes are checked
-// for overflow, tensors must lie inside the file and not overlap. FormatError names the file and the field.
+// The reader bounds every count before it allocates: the file's size limits each, dimensions are 1 to 4, sizes are
+// checked for overflow, tensors must lie inside the file and not overlap. FormatError names the file and the field.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +22,23 @@
 namespace graft {
 
 enum class GgmlType : std::int32_t {
-  f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q2_k = 10, q3_k = 11, q4_k = 12, q5_k = 13,
-  q6_k = 14, bf16 = 30,
+  f32 = 0,
+  f16 = 1,
+  q4_0 = 2,
+  q4_1 = 3,
+  q5_0 = 6,
+  q5_1 = 7,
+  q8_0 = 8,
+  q2_k = 10,
+  q3_k = 11,
+  q4_k = 12,
+  q5_k = 13,
+  q6_k = 14,
+  bf16 = 30,
 };
 struct GgmlTypeInfo {
-  const char* name;    // "Q4_1"
-  int block, bytes;    // elements and bytes of one block
+  const char* name;  // "Q4_1"
+  int block, bytes;  // elements and bytes of one block
 };
 const GgmlTypeInfo& info_of(GgmlType type);  // FormatError for a type not in the list above
 
@@ -35,7 +46,7 @@ enum class GgufType : std::int32_t { u8, i8, u16, i16, u32, i32, f32, boolean, s
 using GgufValue = std::variant<bool, std::int64_t, std::uint64_t, double, std::string,  // scalars, widened
                                std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>>;
 struct GgufPair {
-  GgufType type;          // as stored; element type for arrays
+  GgufType type;  // as stored; element type for arrays
   bool is_array = false;
   GgufValue value;
 };
@@ -44,7 +55,7 @@ struct GgufTensor {
   std::string name;
   std::vector<std::int64_t> shape;  // torch order: slowest first (the file stores the reverse)
   GgmlType type;
-  std::uint64_t offset, bytes;      // offset from the start of the file
+  std::uint64_t offset, bytes;  // offset from the start of the file
 };
 
 class GgufFile {
@@ -75,7 +86,8 @@ class GgufFile {
   std::vector<GgufTensor> tensors_;
 };
 
-// Streams a file: declare everything, then write each tensor's bytes in the declared order.
+// Streams a file: declare everything, then write each tensor's bytes in the declared order, in one or more pieces.
+// Wrong order, size or type is the caller's fault: std::logic_error.
 class GgufWriter {
  public:
   explicit GgufWriter(const fs::path& file);
@@ -85,21 +97,23 @@ class GgufWriter {
   void boolean(const std::string& key, bool value);
   void string(const std::string& key, const std::string& value);
   void tensor(const std::string& name, std::vector<std::int64_t> shape, GgmlType type);  // shape in torch order
-  void data(const std::string& name, const void* bytes, std::size_t size);  // checks order and size
-  std::string commit();                                                     // sha256 of the file
+  void data(const std::string& name, const void* bytes, std::size_t size);
+  std::string commit();  // sha256 of the file
 
  private:
   void write_header();
   FileWriter out_;
   std::vector<std::pair<std::string, GgufPair>> pairs_;
   std::vector<GgufTensor> tensors_;
-  std::size_t next_ = 0;
+  std::size_t next_ = 0;       // tensor whose data comes next
+  std::uint64_t written_ = 0;  // bytes of it written so far
   bool header_written_ = false;
 };
 
-// Decodes n elements (a multiple of the block) of any type above but Q2_K and Q3_K to f32.
+// Decodes n elements (a multiple of the block) of any type above to f32; UnsupportedError for Q2_K and Q3_K.
 void dequantize(GgmlType type, const std::byte* source, std::int64_t n, float* out);
-// Encodes f32 to f32, f16, bf16 or q8_0 (the reference's rounding, bit for bit).
+// Encodes n elements to f32, f16, bf16 or q8_0, with the bits of gguf.quants.quantize. UnsupportedError for other
+// types, DataError for a value that is not finite in q8_0.
 void quantize(GgmlType type, const float* source, std::int64_t n, std::byte* out);
 
 }  // namespace graft

@@ -8,7 +8,8 @@
 namespace graft {
 namespace {
 
-// Builds the document without nlohmann's own linear search per inserted key, which takes minutes on a tokenizer's vocabulary.
+// Builds the document without nlohmann's own linear search per inserted key, which takes minutes on a tokenizer's
+// vocabulary.
 class Builder : public nlohmann::json_sax<Json> {
  public:
   Builder(const std::string& origin, std::size_t max_values) : origin_(origin), values_left_(max_values) {}
@@ -37,10 +38,12 @@ class Builder : public nlohmann::json_sax<Json> {
     return true;
   }
   bool parse_error(std::size_t position, const std::string&, const Json::exception& error) override {
-    // "[json.exception...] parse error at line 1, column 2: <reason>; last read: '<text>'; expected <token>": the text is cut.
+    // "[json.exception...] parse error at line 1, column 2: <reason>; last read: '<text>'; expected <token>": the text
+    // is cut.
     std::string reason = error.what();
     if (const auto at = reason.find("] "); at != std::string::npos) reason.erase(0, at + 2);
-    if (const auto at = reason.find(": "); reason.starts_with("parse error") && at != std::string::npos) reason.erase(0, at + 2);
+    if (const auto at = reason.find(": "); reason.starts_with("parse error") && at != std::string::npos)
+      reason.erase(0, at + 2);
     if (const auto at = reason.find("; last read"); at != std::string::npos) {
       const auto expected = reason.rfind("; expected");
       reason = reason.substr(0, at) + (expected != std::string::npos && expected > at ? reason.substr(expected) : "");
@@ -92,12 +95,18 @@ class Builder : public nlohmann::json_sax<Json> {
 
 const char* kind_of(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::null: return "null";
-    case Json::value_t::boolean: return "true or false";
-    case Json::value_t::string: return "a string";
-    case Json::value_t::array: return "a list";
-    case Json::value_t::object: return "an object";
-    default: return "a number";
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::boolean:
+      return "true or false";
+    case Json::value_t::string:
+      return "a string";
+    case Json::value_t::array:
+      return "a list";
+    case Json::value_t::object:
+      return "an object";
+    default:
+      return "a number";
   }
 }
 
@@ -125,7 +134,8 @@ void throw_mismatch(const std::string& origin, const char* key, const Json& valu
 }
 
 const Json* find(const Json& object, const char* key, const std::string& origin) {
-  if (!object.is_object()) throw FormatError(cat(origin, ": found ", kind_of(object), " where an object with '", key, "' is expected"));
+  if (!object.is_object())
+    throw FormatError(cat(origin, ": found ", kind_of(object), " where an object with '", key, "' is expected"));
   const auto at = object.find(key);
   return at == object.end() ? nullptr : &*at;
 }

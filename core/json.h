@@ -1,4 +1,5 @@
-// JSON from disk, bounded: size, nesting and the number of values are limited, and a syntax error names the file and the position.
+// JSON from disk, bounded: size, nesting and the number of values are limited, and a syntax error names the file and
+// the position.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +18,14 @@ using Json = nlohmann::ordered_json;
 
 inline constexpr int kJsonNesting = 64;
 
-// FormatError "<origin>: byte <n>: <reason>" on a syntax error, nesting above 64, a duplicate key, invalid UTF-8, or more than
-// max_values values (each costs some 50 bytes of memory). The reason never quotes the text.
+// FormatError "<origin>: byte <n>: <reason>" on a syntax error, nesting above 64, a duplicate key, invalid UTF-8, or
+// more than max_values values (each costs some 50 bytes of memory). The reason never quotes the text.
 Json parse_json(std::string_view text, const std::string& origin, std::size_t max_values = std::size_t{1} << 25);
 Json read_json(const std::filesystem::path& file, std::uint64_t max_bytes = 256ull << 20);
 
-// object[key] as T: bool, a number type (integers must be whole and in range), string, Json, or a vector or string-keyed map of
-// these. FormatError "<origin>: 'key' is missing" or "<origin>: 'key' is a string where an integer is expected".
+// object[key] as T: bool, a number type (integers must be whole and in range), string, Json, or a vector or
+// string-keyed map of these. FormatError "<origin>: 'key' is missing" or "<origin>: 'key' is a string where an integer
+// is expected".
 template <class T>
 T json_get(const Json& object, const char* key, const std::string& origin);
 // The same, or fallback when the key is absent or null.

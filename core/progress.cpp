@@ -82,7 +82,8 @@ void Progress::draw(bool last) {
   std::string line = terminal_ ? "\r\x1b[K" : "";
   line += title_ + ": ";
   if (total_ && terminal_) {
-    const auto filled = static_cast<std::size_t>(24.0 * std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)));
+    const auto filled =
+        static_cast<std::size_t>(24.0 * std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)));
     line += "[" + std::string(filled, '=') + std::string(24 - filled, ' ') + "] ";
   }
   line += human_count(static_cast<double>(done_));

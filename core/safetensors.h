@@ -39,7 +39,8 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// Streams a file: declare every tensor, then write each one's bytes in the declared order, in one or more pieces.
+// Streams a file: declare every tensor, then write each one's bytes in the declared order, in one or more pieces. Wrong
+// order or size is the caller's fault: std::logic_error. Tensors are aligned when larger element types are declared first.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const fs::path& file, std::map<std::string, std::string> metadata = {{"format", "pt"}});

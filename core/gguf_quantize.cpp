@@ -1,0 +1,54 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/gguf.h"
+#include "core/half.h"
+
+namespace graft {
+namespace {
+
+void store16(std::byte* out, std::uint16_t value) { std::memcpy(out, &value, sizeof value); }
+
+// d = max|x| / 127 as f16; q = round half away from zero of x * (1/d), with d still in f32 (gguf.quants.Q8_0).
+void block_q8_0(const float* x, std::byte* out) {
+  float largest = 0;
+  bool finite = true;
+  for (int j = 0; j < 32; ++j) {
+    largest = std::max(largest, std::fabs(x[j]));
+    finite = finite && std::isfinite(x[j]);
+  }
+  if (!finite) throw DataError("a weight is not finite; Q8_0 cannot hold it");
+  const float d = largest / 127;
+  const float inverse = d == 0 ? 0 : 1 / d;
+  store16(out, f16_from_f32(d));
+  for (int j = 0; j < 32; ++j) {
+    // 1/d overflows for subnormal d, where f16 holds d as zero in any case.
+    const float q = std::clamp(std::round(x[j] * inverse), -128.f, 127.f);
+    out[2 + j] = static_cast<std::byte>(static_cast<std::int8_t>(q));
+  }
+}
+
+}  // namespace
+
+void quantize(GgmlType type, const float* source, std::int64_t n, std::byte* out) {
+  switch (type) {
+    case GgmlType::f32:
+      std::memcpy(out, source, static_cast<std::size_t>(n) * sizeof(float));
+      return;
+    case GgmlType::f16:
+      for (std::int64_t i = 0; i < n; ++i) store16(out + 2 * i, f16_from_f32(source[i]));
+      return;
+    case GgmlType::bf16:
+      for (std::int64_t i = 0; i < n; ++i) store16(out + 2 * i, bf16_from_f32(source[i]));
+      return;
+    case GgmlType::q8_0:
+      for (std::int64_t i = 0; i < n / 32; ++i) block_q8_0(source + 32 * i, out + 34 * i);
+      return;
+    default:
+      throw UnsupportedError(cat("weights cannot be written as ", info_of(type).name, "; choose F16, BF16 or Q8_0"));
+  }
+}
+
+}  // namespace graft
