@@ -1,0 +1,105 @@
+#include <numeric>
+#include <utility>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "data/clean.h"
+#include "data/document_reader.h"
+#include "data/html_text.h"
+
+namespace graft::data {
+namespace {
+
+// The value at "a.b": a field of that very name, or field b of object a. Null when it is not there.
+const Json* find_field(const Json& object, const std::string& path) {
+  if (!object.is_object()) return nullptr;
+  if (const auto found = object.find(path); found != object.end()) return &*found;
+  const std::size_t dot = path.find('.');
+  if (dot == std::string::npos) return nullptr;
+  const auto child = object.find(path.substr(0, dot));
+  return child == object.end() ? nullptr : find_field(*child, path.substr(dot + 1));
+}
+
+// Fills out.messages; false when the value is no list of {role, content}.
+bool read_messages(const Json& list, Extracted& out) {
+  if (!list.is_array() || list.empty()) return false;
+  for (const Json& item : list) {
+    const Json* role = find_field(item, "role");
+    const Json* content = find_field(item, "content");
+    if (role == nullptr || content == nullptr || !role->is_string() || !content->is_string()) return false;
+    out.messages.push_back({role->get<std::string>(), clean_text(content->get_ref<const std::string&>())});
+  }
+  return true;
+}
+
+void read_json_line(const std::string& line, const SourceConfig& source, Extracted& out) {
+  Json record;
+  try {
+    record = parse_json(line, "line");
+  } catch (const FormatError&) {  // its text would quote the document
+    out.dropped = "bad JSON line";
+    return;
+  }
+  if (!source.id_field.empty()) {
+    const Json* id = find_field(record, source.id_field);
+    if (id == nullptr || !(id->is_string() || id->is_number_integer())) {
+      out.dropped = "missing id field";
+      return;
+    }
+    out.id = source.path + "#" + (id->is_string() ? id->get<std::string>() : id->dump());
+  }
+  if (const Json* messages = find_field(record, source.messages_field)) {
+    if (!read_messages(*messages, out)) out.dropped = "bad conversation";
+    return;
+  }
+  const Json* text = find_field(record, source.text_field);
+  if (text == nullptr) {
+    out.dropped = "missing text field";
+  } else if (!text->is_string()) {
+    out.dropped = "text field is no text";
+  } else {
+    out.text = clean_text(text->get_ref<const std::string&>());
+  }
+}
+
+}  // namespace
+
+std::size_t Extracted::bytes() const {
+  return std::accumulate(messages.begin(), messages.end(), text.size(),
+                         [](std::size_t sum, const Message& message) { return sum + message.content.size(); });
+}
+
+Extracted extract(const RawDocument& document, const SourceConfig& source, const CorpusConfig& config) {
+  Extracted out;
+  out.id = document.id;
+  std::string bytes;
+  out.replaced = replace_invalid_utf8(document.bytes, bytes);
+  if (out.replaced > 0 && config.invalid_utf8 == "reject") {
+    out.replaced = 0;
+    out.dropped = "invalid UTF-8";
+    return out;
+  }
+  switch (document.format) {
+    case Format::text:
+      out.text = clean_text(bytes);
+      break;
+    case Format::markdown:
+      out.text = clean_text(strip_markdown_noise(bytes));
+      break;
+    case Format::html:
+      out.text = clean_text(html_text(bytes));
+      break;
+    case Format::jsonl:
+      read_json_line(bytes, source, out);
+      break;
+  }
+  if (!out.dropped.empty()) return out;
+  if (out.bytes() == 0) {
+    out.dropped = "empty";
+  } else if (out.bytes() < static_cast<std::size_t>(config.min_bytes)) {
+    out.dropped = "shorter than min_bytes";
+  }
+  return out;
+}
+
+}  // namespace graft::data

@@ -1,0 +1,112 @@
+#include "data/find_files.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/stop.h"
+
+namespace graft::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
+
+// Calls visit(entry) for what `folder` holds; an unreadable folder is reported and left out.
+template <class Visit>
+void each_entry(const fs::path& folder, Visit visit) {
+  throw_if_stopped();
+  std::error_code error;
+  fs::directory_iterator entries(folder, error);
+  if (error) {
+    log::warn("prepare", folder.string(), ": ", error.message());
+    return;
+  }
+  for (const fs::directory_iterator end; entries != end; entries.increment(error)) {
+    visit(*entries);
+    if (error) break;
+  }
+}
+
+void collect(const fs::path& folder, std::vector<std::string>& out) {
+  std::vector<fs::path> pending{folder};
+  while (!pending.empty()) {
+    const fs::path at = std::move(pending.back());
+    pending.pop_back();
+    each_entry(at, [&](const fs::directory_entry& entry) {
+      std::error_code error;
+      if (hidden(entry.path())) return;
+      if (entry.is_directory(error)) {
+        if (!entry.is_symlink(error)) pending.push_back(entry.path());
+      } else if (entry.is_regular_file(error)) {
+        out.push_back(entry.path().string());
+      }
+    });
+  }
+}
+
+// Matches the components [first, end) of a pattern below `base`.
+void expand(const fs::path& base, const std::vector<std::string>& components, std::size_t first,
+            std::vector<std::string>& out) {
+  std::error_code error;
+  if (first == components.size()) {
+    if (fs::is_regular_file(base, error)) out.push_back(base.string());
+    return;
+  }
+  const std::string& component = components[first];
+  if (component == "**") {
+    expand(base, components, first + 1, out);
+    each_entry(base, [&](const fs::directory_entry& entry) {
+      std::error_code ignored;
+      if (!hidden(entry.path()) && entry.is_directory(ignored) && !entry.is_symlink(ignored)) {
+        expand(entry.path(), components, first, out);
+      }
+    });
+  } else if (component.find_first_of("*?[") == std::string::npos) {
+    if (fs::exists(base / component, error)) expand(base / component, components, first + 1, out);
+  } else {
+    each_entry(base.empty() ? fs::path(".") : base, [&](const fs::directory_entry& entry) {
+      const std::string name = entry.path().filename().string();
+      if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) expand(base / name, components, first + 1, out);
+    });
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> find_files(const std::string& path) {
+  std::vector<std::string> found;
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::is_directory(status)) {
+    collect(path, found);
+    if (found.empty()) throw DataError(cat(path, ": the folder holds no files"));
+  } else if (fs::is_regular_file(status)) {
+    found.push_back(path);
+  } else if (path.find_first_of("*?[") != std::string::npos) {
+    const fs::path pattern(path);
+    std::vector<std::string> components;
+    for (const fs::path& part : pattern.relative_path()) components.push_back(part.string());
+    // Two ** in a row reach the same file by several ways.
+    components.erase(std::unique(components.begin(), components.end(),
+                                 [](const auto& a, const auto& b) { return a == "**" && b == "**"; }),
+                     components.end());
+    if (!components.empty() && components.back() == "**") components.push_back("*");
+    expand(pattern.root_path(), components, 0, found);
+    if (found.empty()) throw DataError(cat(path, ": the pattern matches no file"));
+  } else if (fs::exists(status)) {
+    throw DataError(cat(path, ": is neither a file nor a folder"));
+  } else {
+    throw DataError(cat(path, ": no such file or folder; it is looked up from the working directory ",
+                        fs::current_path(error).string()));
+  }
+  std::ranges::sort(found);
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
+}
+
+}  // namespace graft::data
