@@ -13,7 +13,7 @@ int graft::cli::graft_formats(const Context& context) {
       if (c == '_') c = '-';
     if (context.json)
       list.push_back({{"name", name}, {"summary", format->summary}, {"loads_in", format->loads_in},
-                      {"directory", format->directory}, {"merged", format->merges}});
+                      {"directory", format->extension.empty()}, {"merged", format->merges}});
     else
       std::cout << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << format->summary << "\n"
                 << std::string(14, ' ') << "loads in " << format->loads_in << "\n";
