@@ -15,23 +15,27 @@ struct RopeSpec {
   double theta = 10000;
   std::int64_t dims = 0;                 // rotated dimensions of each head (even); head_dim unless partial
   RopeScaling scaling = RopeScaling::none;
-  double factor = 1;                     // linear, llama3, yarn, longrope
+  double factor = 1;                     // linear, llama3, yarn (longrope: only for the record)
   double low_freq_factor = 1, high_freq_factor = 4;      // llama3
   double beta_fast = 32, beta_slow = 1;                  // yarn
   double attention_factor = 1;           // multiplies cos and sin (yarn, longrope)
-  std::int64_t original_context = 0;
-  std::vector<double> short_factors, long_factors;       // longrope; also explicit frequency divisors from GGUF
+  std::int64_t original_context = 0;     // llama3, yarn; longrope: documents longer than this use long_factors
+  std::vector<double> short_factors, long_factors;       // longrope: divisor of each frequency, dims / 2 of them
 };
 
 struct LayerSpec {
-  std::int64_t window = 0;   // sliding window in tokens, 0 = all earlier tokens of the document
+  std::int64_t window = 0;   // sliding window: a token sees itself and the window - 1 before it; 0 = all of the document so far
   bool rope = true;          // false: NoPE layer
   bool local_rope = false;   // uses ModelSpec::rope_local
 };
 
+// Router: softmax over all experts, the per_token largest kept (and divided by their sum when normalize_weights).
+// Tensors of layer N: "model.layers.N.<block>.gate.weight" (experts, hidden) and
+// "model.layers.N.<block>.experts.E.<gate|up|down>.weight".
 struct MoeSpec {
   std::int64_t experts = 0, per_token = 0, ffn = 0;  // experts = 0: dense
   bool normalize_weights = true;
+  std::string block = "mlp", gate = "gate_proj", up = "up_proj", down = "down_proj";  // module names
 };
 
 struct ModelSpec {

@@ -1,0 +1,33 @@
+// Qwen2 and Qwen2.5: biases on q, k, v (source: transformers models/qwen2; llama.cpp conversion/qwen.py).
+#include "model/family.h"
+#include "model/gguf_config.h"
+#include "model/hf_config.h"
+
+namespace graft::model {
+namespace {
+
+ModelSpec from_hf(const Json& config, const std::string& origin) {
+  const HfFields fields(config, origin);
+  ModelSpec spec = read_hf_base(fields, "qwen2", "Qwen2ForCausalLM", {});
+  spec.qkv_bias = true;
+  const std::int64_t window = fields.boolean_or("use_sliding_window", false) ? fields.integer_or("sliding_window", 4096) : 0;
+  const std::int64_t first = fields.integer_or("max_window_layers", 28);
+  const auto sliding = read_hf_sliding(fields, spec.layers.size(), [&](std::int64_t i) { return i >= first; });
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].window = sliding[i] ? window : 0;
+  fields.finish();
+  return spec;
+}
+
+ModelSpec from_gguf(const GgufFile& file) {
+  ModelSpec spec = read_gguf_base(file, "qwen2", "Qwen2ForCausalLM");
+  spec.qkv_bias = true;
+  return spec;
+}
+
+Json to_hf(const ModelSpec& spec) { return write_hf_base(spec, "qwen2"); }
+
+}  // namespace
+
+extern const Family qwen2{"qwen2", {"Qwen2ForCausalLM"}, {"qwen2"}, from_hf, from_gguf, to_hf};
+
+}  // namespace graft::model

@@ -1,0 +1,83 @@
+#include "model/weights.h"
+
+#include <ATen/ATen.h>
+
+#include <cstring>
+
+#include "core/error.h"
+#include "model/weights_source.h"
+
+namespace graft::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+at::ScalarType scalar_type(DType stored) {
+  switch (stored) {
+    case DType::f64: return at::kDouble;
+    case DType::f32: return at::kFloat;
+    case DType::f16: return at::kHalf;
+    case DType::bf16: return at::kBFloat16;
+    default: throw std::logic_error("not a stored type of weights");
+  }
+}
+
+}  // namespace
+
+std::string shape_text(std::span<const std::int64_t> shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += cat(i ? ", " : "", shape[i]);
+  return text + "]";
+}
+
+at::Tensor convert_stored(std::span<const std::byte> bytes, DType stored, std::span<const std::int64_t> shape,
+                          at::ScalarType type) {
+  const at::IntArrayRef sizes(shape.data(), shape.size());
+  const auto options = at::TensorOptions().dtype(scalar_type(stored));
+  if (reinterpret_cast<std::uintptr_t>(bytes.data()) % size_of(stored) != 0) {
+    at::Tensor aligned = at::empty(sizes, options);
+    std::memcpy(aligned.data_ptr(), bytes.data(), bytes.size());
+    return aligned.to(type);
+  }
+  // from_blob wants a pointer to non-const; the view is only read, and `copy` makes the result independent of the file.
+  const at::Tensor view = at::from_blob(const_cast<std::byte*>(bytes.data()), sizes, options);
+  return view.to(type, /*non_blocking=*/false, /*copy=*/true);
+}
+
+TableSource::TableSource(fs::path path, ModelSpec spec, Json config)
+    : path_(std::move(path)), spec_(std::move(spec)), config_(std::move(config)) {
+  check(spec_, path_.string());
+  table_ = tensors_of(spec_);
+  for (std::size_t row = 0; row < table_.size(); ++row) index_.emplace(table_[row].name, row);
+}
+
+at::Tensor TableSource::load(const std::string& name, at::ScalarType type) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) throw FormatError(cat(path_.string(), ": a ", spec_.family, " model has no tensor ", name));
+  if (type != at::kFloat && type != at::kBFloat16) throw std::logic_error("weights are loaded as f32 or bf16");
+  return load_tensor(found->second, type);
+}
+
+const std::string& TableSource::identity() const {
+  std::call_once(identity_once_, [this] {
+    Sha256 hash;
+    hash_content(hash);
+    identity_ = hash.hex();
+  });
+  return identity_;
+}
+
+std::unique_ptr<WeightSource> open_weights(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::is_directory(status)) return open_hf_directory(path);
+  if (!fs::exists(status))
+    throw UserError(cat(path.string(), ": no such model; name a directory with config.json and model.safetensors, or a GGUF file"));
+  if (path.extension() == ".safetensors" || path.extension() == ".json")
+    throw UserError(cat(path.string(), ": name the directory that holds the model, not a file in it"));
+  if (path.extension() == ".bin" || path.extension() == ".pt" || path.extension() == ".pth")
+    throw UnsupportedError(cat(path.string(), ": pickled weights are never read, they can run code; convert them to safetensors"));
+  return open_gguf_file(path);
+}
+
+}  // namespace graft::model

@@ -1,0 +1,175 @@
+// A Hugging Face directory: config.json with model.safetensors, or shards listed in model.safetensors.index.json.
+#include <map>
+
+#include "core/error.h"
+#include "core/safetensors.h"
+#include "model/family.h"
+#include "model/weights_source.h"
+
+namespace graft::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMostShards = 4096;
+
+struct Located {
+  const SafetensorsFile* file;
+  const SafeTensor* tensor;
+};
+
+struct Shards {
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::map<std::string, Located> tensors;
+
+  void add(const fs::path& path) {
+    const SafetensorsFile& file = *files.emplace_back(std::make_unique<SafetensorsFile>(path));
+    for (const auto& [name, tensor] : file.tensors()) {
+      const auto [known, fresh] = tensors.emplace(name, Located{&file, &tensor});
+      if (!fresh)
+        throw FormatError(cat("tensor ", name, " is in both ", known->second.file->path().string(), " and ", path.string()));
+    }
+  }
+};
+
+Shards open_indexed(const fs::path& directory, const fs::path& index) {
+  const Json json = read_json(index);
+  const auto map = json.is_object() ? json.find("weight_map") : json.end();
+  if (map == json.end() || !map->is_object()) throw FormatError(cat(index.string(), ": weight_map is missing or not an object"));
+  std::map<std::string, fs::path> paths;  // file name -> path
+  for (const auto& [tensor, file] : map->items()) {
+    if (!file.is_string()) throw FormatError(cat(index.string(), ": the shard of tensor ", tensor, " is not a string"));
+    const std::string name = file.get<std::string>();
+    if (paths.contains(name)) continue;
+    const fs::path path = inside(directory, name);
+    if (path.extension() != ".safetensors")
+      throw FormatError(cat(index.string(), ": tensor ", tensor, " is said to be in ", name, ", which is not a safetensors file"));
+    if (!fs::is_regular_file(path))
+      throw FormatError(cat(path.string(), ": shard is missing; ", index.filename().string(), " names it for tensor ", tensor));
+    paths.emplace(name, path);
+    if (paths.size() > kMostShards) throw FormatError(cat(index.string(), ": more than ", kMostShards, " shards"));
+  }
+  Shards shards;
+  for (const auto& [name, path] : paths) shards.add(path);
+  for (const auto& [tensor, file] : map->items()) {
+    const auto found = shards.tensors.find(tensor);
+    const std::string name = file.get<std::string>();
+    if (found == shards.tensors.end() || found->second.file->path() != paths.at(name))
+      throw FormatError(cat(index.string(), ": tensor ", tensor, " is said to be in ", name, ", which does not hold it"));
+  }
+  return shards;
+}
+
+Shards open_shards(const fs::path& directory) {
+  const fs::path single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
+  if (fs::is_regular_file(single)) {
+    Shards shards;
+    shards.add(single);
+    return shards;
+  }
+  if (fs::is_regular_file(index)) return open_indexed(directory, index);
+  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    if (fs::exists(directory / pickle))
+      throw UnsupportedError(cat((directory / pickle).string(),
+                                 ": pickled weights are never read, they can run code; convert them to safetensors"));
+  throw UserError(cat(directory.string(), ": holds neither model.safetensors nor model.safetensors.index.json"));
+}
+
+Json read_config(const fs::path& directory) {
+  if (!fs::is_regular_file(directory / "config.json")) {
+    if (fs::exists(directory / "adapter_config.json"))
+      throw UserError(cat(directory.string(), ": is a LoRA adapter, not a model; name its base model"));
+    throw UserError(cat(directory.string(), ": has no config.json; name a Hugging Face model directory or a GGUF file"));
+  }
+  return read_json(directory / "config.json");
+}
+
+ModelSpec read_spec(const fs::path& directory, const Json& config) {
+  const std::string origin = (directory / "config.json").string();
+  const auto list = config.is_object() ? config.find("architectures") : config.end();
+  if (list == config.end() || !list->is_array() || list->size() != 1 || !list->front().is_string())
+    throw FormatError(cat(origin, ": architectures must be a list with one name"));
+  const std::string architecture = list->front().get<std::string>();
+  try {
+    return family_of_architecture(architecture).from_hf(config, origin);
+  } catch (const UnsupportedError& error) {
+    if (std::string(error.what()).starts_with(origin)) throw;
+    throw UnsupportedError(cat(origin, ": ", error.what()));
+  }
+}
+
+// Tensors that old files carry and no model reads: rotary tables, and the head of a tied model.
+bool is_redundant(const std::string& name, const ModelSpec& spec) {
+  return name.ends_with(".rotary_emb.inv_freq") || (name == "lm_head.weight" && spec.tied_head);
+}
+
+class HfSource : public TableSource {
+ public:
+  HfSource(const fs::path& directory, Json config)
+      : TableSource(directory, read_spec(directory, config), std::move(config)), shards_(open_shards(directory)) {
+    check_complete();
+    for (const TensorSpec& row : table_) {
+      const Located& located = shards_.tensors.at(row.name);
+      check_tensor(row, located);
+      located_.push_back(located);
+      weights_.push_back({row.name, row.shape, std::string(name_of(located.tensor->dtype))});
+    }
+    for (const auto& [name, located] : shards_.tensors)
+      if (!has(name) && !is_redundant(name, spec_))
+        throw FormatError(cat(located.file->path().string(), ": tensor ", name, " does not belong to a ", spec_.architecture,
+                              " with this config.json"));
+  }
+
+  bool is_gguf() const override { return false; }
+
+ private:
+  void check_complete() const {
+    std::size_t missing = 0;
+    std::string first;
+    for (const TensorSpec& row : table_)
+      if (!shards_.tensors.contains(row.name) && missing++ == 0) first = row.name;
+    if (missing > 0)
+      throw FormatError(cat(path_.string(), ": ", missing, " of the ", table_.size(), " tensors of a ", spec_.architecture,
+                            " are missing, the first is ", first));
+  }
+
+  void check_tensor(const TensorSpec& row, const Located& located) const {
+    if (located.tensor->shape != row.shape)
+      throw FormatError(cat(located.file->path().string(), ": tensor ", row.name, " has shape ", shape_text(located.tensor->shape),
+                            ", config.json asks for ", shape_text(row.shape)));
+    switch (located.tensor->dtype) {
+      case DType::f64:
+      case DType::f32:
+      case DType::f16:
+      case DType::bf16: return;
+      default:
+        throw UnsupportedError(cat(located.file->path().string(), ": tensor ", row.name, " is stored as ",
+                                   name_of(located.tensor->dtype), "; a base must be BF16, F16, F32 or F64"));
+    }
+  }
+
+  at::Tensor load_tensor(std::size_t row, at::ScalarType type) const override {
+    const Located& located = located_[row];
+    return convert_stored(located.file->data(*located.tensor), located.tensor->dtype, table_[row].shape, type);
+  }
+
+  // In the order of the model, so that one file and its shards have one identity.
+  void hash_content(Sha256& hash) const override {
+    for (std::size_t row = 0; row < table_.size(); ++row) {
+      hash.update(cat(weights_[row].name, " ", weights_[row].stored_as, " ", shape_text(weights_[row].shape), "\n"));
+      const auto bytes = located_[row].file->data(*located_[row].tensor);
+      hash.update(bytes.data(), bytes.size());
+    }
+  }
+
+  Shards shards_;
+  std::vector<Located> located_;  // by row of the table
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> open_hf_directory(const fs::path& directory) {
+  return std::make_unique<HfSource>(directory, read_config(directory));
+}
+
+}  // namespace graft::model
