@@ -1,0 +1,67 @@
+#include "train/identity.h"
+
+#include <set>
+
+#include "core/error.h"
+
+namespace graft::train {
+namespace {
+
+// A visitor of config structs (core/config_reader.h) that writes each field into a flat object.
+class Flatten {
+ public:
+  Flatten(Json& out, std::string prefix) : out_(out), prefix_(std::move(prefix)) {}
+  template <class T, class... Rest>
+  void field(const T& value, const char* name, const Rest&...) {
+    out_[prefix_ + name] = value;
+  }
+  template <class T>
+  void field(const T& value, const char* name, std::initializer_list<const char*>, const char*) {  // one of several words
+    out_[prefix_ + name] = value;
+  }
+
+ private:
+  Json& out_;
+  std::string prefix_;
+};
+
+}  // namespace
+
+Json run_identity(const RunConfig& config, const IdentityParts& parts) {
+  RunConfig copy = config;  // visit() is made for readers and takes no const
+  Json all = Json::object();
+  Flatten lora(all, "lora."), train(all, "train.");
+  copy.lora.visit(lora);
+  copy.train.visit(train);
+  static const std::set<std::string> free = {"train.eval_every", "train.checkpoint_every", "train.keep_checkpoints",
+                                             "train.max_bad_steps", "train.dtype"};
+  Json identity = Json::object();
+  for (const auto& [key, value] : all.items())
+    if (!free.count(key)) identity[key] = value;
+  identity["base"] = parts.base;
+  identity["tokenizer"] = parts.tokenizer;
+  identity["shards"] = parts.shards;
+  identity["threads"] = parts.threads;
+  identity["storage_dtype"] = parts.storage;  // what train.dtype came to on this machine
+  identity["compute_dtype"] = parts.compute;
+  return identity;
+}
+
+std::vector<std::string> differences(const Json& then, const Json& now) {
+  std::vector<std::string> lines;
+  std::set<std::string> keys;
+  for (const Json* side : {&then, &now})
+    for (const auto& [key, value] : side->items()) keys.insert(key);
+  const auto text = [](const Json& side, const std::string& key) {
+    if (!side.contains(key)) return std::string("nothing");
+    if (side[key].is_array() && side[key].size() > 8) return cat(side[key].size(), " entries");
+    const std::string dump = side[key].is_string() ? side[key].get<std::string>() : side[key].dump();
+    return dump.size() > 72 ? dump.substr(0, 69) + "..." : dump;
+  };
+  for (const auto& key : keys)
+    if (!then.contains(key) || !now.contains(key) || then[key] != now[key])
+      lines.push_back(cat(key, ": ", text(then, key), " then, ", text(now, key), " now"));
+  return lines;
+}
+
+}  // namespace graft::train

@@ -1,0 +1,28 @@
+// What decides a run's bits: the config values that matter, the base, the tokenizer, the corpus snapshot, threads and dtypes.
+// Equal identities give equal adapters and equal loss logs on the same kind of machine; a run only resumes under its own.
+//
+// Not part of it: where things lie, how often to checkpoint or evaluate, when to give up. Those may change between resumes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "train/config.h"
+
+namespace graft::train {
+
+struct IdentityParts {
+  std::string base;                  // WeightSource::identity()
+  std::string tokenizer;             // Tokenizer::hash()
+  std::vector<std::string> shards;   // sha256 of the pinned training shards, in order
+  int threads = 1;
+  std::string storage, compute;      // dtypes: "bf16", "f32"
+};
+// A flat object: "train.rows": 4, "lora.rank": 16, "base": "<sha256>", ...
+Json run_identity(const RunConfig& config, const IdentityParts& parts);
+
+// One line for each value that differs: "train.rows: 4 then, 8 now". Empty when the identities are equal.
+std::vector<std::string> differences(const Json& then, const Json& now);
+
+}  // namespace graft::train

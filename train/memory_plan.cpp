@@ -1,0 +1,116 @@
+#include "train/memory_plan.h"
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/progress.h"
+
+namespace graft::train {
+namespace {
+
+// The number after `label` in a text of "label  number" lines, or 0.
+std::uint64_t number_after(const std::string& text, std::string_view label) {
+  std::size_t at = text.find(label);
+  if (at == std::string::npos) return 0;
+  at = text.find_first_of("0123456789", at + label.size());
+  std::uint64_t value = 0;
+  if (at != std::string::npos) std::from_chars(text.data() + at, text.data() + text.size(), value);
+  return value;
+}
+
+std::string text_of(const fs::path& file) {
+  std::error_code error;
+  return fs::exists(file, error) ? read_file(file, 1 << 20) : "";
+}
+
+constexpr std::uint64_t kProgramBytes = 350u << 20;  // LibTorch's code and tables, threads, buffers: measured resident at start
+
+}  // namespace
+
+std::uint64_t available_memory(const fs::path& proc, const fs::path& cgroup) {
+  std::uint64_t available = number_after(text_of(proc / "meminfo"), "MemAvailable:") << 10;
+  const std::string limit = text_of(cgroup / "memory.max");
+  if (!limit.empty() && limit.find_first_not_of("0123456789\n") == std::string::npos) {  // "max": none
+    const std::uint64_t most = number_after(limit, ""), used = number_after(text_of(cgroup / "memory.current"), "");
+    const std::uint64_t files = number_after(text_of(cgroup / "memory.stat"), "inactive_file");  // given back under pressure
+    const std::uint64_t held = used > files ? used - files : 0, left = most > held ? most - held : 0;
+    available = available ? std::min(available, left) : left;
+  }
+  return available;
+}
+
+std::uint64_t MemoryPlan::total() const {
+  return std::accumulate(items.begin(), items.end(), std::uint64_t{0}, [](std::uint64_t sum, const MemoryItem& item) {
+    return sum + item.bytes;
+  });
+}
+
+std::string MemoryPlan::text() const {
+  std::size_t width = 9;  // of "available"
+  for (const auto& item : items) width = std::max(width, item.name.size());
+  std::string out = "memory plan";
+  const auto row = [&](const std::string& name, std::uint64_t bytes) {
+    const std::string size = human_bytes(static_cast<double>(bytes));
+    out += "\n  " + name + std::string(width - name.size() + 2 + (size.size() < 10 ? 10 - size.size() : 0), ' ') + size;
+  };
+  for (const auto& item : items) row(item.name, item.bytes);
+  row("total", total());
+  if (available) row("available", available);
+  return out;
+}
+
+Json MemoryPlan::json() const {
+  Json list = Json::array();
+  for (const auto& item : items) list.push_back({{"name", item.name}, {"bytes", item.bytes}});
+  return {{"items", list}, {"total", total()}, {"available", available}};
+}
+
+void MemoryPlan::check() const {
+  if (available == 0 || total() <= available) return;
+  const auto largest = std::max_element(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
+  throw MachineError(cat("the run needs ", human_bytes(static_cast<double>(total())), " of memory and ",
+                         human_bytes(static_cast<double>(available)), " are available; the largest part is ", largest->name,
+                         " with ", human_bytes(static_cast<double>(largest->bytes)), ": ", largest->advice));
+}
+
+MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available) {
+  return {{{"base weights", weight_bytes, "use a smaller base, or train.dtype: bf16"}, {"program", kProgramBytes, "free memory"}},
+          available};
+}
+
+MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
+                    std::int64_t rows_per_epoch, std::uint64_t available) {
+  const TrainConfig& t = config.train;
+  const auto p = static_cast<std::uint64_t>(adapter_parameters);
+  const auto recompute = t.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
+  // An evaluation's windows go through the same layers without keeping anything for a backward pass.
+  const std::int64_t step_tokens = t.micro_rows * t.length;
+  const auto activations = static_cast<std::uint64_t>(decoder.activation_bytes(step_tokens, recompute));
+  MemoryPlan plan = plan_weights(static_cast<std::uint64_t>(decoder.weight_bytes()), available);
+  plan.items.push_back({"activations", activations,
+                        t.micro_rows > 1 ? "lower train.micro_rows"
+                        : t.recompute == "none" ? "set train.recompute: layers, or lower train.length"
+                                                : "lower train.length"});
+  plan.items.push_back({"adapters and gradients", p * 8, "lower lora.rank or choose fewer lora.target_modules"});
+  plan.items.push_back({"optimizer", p * 8, "lower lora.rank or choose fewer lora.target_modules"});
+  // A step's rows as tokens, labels (4 and 8 bytes each) and positions; the packing's row table.
+  const auto batch = static_cast<std::uint64_t>(t.rows * t.length) * 28, table = static_cast<std::uint64_t>(rows_per_epoch) * 24;
+  plan.items.push_back({"batches", batch + table, "lower train.rows or train.length"});
+  return plan;
+}
+
+void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep) {
+  // Parameters and two moments in f32 for each checkpoint, one more while it is written, the adapter itself, and 8 MiB of logs.
+  const std::uint64_t adapter = static_cast<std::uint64_t>(adapter_parameters) * 4;
+  const std::uint64_t needed = static_cast<std::uint64_t>(keep + 1) * adapter * 3 + adapter + (8u << 20);
+  std::error_code error;
+  const fs::space_info space = fs::space(run_dir, error);
+  if (error || space.available >= needed) return;
+  throw MachineError(cat("the run needs ", human_bytes(static_cast<double>(needed)), " on the disk of ", run_dir.string(), " for ",
+                         keep, " checkpoints and the adapter, ", human_bytes(static_cast<double>(space.available)),
+                         " are free; free space, lower train.keep_checkpoints or lora.rank, or name another run_dir"));
+}
+
+}  // namespace graft::train

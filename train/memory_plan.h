@@ -1,0 +1,44 @@
+// What a run will need of the machine's memory and disk, told before the first step, and refused when it cannot fit.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "model/decoder.h"
+#include "train/config.h"
+
+namespace graft::train {
+
+struct MemoryItem {
+  std::string name;          // "activations of a forward and backward pass"
+  std::uint64_t bytes = 0;
+  std::string advice;        // the config key that makes it smaller
+};
+
+struct MemoryPlan {
+  std::vector<MemoryItem> items;
+  std::uint64_t available = 0;   // bytes the machine can give; 0: unknown
+  std::uint64_t total() const;
+  std::string text() const;      // a small table for people
+  Json json() const;
+  // MachineError with the largest item and the key to change, when total() is more than `available`.
+  void check() const;
+};
+
+// Known from the base's spec alone, before anything is loaded: the weights. adapter_parameters 0: not counted yet.
+MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available);
+// All of it, for a loaded decoder. corpus_tokens: the documents index and packing tables grow with the corpus, tokens are mapped.
+MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
+                    std::int64_t rows_per_epoch, std::uint64_t available);
+
+// Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what the control group has left when that is less.
+// 0 when neither can be read. The roots are parameters for the tests.
+std::uint64_t available_memory(const fs::path& proc = "/proc", const fs::path& cgroup = "/sys/fs/cgroup");
+
+// MachineError when the file system of `run_dir` has no room for `keep` checkpoints, the one being written and the adapter.
+void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep);
+
+}  // namespace graft::train
