@@ -28,7 +28,8 @@ struct Cursor {
 struct Batch {
   std::int64_t rows = 0;
   std::vector<std::int32_t> tokens;     // (T)
-  std::vector<std::int32_t> labels;     // (T) the next token of the same segment, or kNoLoss
+  std::vector<std::int32_t> labels;     // (T) the next token of the same document, or kNoLoss; a segment that is cut off has its
+                                        //     successor's first token as last label, so that splitting costs no target
   std::vector<std::int32_t> positions;  // (T) 0, 1, ... within each segment
   std::vector<std::int32_t> starts;     // (segments + 1) ascending, starts[0] = 0, last = T
   std::vector<std::int64_t> documents;  // (segments) index of the document in the corpus snapshot
@@ -42,7 +43,7 @@ class BatchSource {
   virtual ~BatchSource() = default;
   virtual std::int64_t rows_per_epoch() const = 0;
   virtual std::int64_t tokens_per_epoch() const = 0;
-  // Reads `rows` rows and advances the cursor past them.
+  // Reads `rows` rows and advances the cursor past them; in_order() stops at the end of the epoch. DataError for a cursor beyond it.
   virtual Batch read(Cursor& cursor, std::int64_t rows) const = 0;
   virtual const std::map<std::string, std::int64_t>& dropped_tokens() const = 0;  // by reason
 };

@@ -27,6 +27,8 @@ struct ShardRecord {
 };
 std::vector<ShardRecord> read_manifest(const std::filesystem::path& corpus);
 void append_manifest(const std::filesystem::path& corpus, const ShardRecord& record);
+// sha256 over the hashes of the shards, in order.
+std::string corpus_snapshot(std::span<const ShardRecord> records);
 
 struct Document {
   std::uint64_t id_hash = 0;  // first 64 bits of sha256 of the document's id
@@ -37,9 +39,10 @@ struct Document {
 // All shards of one split, mapped and verified once on opening (sha256 against the manifest).
 class Corpus {
  public:
-  // DataError when the corpus or the split is empty, or was made with another tokenizer than `tokenizer_hash` (if not empty).
+  // DataError when the corpus or the split is empty, was made with another tokenizer than `tokenizer_hash` (if not empty), or
+  // does not begin with the shards of `snapshot` (if not empty: what was appended since is then left out, for a resumed run).
   static std::unique_ptr<Corpus> open(const std::filesystem::path& corpus, const std::string& split,
-                                      const std::string& tokenizer_hash);
+                                      const std::string& tokenizer_hash, const std::string& snapshot = {});
   // The same for a pinned snapshot: exactly the shards with these sha256, in this order, though the corpus may have grown since.
   // DataError naming the shard when one is no longer in the manifest.
   static std::unique_ptr<Corpus> open(const std::filesystem::path& corpus, const std::string& split,
@@ -52,7 +55,7 @@ class Corpus {
   // as a target, else 0.
   virtual void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out,
                     std::span<std::uint8_t> loss) const = 0;
-  virtual const std::string& snapshot() const = 0;  // sha256 over the shard hashes in order
+  virtual const std::string& snapshot() const = 0;  // of its shards, see corpus_snapshot
 };
 
 // Packs the corpus into rows of `length` tokens; see batch_source.h. `corpus` must outlive the source.
