@@ -1,5 +1,6 @@
 #include "train/report/history.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 

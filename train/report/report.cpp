@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/error.h"
 #include "core/progress.h"
 #include "train/report/html.h"
 #include "train/report/style.h"

@@ -1,0 +1,190 @@
+#include "train/trainer.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/rng.h"
+#include "core/stop.h"
+#include "kernels/adamw/adamw.h"
+#include "train/schedule.h"
+
+namespace graft::train {
+namespace {
+
+at::Tensor as_long(const std::vector<std::int32_t>& values) {
+  // The tensor only lives until .to() has copied; from_blob wants a mutable pointer.
+  auto* data = const_cast<std::int32_t*>(values.data());
+  return at::from_blob(data, {static_cast<std::int64_t>(values.size())}, at::kInt).to(at::kLong);
+}
+
+// The loss of one micro-batch, summed; its gradients, scaled by 1 / trained tokens of the step, are added to the adapters'.
+double micro_step(model::Decoder& decoder, const data::Batch& batch, double scale, model::Recompute recompute,
+                  std::uint64_t dropout_seed) {
+  const model::Packed packed{as_long(batch.tokens), as_long(batch.positions), batch.starts};
+  return decoder.train_step(packed, as_long(batch.labels), scale, recompute, dropout_seed).sum;
+}
+
+std::uint64_t expected_tokens(const TrainConfig& config, const data::BatchSource& batches, std::int64_t steps) {
+  const double per_row = static_cast<double>(batches.tokens_per_epoch()) / static_cast<double>(batches.rows_per_epoch());
+  return static_cast<std::uint64_t>(per_row * static_cast<double>(config.rows) * static_cast<double>(steps));
+}
+
+}  // namespace
+
+std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches) {
+  const std::int64_t rows = batches.rows_per_epoch();
+  if (rows < 1)
+    throw DataError("the corpus packs into no row to train on; all its documents were dropped (see train.long_documents) or empty");
+  if (config.steps > 0) return config.steps;
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(
+                                       std::ceil(config.epochs * static_cast<double>(rows) / static_cast<double>(config.rows))));
+}
+
+Trainer::Trainer(const TrainConfig& config, model::Decoder& decoder, const data::BatchSource& batches, Parameters& parameters,
+                 TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate)
+    : config_(config),
+      decoder_(decoder),
+      batches_(batches),
+      parameters_(parameters),
+      state_(state),
+      metrics_(metrics),
+      checkpoints_(checkpoints),
+      evaluate_(std::move(evaluate)),
+      steps_(total_steps(config, batches)),
+      saved_(state.step),
+      progress_("train", expected_tokens(config, batches, steps_), "tokens") {}
+
+std::vector<eval::HeldoutScore> Trainer::run() {
+  try {
+    loop();
+  } catch (const Interrupted&) {
+    save();
+    log::info("train", "stopped after step ", state_.step, " of ", steps_, "; the same command goes on from there");
+    throw;
+  }
+  progress_.finish();
+  return std::move(scores_);
+}
+
+void Trainer::loop() {
+  for (;;) {
+    if (evaluation_due()) evaluate();
+    if (checkpoint_due()) save();
+    if (state_.step == steps_) return;
+    step();
+    check_patience();
+  }
+}
+
+// One optimizer step. State changes only after the last place that can throw.
+void Trainer::step() {
+  const auto start = std::chrono::steady_clock::now();
+  data::Cursor cursor = state_.cursor;
+  std::vector<data::Batch> micro;
+  std::int64_t tokens = 0, trained = 0;
+  for (std::int64_t left = config_.rows; left > 0; left -= micro.back().rows) {
+    micro.push_back(batches_.read(cursor, std::min(config_.micro_rows, left)));
+    tokens += static_cast<std::int64_t>(micro.back().tokens.size());
+    trained += micro.back().trained_tokens();
+  }
+
+  const auto recompute = config_.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
+  const Random dropout(static_cast<std::uint64_t>(config_.seed), Stream::dropout, static_cast<std::uint64_t>(state_.step));
+  const double scale = trained > 0 ? 1.0 / static_cast<double>(trained) : 0;
+  double nll = 0;
+  parameters_.adapters.gradients.zero_();
+  for (std::size_t i = 0; i < micro.size(); ++i) {
+    throw_if_stopped();
+    if (micro[i].trained_tokens() == 0) continue;
+    nll += micro_step(decoder_, micro[i], scale, recompute, dropout.bits(i));
+  }
+  throw_if_stopped();
+
+  StepRecord record;
+  record.loss = nll * scale;
+  record.learning_rate = learning_rate(config_, state_.step, steps_);
+  record.gradient_norm = kernels::global_norm(parameters_.adapters.gradients);
+  bool bad = false;
+  if (trained == 0) {
+    record.skipped = "no token with loss";
+  } else if (!std::isfinite(record.loss)) {
+    record.skipped = "the loss is not finite";
+    bad = true;
+  } else if (!std::isfinite(record.gradient_norm)) {
+    record.skipped = "the gradient is not finite";
+    bad = true;
+  } else {
+    kernels::adamw_step(parameters_.adapters.parameters, parameters_.adapters.gradients, parameters_.m, parameters_.v,
+                        state_.updates + 1,
+                        {.lr = record.learning_rate,
+                         .beta1 = config_.beta1,
+                         .beta2 = config_.beta2,
+                         .eps = config_.epsilon,
+                         .weight_decay = config_.weight_decay,
+                         .max_norm = config_.clip});
+    if (state_.updates == 0) state_.first_loss = record.loss;
+    state_.last_loss = record.loss;
+    ++state_.updates;
+  }
+  if (trained > 0) state_.bad_in_a_row = bad ? state_.bad_in_a_row + 1 : 0;
+  ++state_.step;
+  state_.cursor = cursor;
+  state_.tokens += tokens;
+  state_.trained_tokens += trained;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  state_.seconds += seconds;
+
+  record.step = state_.step;
+  record.tokens = state_.tokens;
+  record.tokens_per_second = static_cast<double>(tokens) / seconds;
+  record.seconds = state_.seconds;
+  metrics_.step(record);
+  if (bad) log::warn("train", "step ", state_.step, " was skipped: ", record.skipped, "; parameters are unchanged");
+  char note[96];
+  std::snprintf(note, sizeof note, "step %lld/%lld  loss %.4f  lr %.2e", static_cast<long long>(state_.step),
+                static_cast<long long>(steps_), record.loss, record.learning_rate);
+  progress_.update(static_cast<std::uint64_t>(state_.tokens), note);
+}
+
+bool Trainer::evaluation_due() const {
+  const bool at_end = state_.step == steps_, regular = config_.eval_every > 0 && state_.step % config_.eval_every == 0;
+  return evaluate_ && (at_end || regular) && state_.evaluated != state_.step;
+}
+
+void Trainer::evaluate() {
+  scores_ = evaluate_();
+  for (const auto& score : scores_) {
+    metrics_.evaluation(state_.step, score);
+    log::info("train", "step ", state_.step, ": ", score.set, " ", score.bits_per_byte(), " bits per byte, perplexity ",
+              score.perplexity());
+  }
+  state_.evaluated = state_.step;
+  saved_ = -1;  // a checkpoint of this step that knew nothing of the evaluation is replaced
+}
+
+bool Trainer::checkpoint_due() const {
+  return saved_ != state_.step && state_.step > 0 && (state_.step % config_.checkpoint_every == 0 || state_.step == steps_);
+}
+
+void Trainer::save() {
+  state_.logs = metrics_.sync();
+  checkpoints_.save(state_, parameters_);
+  saved_ = state_.step;
+  checkpoints_.prune(config_.keep_checkpoints);
+}
+
+void Trainer::check_patience() const {
+  if (state_.bad_in_a_row < config_.max_bad_steps) return;
+  const auto last = checkpoints_.newest();
+  throw DataError(cat("the loss or gradient was not finite in ", state_.bad_in_a_row, " steps in a row (train.max_bad_steps), the ",
+                      "last at step ", state_.step, "; lower train.learning_rate or look at the data. The last good checkpoint is ",
+                      last ? last->string() : std::string("none: this run had not reached one")));
+}
+
+}  // namespace graft::train

@@ -1,0 +1,63 @@
+// The training loop. Everything it needs is opened by train/train.cpp and handed in, so that tests can hand in their own.
+//
+//   while not done:  evaluate if due;  checkpoint if due;  one optimizer step
+//
+// A step reads its rows first and counts the tokens that carry loss, so that the loss is normalised per token over the whole
+// global batch whatever the micro-batches:   loss = sum of all NLL / trained tokens of the step.
+// A step whose loss or gradient norm is not finite changes nothing but the counters; max_bad_steps of them in a row end the run.
+// A signal is noticed between micro-batches and inside evaluations: the step under way is given up, a checkpoint of the last
+// complete step is written, and Interrupted goes on to the caller.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/progress.h"
+#include "data/batch_source.h"
+#include "eval/heldout.h"
+#include "model/decoder.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+#include "train/metrics.h"
+
+namespace graft::train {
+
+// ceil(rows of all epochs / rows of a step) unless config.steps says otherwise. DataError when there is no row to train on.
+std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches);
+
+class Trainer {
+ public:
+  using Evaluate = std::function<std::vector<eval::HeldoutScore>()>;  // of the adapters as they are; empty: no held-out sets
+
+  // adapters must be attached to the decoder. state: where to begin.
+  Trainer(const TrainConfig& config, model::Decoder& decoder, const data::BatchSource& batches, Parameters& parameters,
+          TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate);
+
+  // Returns when all steps are done, evaluated and in a checkpoint. The scores of the last evaluation, empty if it was done
+  // before a resume.
+  std::vector<eval::HeldoutScore> run();
+
+ private:
+  void loop();
+  void step();
+  void evaluate();
+  void save();
+  bool evaluation_due() const;
+  bool checkpoint_due() const;
+  void check_patience() const;
+
+  const TrainConfig& config_;
+  model::Decoder& decoder_;
+  const data::BatchSource& batches_;
+  Parameters& parameters_;
+  TrainState& state_;
+  Metrics& metrics_;
+  Checkpoints& checkpoints_;
+  Evaluate evaluate_;
+  const std::int64_t steps_;
+  std::int64_t saved_;        // the step whose checkpoint says all that state_ says, -1: none
+  std::vector<eval::HeldoutScore> scores_;
+  Progress progress_;
+};
+
+}  // namespace graft::train
