@@ -43,10 +43,6 @@ class Corpus {
   // does not begin with the shards of `snapshot` (if not empty: what was appended since is then left out, for a resumed run).
   static std::unique_ptr<Corpus> open(const std::filesystem::path& corpus, const std::string& split,
                                       const std::string& tokenizer_hash, const std::string& snapshot = {});
-  // The same for a pinned snapshot: exactly the shards with these sha256, in this order, though the corpus may have grown since.
-  // DataError naming the shard when one is no longer in the manifest.
-  static std::unique_ptr<Corpus> open(const std::filesystem::path& corpus, const std::string& split,
-                                      const std::string& tokenizer_hash, const std::vector<std::string>& shards);
   virtual ~Corpus() = default;
   virtual std::int64_t documents() const = 0;
   virtual std::int64_t tokens() const = 0;
