@@ -1,0 +1,106 @@
+#include "export/exporter.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "core/stop.h"
+
+namespace graft::exports {
+namespace {
+
+namespace fs = std::filesystem;
+
+Source source_of(const ExportRequest& request) {
+  return {request.name,
+          request.base.identity(),
+          adapter_hash(request.adapter),
+          request.storage == at::kBFloat16 ? "bf16" : "f32",
+          request.config_hash,
+          "graft " GRAFT_VERSION};
+}
+
+// The file that was finished and verified in the staging directory gets its name.
+void publish(const fs::path& staged, const fs::path& target) {
+  if (::rename(staged.c_str(), target.c_str()) != 0) throw_machine_error("write", target, errno);
+  fsync_directory(target.parent_path());
+}
+
+}  // namespace
+
+const Exporter& find_exporter(const std::string& name) {
+  std::string wanted = name;
+  std::replace(wanted.begin(), wanted.end(), '-', '_');
+  std::vector<std::string> known;
+  for (const Exporter* exporter : all_formats()) {
+    known.emplace_back(exporter->name);
+    std::string own = known.back();
+    std::replace(own.begin(), own.end(), '-', '_');
+    if (own == wanted) return *exporter;
+  }
+  std::string list;
+  for (const std::string& format : known) list += (list.empty() ? "" : ", ") + format;
+  throw ConfigError(cat("export format ", quote(name), " is not known", did_you_mean(name, known), "; there are ", list));
+}
+
+std::string artifact_name(const Exporter& exporter) { return cat(exporter.name, exporter.extension); }
+
+void check_formats(const std::vector<std::string>& formats, const model::ModelSpec& spec, const lora::LoraConfig& config) {
+  std::string problems;
+  for (const std::string& name : formats)
+    if (const std::string refusal = find_exporter(name).refusal(spec, config); !refusal.empty())
+      problems += cat(problems.empty() ? "" : "\n", "export format ", name, ": ", refusal);
+  if (!problems.empty()) throw ConfigError(problems);
+}
+
+Artifact export_one(const Exporter& exporter, const ExportRequest& request, const fs::path& directory) {
+  const fs::path target = directory / artifact_name(exporter);
+  Artifact artifact{.format = std::string(exporter.name), .path = target, .source = source_of(request), .sha256 = {}, .files = {}};
+  if (exporter.extension.empty()) {
+    DirectoryWriter staging(target);
+    exporter.write(request, staging.path());
+    artifact.max_error = exporter.verify(request, staging.path());
+    measure(staging.path(), artifact);
+    staging.commit();
+  } else {
+    DirectoryWriter staging(target.string() + ".staging");  // never committed: only the file inside leaves it
+    const fs::path staged = staging.path() / target.filename();
+    exporter.write(request, staged);
+    artifact.max_error = exporter.verify(request, staged);
+    measure(staged, artifact);
+    publish(staged, target);
+  }
+  return artifact;
+}
+
+std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request, const fs::path& directory) {
+  check_formats(formats, request.base.spec(), request.adapter.config);
+  lora::check_base(request.adapter, request.base);
+  graft::create_directories(directory);
+  const DirectoryLock lock(directory);
+  remove_leftovers(directory);
+
+  Manifest manifest(directory);
+  const Source source = source_of(request);
+  std::vector<Artifact> artifacts;
+  for (const std::string& name : formats) {
+    throw_if_stopped();
+    const Exporter& exporter = find_exporter(name);
+    if (const Artifact* done = manifest.find_intact(std::string(exporter.name), source)) {
+      artifacts.push_back(*done);
+      artifacts.back().reused = true;
+      log::info("export", done->path.string(), " is complete, kept");
+      continue;
+    }
+    artifacts.push_back(export_one(exporter, request, directory));
+    manifest.record(artifacts.back());
+    log::info("export", "wrote ", artifacts.back().path.string(), ", ", human_bytes(static_cast<double>(artifacts.back().bytes)),
+              ", verified");
+  }
+  return artifacts;
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,153 @@
+#include "export/gguf_metadata.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "export/gguf_tokenizer.h"
+#include "model/family.h"
+
+namespace graft::exports {
+namespace {
+
+constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION
+
+// "135M", "1.1B": at least two digits (gguf-py/gguf/utility.py, model_weight_count_rounded_notation).
+std::string size_label(std::int64_t parameters) {
+  struct Unit {
+    double size;
+    const char* suffix;
+  };
+  constexpr std::array units = {Unit{1e12, "T"}, Unit{1e9, "B"}, Unit{1e6, "M"}, Unit{1e3, "K"}};
+  const Unit* unit = &units.back();
+  for (const Unit& u : units)
+    if (static_cast<double>(parameters) > u.size) {
+      unit = &u;
+      break;
+    }
+  const double scaled = static_cast<double>(parameters) / unit->size;
+  const double whole = std::nearbyint(scaled);  // Python's round: ties to even
+  const int digits = whole >= 10 ? 2 : whole >= 1 ? 1 : 0;
+  std::array<char, 32> text;
+  std::snprintf(text.data(), text.size(), "%.*f%s", 2 - digits, scaled, unit->suffix);
+  return text.data();
+}
+
+void integer(GgufWriter& writer, const std::string& key, std::int64_t value) {
+  writer.u32(key, static_cast<std::uint32_t>(value));
+}
+
+void real(GgufWriter& writer, const std::string& key, double value) { writer.f32(key, static_cast<float>(value)); }
+
+// The sampling settings that a model's authors recommend, for the servers that read them.
+void write_sampling(GgufWriter& writer, const std::filesystem::path& directory) {
+  const auto file = directory / "generation_config.json";
+  if (!std::filesystem::is_regular_file(file)) return;
+  const Json config = read_json(file);
+  const auto number = [&](const char* key) {
+    return config.is_object() && config.contains(key) && config[key].is_number() ? &config[key] : nullptr;
+  };
+  if (const Json* k = number("top_k")) writer.pair("general.sampling.top_k", {GgufType::i32, false, k->get<std::int64_t>()});
+  if (const Json* p = number("top_p")) real(writer, "general.sampling.top_p", p->get<double>());
+  if (const Json* p = number("min_p")) real(writer, "general.sampling.min_p", p->get<double>());
+  if (const Json* t = number("temperature")) real(writer, "general.sampling.temp", t->get<double>());
+  if (const Json* r = number("repetition_penalty")) real(writer, "general.sampling.penalty_repeat", r->get<double>());
+}
+
+// linear and yarn are keys, llama3 is a tensor (gguf_model.cpp), anything else was refused.
+void write_rope_scaling(GgufWriter& writer, const std::string& prefix, const Json& config, const model::RopeSpec& rope,
+                        const std::string& origin) {
+  if (rope.scaling != model::RopeScaling::linear && rope.scaling != model::RopeScaling::yarn) return;
+  const bool yarn = rope.scaling == model::RopeScaling::yarn;
+  writer.string(prefix + "rope.scaling.type", yarn ? "yarn" : "linear");
+  real(writer, prefix + "rope.scaling.factor", rope.factor);
+  if (!yarn) return;
+  integer(writer, prefix + "rope.scaling.original_context_length", rope.original_context);
+  const Json empty = Json::object();
+  const Json& parameters = config.contains("rope_parameters") ? config["rope_parameters"]
+                           : config.contains("rope_scaling")  ? config["rope_scaling"]
+                                                              : empty;
+  const auto optional = [&](const char* key, const char* gguf) {  // only what the config states; llama.cpp has its own defaults
+    if (parameters.contains(key) && !parameters[key].is_null())
+      real(writer, prefix + "rope.scaling." + gguf, json_get<double>(parameters, key, origin));
+  };
+  optional("extrapolation_factor", "yarn_ext_factor");
+  optional("attention_factor", "yarn_attn_factor");
+  optional("beta_fast", "yarn_beta_fast");
+  optional("beta_slow", "yarn_beta_slow");
+}
+
+void write_from_hf(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters) {
+  const model::ModelSpec& spec = request.base.spec();
+  const Json& config = request.base.hf_config();
+  const std::string architecture = gguf_architecture(spec), prefix = architecture + ".";
+  writer.string("general.architecture", architecture);
+  writer.string("general.type", "model");
+  write_sampling(writer, request.base.path());
+  writer.string("general.name", request.name);
+  writer.string("general.size_label", size_label(parameters));
+  integer(writer, prefix + "block_count", spec.layers.size());
+  integer(writer, prefix + "context_length", spec.context);
+  integer(writer, prefix + "embedding_length", spec.hidden);
+  integer(writer, prefix + "feed_forward_length", spec.ffn);
+  integer(writer, prefix + "attention.head_count", spec.heads);
+  integer(writer, prefix + "attention.head_count_kv", spec.kv_heads);
+  write_rope_scaling(writer, prefix, config, spec.rope, request.base.path().string());
+  real(writer, prefix + "rope.freq_base", spec.rope.theta);
+  real(writer, prefix + "attention.layer_norm_rms_epsilon", spec.norm_eps);
+  // The converter writes the head size when transformers' config class has the field; Qwen2's has not.
+  if (architecture != "qwen2" || (config.contains("head_dim") && !config["head_dim"].is_null())) {
+    integer(writer, prefix + "attention.key_length", spec.head_dim);
+    integer(writer, prefix + "attention.value_length", spec.head_dim);
+  }
+  integer(writer, "general.file_type", file_type_of(type));
+  if (architecture == "llama") {
+    integer(writer, prefix + "vocab_size", spec.vocab);
+    integer(writer, prefix + "rope.dimension_count", spec.head_dim);
+  }
+  write_tokenizer(writer, request.base.path(), spec);
+}
+
+// Everything that describes the model and its tokenizer stays; what describes the file is new.
+void carry_over(GgufWriter& writer, const ExportRequest& request, GgmlType type) {
+  const GgufFile base(request.base.path());
+  const auto describes_file = [](const std::string& key) {
+    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" || key == "general.name" ||
+           key.starts_with("split.") || key.starts_with("quantize.");
+  };
+  for (const auto& [key, pair] : base.pairs())
+    if (!describes_file(key)) writer.pair(key, pair);
+  writer.string("general.name", request.name);
+  if (!base.has("general.base_model.count") && base.has("general.name")) {
+    integer(writer, "general.base_model.count", 1);
+    writer.string("general.base_model.0.name", base.string("general.name"));
+  }
+  integer(writer, "general.file_type", file_type_of(type));
+}
+
+}  // namespace
+
+std::uint32_t file_type_of(GgmlType type) {
+  switch (type) {
+    case GgmlType::f32: return 0;
+    case GgmlType::f16: return 1;
+    case GgmlType::q8_0: return 7;
+    case GgmlType::bf16: return 32;
+    default: throw UnsupportedError(cat("GGUF models of type ", info_of(type).name, " are not written"));
+  }
+}
+
+std::string gguf_architecture(const model::ModelSpec& spec) {
+  return std::string(model::family_named(spec.family).gguf_architectures.front());
+}
+
+void write_model_metadata(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters) {
+  if (request.base.is_gguf()) carry_over(writer, request, type);
+  else write_from_hf(writer, request, type, parameters);
+  integer(writer, "general.quantization_version", kQuantizationVersion);
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,163 @@
+#include "export/gguf_model.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <cmath>
+#include <map>
+#include <numbers>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "core/stop.h"
+#include "export/gguf_metadata.h"
+#include "export/merge.h"
+#include "export/verify.h"
+#include "model/family.h"
+
+namespace graft::exports {
+namespace {
+
+struct Planned {
+  std::string name;                       // in GGUF
+  std::vector<std::int64_t> shape;
+  GgmlType type;
+  std::vector<model::TensorSpec> parts;   // one tensor, or the experts of a stack in order
+  at::Tensor values;                      // for a tensor that is no weight of the model (rotary factors)
+};
+
+std::int64_t elements(const Planned& tensor) {
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+// Vectors, norms and the experts' router are F32 always; rows that do not fill blocks fall back to F16.
+GgmlType stored_type(const std::string& name, const std::vector<std::int64_t>& shape, GgmlType wanted) {
+  if (shape.size() == 1 || !name.ends_with(".weight") || name.ends_with("_norm.weight") || name.ends_with("ffn_gate_inp.weight"))
+    return GgmlType::f32;
+  return shape.back() % info_of(wanted).block == 0 ? wanted : GgmlType::f16;
+}
+
+// Llama 3's long-context scaling is not a key in GGUF but a divisor per rotated pair (conversion/llama.py). In f32 as there.
+at::Tensor llama3_divisors(const model::RopeSpec& rope) {
+  const auto options = at::TensorOptions().dtype(at::kFloat);
+  const float dims = static_cast<float>(rope.dims);
+  const at::Tensor frequency = at::reciprocal(at::pow(rope.theta, at::arange(0, rope.dims, 2, options) / dims));
+  at::Tensor divisors = at::empty_like(frequency);
+  const auto context = static_cast<float>(rope.original_context), factor = static_cast<float>(rope.factor);
+  const auto low = static_cast<float>(rope.low_freq_factor), high = static_cast<float>(rope.high_freq_factor);
+  for (std::int64_t i = 0; i < frequency.numel(); ++i) {
+    const float wavelength = static_cast<float>(2 * std::numbers::pi) / frequency[i].item<float>();
+    const float smooth = (context / wavelength - low) / (high - low);
+    divisors[i] = wavelength < context / high  ? 1.0f
+                  : wavelength > context / low ? factor
+                                               : 1.0f / ((1.0f - smooth) / factor + smooth);
+  }
+  return divisors;
+}
+
+// Tensors beside the weights.
+std::vector<Planned> extra_tensors(const model::WeightSource& base) {
+  std::vector<Planned> extras;
+  const auto add = [&](const std::string& name, at::Tensor values) {
+    extras.push_back({name, values.sizes().vec(), GgmlType::f32, {}, std::move(values)});
+  };
+  if (base.is_gguf()) {
+    const GgufFile file(base.path());
+    for (const char* name : {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"})
+      if (const GgufTensor* tensor = file.find(name)) {
+        at::Tensor values = at::empty(tensor->shape, at::kFloat);
+        dequantize(tensor->type, file.data(*tensor).data(), values.numel(), values.mutable_data_ptr<float>());
+        add(name, values);
+      }
+  } else if (base.spec().rope.scaling == model::RopeScaling::llama3) {
+    add("rope_freqs.weight", llama3_divisors(base.spec().rope));
+  }
+  return extras;
+}
+
+std::vector<Planned> plan(const MergedModel& source, GgmlType type) {
+  std::vector<Planned> tensors = extra_tensors(source.base());
+  std::map<std::string, std::size_t> index;
+  for (const model::TensorSpec& tensor : source.tensors()) {
+    const auto [at, added] = index.emplace(tensor.gguf, tensors.size());
+    if (added) tensors.push_back({tensor.gguf, tensor.shape, stored_type(tensor.gguf, tensor.shape, type), {}, {}});
+    tensors[at->second].parts.push_back(tensor);
+  }
+  for (Planned& tensor : tensors)
+    if (!tensor.parts.empty() && tensor.parts[0].expert >= 0)
+      tensor.shape.insert(tensor.shape.begin(), static_cast<std::int64_t>(tensor.parts.size()));
+  return tensors;
+}
+
+at::Tensor transformed(const MergedModel& source, const model::TensorSpec& tensor, bool interleave) {
+  at::Tensor values = source.load(tensor.name);
+  if (interleave && tensor.rotary_heads > 0) values = interleave_rotary_rows(values, tensor.rotary_heads);
+  if (tensor.norm && source.spec().norm_gain_offset != 0) values = values + source.spec().norm_gain_offset;
+  return values.contiguous();
+}
+
+// Blocks never cross rows, so rows are encoded in parallel.
+std::vector<std::byte> encode(const at::Tensor& values, GgmlType type) {
+  const GgmlTypeInfo& info = info_of(type);
+  const std::int64_t columns = values.size(-1), rows = values.numel() / columns, row_bytes = columns / info.block * info.bytes;
+  const float* data = values.const_data_ptr<float>();
+  std::vector<std::byte> bytes(static_cast<std::size_t>(rows * row_bytes));
+  at::parallel_for(0, rows, std::max<std::int64_t>(1, 65536 / columns), [&](std::int64_t begin, std::int64_t end) {
+    quantize(type, data + begin * columns, (end - begin) * columns, bytes.data() + begin * row_bytes);
+  });
+  return bytes;
+}
+
+}  // namespace
+
+at::Tensor interleave_rotary_rows(const at::Tensor& rows, std::int64_t heads) {
+  std::vector<std::int64_t> split = {heads, 2, rows.size(0) / heads / 2};
+  for (std::int64_t i = 1; i < rows.dim(); ++i) split.push_back(rows.size(i));
+  return rows.reshape(split).transpose(1, 2).reshape(rows.sizes());
+}
+
+bool interleaves_rotary_rows(const model::ModelSpec& spec) {
+  return model::family_named(spec.family).gguf_permutes_qk;
+}
+
+std::string gguf_refusal(const model::ModelSpec& spec) {
+  if (model::family_named(spec.family).gguf_architectures.empty())
+    return cat("GGUF has no architecture for ", spec.architecture);
+  if (spec.rope.scaling == model::RopeScaling::longrope && spec.family != "phi3")
+    return cat("GGUF has no longrope scaling for ", spec.architecture);
+  return "";
+}
+
+void write_gguf_model(const ExportRequest& request, GgmlType type, const std::filesystem::path& target) {
+  const MergedModel source(request.base, &request.adapter, request.storage);
+  const std::vector<Planned> tensors = plan(source, type);
+  const bool interleave = interleaves_rotary_rows(source.spec());
+  std::int64_t parameters = 0;
+  for (const Planned& tensor : tensors) parameters += elements(tensor);
+
+  GgufWriter writer(target);
+  write_model_metadata(writer, request, type, parameters);
+  for (const Planned& tensor : tensors) writer.tensor(tensor.name, tensor.shape, tensor.type);
+
+  Progress progress("write " + target.filename().string(), tensors.size(), "tensors");
+  std::uint64_t done = 0;
+  for (const Planned& tensor : tensors) {
+    throw_if_stopped();
+    const auto append = [&](const at::Tensor& values) {
+      const std::vector<std::byte> bytes = encode(values, tensor.type);
+      writer.data(tensor.name, bytes.data(), bytes.size());
+    };
+    if (tensor.parts.empty()) append(tensor.values);
+    for (const model::TensorSpec& part : tensor.parts) append(transformed(source, part, interleave));
+    progress.update(++done);
+  }
+  writer.commit();
+}
+
+double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written) {
+  return verify_model({request.base, &request.adapter, request.storage}, *model::open_weights(written));
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,26 @@
+// A whole model as one GGUF file (formats.md 4.7), as llama.cpp's convert_hf_to_gguf.py writes it: names, the q/k row order of
+// the llama architecture, Gemma's 1 + w, f32 for vectors and norms, metadata, tokenizer and chat template.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "core/gguf.h"
+#include "export/exporter.h"
+
+namespace graft::exports {
+
+// type: of the matrices (f16, bf16, q8_0). A row that does not fill the type's blocks is stored as F16, as the converter does.
+void write_gguf_model(const ExportRequest& request, GgmlType type, const std::filesystem::path& target);
+double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written);
+
+// Why llama.cpp has no place for this model, or empty.
+std::string gguf_refusal(const model::ModelSpec& spec);
+
+// Rows of a q or k projection (or of its lora_B) from Hugging Face's order, the two halves of a head's rotated pairs apart, to
+// that of GGUF's llama architecture, pairs side by side: (heads, 2, d/2, ...) -> (heads, d/2, 2, ...).
+at::Tensor interleave_rotary_rows(const at::Tensor& rows, std::int64_t heads);
+// Whether the family's GGUF architecture has q and k in that order.
+bool interleaves_rotary_rows(const model::ModelSpec& spec);
+
+}  // namespace graft::exports

@@ -1,0 +1,23 @@
+// A model as a Hugging Face directory (formats.md 4.9): safetensors in shards with an index, config, tokenizer and chat template.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "export/merge.h"
+
+namespace graft::exports {
+
+inline constexpr std::uint64_t kMaxShardBytes = 5'000'000'000;  // as save_pretrained's "5GB"
+
+// Matrices and vectors in bf16, one shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with
+// model.safetensors.index.json. `target` is an existing directory.
+void write_hf_weights(const MergedModel& source, const std::filesystem::path& target, std::uint64_t max_shard_bytes = kMaxShardBytes);
+
+// config.json, generation_config.json, tokenizer, chat template, license: copied byte for byte from a Hugging Face base (only the
+// dtype in config.json becomes bfloat16 when it says something else), rebuilt from the metadata of a GGUF base.
+void write_hf_companions(const model::WeightSource& base, const std::filesystem::path& target);
+
+double verify_hf_model(const MergedModel& source, const std::filesystem::path& written);
+
+}  // namespace graft::exports

@@ -1,0 +1,115 @@
+#include "export/manifest.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/file.h"
+
+namespace graft::exports {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kVersion = 1;
+constexpr std::uint64_t kMaxBytes = 16 << 20;
+constexpr const char* kName = "manifest.json";
+
+Artifact artifact_from(const Json& json, const fs::path& directory, const std::string& origin) {
+  const auto text = [&](const char* key) { return json_get<std::string>(json, key, origin); };
+  Artifact artifact;
+  artifact.format = text("format");
+  artifact.path = inside(directory, text("path"));
+  artifact.source = {text("model"), text("base"), text("adapter"), text("storage"), text("config"), text("program")};
+  artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
+  artifact.sha256 = text("sha256");
+  artifact.max_error = json_get<double>(json, "max_error", origin);
+  const fs::path root = fs::is_directory(artifact.path) ? artifact.path : directory;
+  for (const Json& file : json_get<Json>(json, "files", origin)) {
+    const auto name = json_get<std::string>(file, "name", origin);
+    inside(root, name);  // refuses what leaves the directory
+    artifact.files.push_back({name, json_get<std::uint64_t>(file, "bytes", origin), json_get<std::string>(file, "sha256", origin)});
+  }
+  return artifact;
+}
+
+bool intact(const Artifact& recorded) {
+  if (!fs::exists(recorded.path)) return false;
+  Artifact found;
+  found.path = recorded.path;
+  measure(recorded.path, found);
+  return found.sha256 == recorded.sha256 && found.files.size() == recorded.files.size();
+}
+
+}  // namespace
+
+Json Artifact::json() const {
+  Json list = Json::array();
+  for (const FileRecord& file : files) list.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
+  return {{"format", format},           {"path", path.filename().string()}, {"model", source.model},
+          {"base", source.base},        {"adapter", source.adapter},        {"storage", source.storage},
+          {"config", source.config},    {"program", source.program},        {"bytes", bytes},
+          {"sha256", sha256},           {"max_error", max_error},           {"files", list}};
+}
+
+std::string adapter_hash(const lora::AdapterSet& adapter) {
+  Sha256 hash;
+  for (const auto& pair : adapter.adapters) {
+    hash.update(cat(pair->module, "\n", at::IntArrayRef(pair->low_rank.a.sizes()), at::IntArrayRef(pair->low_rank.b.sizes()), "\n"));
+    hash.update(&pair->low_rank.scale, sizeof pair->low_rank.scale);
+    for (const at::Tensor& tensor : {pair->low_rank.a, pair->low_rank.b}) {
+      const at::Tensor values = tensor.contiguous();
+      hash.update(values.const_data_ptr(), values.nbytes());
+    }
+  }
+  return hash.hex();
+}
+
+void measure(const fs::path& path, Artifact& artifact) {
+  artifact.files.clear();
+  artifact.bytes = 0;
+  const auto add = [&](const fs::path& file, std::string name) {
+    artifact.files.push_back({std::move(name), fs::file_size(file), sha256_file(file)});
+    artifact.bytes += artifact.files.back().bytes;
+  };
+  if (!fs::is_directory(path)) {
+    add(path, artifact.path.filename().string());
+    artifact.sha256 = artifact.files[0].sha256;
+    return;
+  }
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(path))
+    if (entry.is_regular_file() && !entry.is_symlink()) add(entry.path(), entry.path().lexically_relative(path).string());
+  std::sort(artifact.files.begin(), artifact.files.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::string lines;
+  for (const FileRecord& file : artifact.files) lines += cat(file.sha256, "  ", file.name, "\n");
+  artifact.sha256 = sha256_hex(lines);
+}
+
+Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
+  const fs::path file = directory_ / kName;
+  if (!fs::exists(file)) return;
+  const Json json = read_json(file, kMaxBytes);
+  const std::string origin = file.string();
+  if (const auto version = json_get<std::int64_t>(json, "manifest", origin); version != kVersion)
+    throw UnsupportedError(cat(origin, ": version ", version, " of the manifest, this program knows ", kVersion));
+  for (const Json& artifact : json_get<Json>(json, "artifacts", origin))
+    artifacts_.push_back(artifact_from(artifact, directory_, origin));
+}
+
+const Artifact* Manifest::find_intact(const std::string& format, const Source& source) const {
+  for (const Artifact& artifact : artifacts_)
+    if (artifact.format == format && artifact.source == source && intact(artifact)) return &artifact;
+  return nullptr;
+}
+
+void Manifest::record(const Artifact& artifact) {
+  const auto same = std::find_if(artifacts_.begin(), artifacts_.end(), [&](const Artifact& a) { return a.format == artifact.format; });
+  if (same != artifacts_.end()) *same = artifact;
+  else artifacts_.push_back(artifact);
+  Json list = Json::array();
+  for (const Artifact& entry : artifacts_) list.push_back(entry.json());
+  write_file(directory_ / kName, Json{{"manifest", kVersion}, {"artifacts", list}}.dump(2) + "\n");
+}
+
+}  // namespace graft::exports

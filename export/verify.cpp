@@ -1,0 +1,97 @@
+#include "export/verify.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "core/stop.h"
+
+namespace graft::exports {
+namespace {
+
+constexpr double kHalfUlpBf16 = 0x1p-8, kHalfUlpF16 = 0x1p-11, kHalfSubnormalF16 = 0x1p-25, kHalfSubnormalBf16 = 0x1p-134;
+constexpr std::int64_t kQ8Block = 32;
+
+void same_number(const model::WeightSource& written, const char* what, double found, double expected) {
+  // GGUF keeps real numbers as f32.
+  if (found == expected || static_cast<float>(found) == static_cast<float>(expected)) return;
+  throw FormatError(cat(written.path().string(), ": reopened, the model's ", what, " is ", found, " where the base has ", expected,
+                        "; the file is not usable"));
+}
+
+void compare_specs(const model::ModelSpec& source, const model::WeightSource& written) {
+  const model::ModelSpec& spec = written.spec();
+  same_number(written, "number of layers", spec.layers.size(), source.layers.size());
+  same_number(written, "vocabulary", spec.vocab, source.vocab);
+  same_number(written, "hidden size", spec.hidden, source.hidden);
+  same_number(written, "MLP size", spec.ffn, source.ffn);
+  same_number(written, "number of heads", spec.heads, source.heads);
+  same_number(written, "number of key and value heads", spec.kv_heads, source.kv_heads);
+  same_number(written, "head size", spec.head_dim, source.head_dim);
+  same_number(written, "rotated dimensions", spec.rope.dims, source.rope.dims);
+  same_number(written, "rope theta", spec.rope.theta, source.rope.theta);
+  same_number(written, "norm epsilon", spec.norm_eps, source.norm_eps);
+  same_number(written, "head tying", spec.tied_head, source.tied_head);
+}
+
+double compare_tensor(const std::string& name, const std::string& stored_as, const at::Tensor& source, const at::Tensor& written,
+                      const std::string& file) {
+  const at::Tensor difference = (written - source).abs();
+  const at::Tensor outside = difference.le(rounding_bound(stored_as, source)).logical_not();  // true for NaN too
+  if (outside.any().item<bool>()) {
+    const std::int64_t at = outside.flatten().nonzero()[0].item<std::int64_t>();
+    throw FormatError(cat(file, ": tensor ", name, " (", stored_as, ") reads back as ", written.flatten()[at].item<float>(), " at element ",
+                          at, " where the source has ", source.flatten()[at].item<float>(),
+                          stored_as == "F16" && !std::isfinite(written.flatten()[at].item<float>())
+                              ? "; the value does not fit f16, choose a bf16 format"
+                              : "; that is more than rounding"));
+  }
+  const double largest = source.abs().max().item<double>();
+  return largest > 0 ? difference.max().item<double>() / largest : 0;
+}
+
+}  // namespace
+
+at::Tensor rounding_bound(const std::string& stored_as, const at::Tensor& x) {
+  const at::Tensor size = x.abs();
+  if (stored_as == "F32") return at::zeros_like(size);
+  if (stored_as == "BF16") return at::clamp_min(size * kHalfUlpBf16, kHalfSubnormalBf16);
+  if (stored_as == "F16") return at::clamp_min(size * kHalfUlpF16, kHalfSubnormalF16);
+  if (stored_as == "Q8_0") {
+    const at::Tensor blocks = size.reshape({-1, kQ8Block});
+    const at::Tensor step = blocks.amax(1, true) / 127;
+    // The last factor covers the f32 rounding of the decoded product itself.
+    const at::Tensor bound = (step / 2 + 127 * (step * kHalfUlpF16 + kHalfSubnormalF16)) * (1 + 0x1p-20);
+    return bound.expand_as(blocks).reshape(x.sizes());
+  }
+  throw UnsupportedError(cat("no rounding bound is known for tensors stored as ", stored_as));
+}
+
+double verify_model(const MergedModel& source, const model::WeightSource& written) {
+  const std::string file = written.path().string();
+  compare_specs(source.spec(), written);
+  if (written.weights().size() != source.tensors().size())
+    throw FormatError(cat(file, ": reopened, it has ", written.weights().size(), " tensors where the source has ",
+                          source.tensors().size()));
+  Progress progress("verify", source.tensors().size(), "tensors");
+  double worst = 0;
+  std::uint64_t done = 0;
+  for (const model::TensorSpec& tensor : source.tensors()) {
+    throw_if_stopped();
+    const auto stored = std::find_if(written.weights().begin(), written.weights().end(),
+                                     [&](const model::WeightInfo& other) { return other.name == tensor.name; });
+    if (stored == written.weights().end()) throw FormatError(cat(file, ": tensor ", tensor.name, " is missing"));
+    if (stored->shape != tensor.shape)
+      throw FormatError(cat(file, ": tensor ", tensor.name, " has shape ", at::IntArrayRef(stored->shape), " where the source has ",
+                            at::IntArrayRef(tensor.shape)));
+    worst = std::max(worst, compare_tensor(tensor.name, stored->stored_as, source.load(tensor.name),
+                                           written.load(tensor.name, at::kFloat), file));
+    progress.update(++done);
+  }
+  return worst;
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,66 @@
+// The golden bases and adapters of tests/golden/export, opened, and a directory that is gone after the test.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "core/error.h"
+#include "export/exporter.h"
+#include "lora/adapter.h"
+#include "model/weights.h"
+
+namespace graft::testing {
+
+namespace fs = std::filesystem;
+
+inline fs::path golden(const std::string& family) { return fs::path(GRAFT_SOURCE_DIR) / "tests/golden/export" / family; }
+
+class ScratchDirectory {
+ public:
+  ScratchDirectory() {
+    std::string name = (fs::temp_directory_path() / "graft-export-XXXXXX").string();
+    if (!::mkdtemp(name.data())) throw MachineError("cannot create a scratch directory");
+    path_ = name;
+  }
+  ~ScratchDirectory() { fs::remove_all(path_); }
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  const fs::path& path() const { return path_; }
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+// A golden family with its adapter.
+struct GoldenCase {
+  std::string family;
+  std::unique_ptr<model::WeightSource> base;
+  std::unique_ptr<lora::AdapterSet> adapter;
+
+  explicit GoldenCase(const std::string& name)
+      : family(name), base(model::open_weights(golden(name) / "base")), adapter(lora::load_peft(golden(name) / "adapter")) {}
+  exports::ExportRequest request(at::ScalarType storage = at::kBFloat16) const {
+    return {*base, *adapter, storage, "Tiny", std::string(64, 'c')};
+  }
+};
+
+inline exports::Artifact write(const std::string& format, const exports::ExportRequest& request, const fs::path& directory) {
+  return exports::export_one(exports::find_exporter(format), request, directory);
+}
+
+template <class E, class F>
+std::string message_of(F&& action) {
+  try {
+    action();
+  } catch (const E& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+}  // namespace graft::testing
