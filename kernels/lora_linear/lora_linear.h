@@ -1,12 +1,14 @@
 // A frozen linear layer with an optional low-rank update (LoRA; Hu et al. 2021, arXiv:2106.09685, eq. 3).
 //
-//   S = scale * X A^T          (M, r)
+//   S = scale * D(X) A^T       (M, r)
 //   Y = X W^T + S B^T (+ b)    (M, N)
-//   backward: dS = scale * dY B;  dB += dY^T S;  dA += dS^T X;  dX = dY W + dS A.    W has no gradient.
+//   backward: dS = scale * dY B;  dB += dY^T S;  dA += dS^T D(X);  dX = dY W + D(dS A).    W has no gradient.
+//   D is dropout of elements on the low-rank path: zero with probability p, else divided by 1 - p; identity when p is 0.
 //
-// Shapes: M tokens, K in, N out, r rank. X (M, K) and W (N, K) share one of f32, bf16; b (N) too.
-// A (r, K) and B (N, r) are f32 masters; products with X run in X's dtype with f32 accumulation. grad_a, grad_b are f32 and
-// accumulated into. Deterministic: same bits for the same inputs and thread count.
+// Shapes: M tokens, K in, N out, r rank. X (M, K) and W (N, K) share one of f32, bf16; b (N) too. M may be 0; rows of X and dY are
+// dense with any row stride. A (r, K) and B (N, r) are f32 masters; products with X run in X's dtype with f32 accumulation.
+// grad_a, grad_b are f32 and accumulated into. The mask of D is a pure function of dropout_seed and the element's index (Philox),
+// so the backward draws it again instead of storing it. Deterministic: same bits for the same inputs and thread count.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,15 +23,19 @@ struct LowRank {
 };
 
 struct LoraLinearSaved {
-  at::Tensor s;                // (M, r) dtype of X
-  std::uint64_t dropout_seed = 0;
+  at::Tensor s;                     // (M, r) dtype of X; written by the forward
+  std::uint64_t dropout_seed = 0;   // set by the caller before the forward; another for every linear and micro-batch
 };
 
 // adapter may be null. saved null: inference (no dropout).
 at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
                                LoraLinearSaved* saved);
-// Accumulates into adapter->grad_a/grad_b; returns dX, or an undefined tensor when need_dx is false.
+// The same into y (M, N), which is overwritten.
+void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             const LowRank* adapter, LoraLinearSaved* saved);
+// Accumulates into adapter->grad_a/grad_b; returns dX, or an undefined tensor when need_dx is false. dX is added to `dx` when
+// that is given (several linears of one input).
 at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
-                                const LoraLinearSaved& saved, bool need_dx);
+                                const LoraLinearSaved& saved, bool need_dx, at::Tensor dx = {});
 
 }  // namespace graft::kernels

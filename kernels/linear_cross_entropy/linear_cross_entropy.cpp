@@ -1,0 +1,124 @@
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/check.h"
+#include "kernels/simd.h"
+
+namespace graft::kernels {
+namespace {
+
+constexpr const char* kOp = "linear_cross_entropy";
+constexpr std::int64_t kNoLabel = -100;
+constexpr std::int64_t kChunkBytes = 48 << 20;  // of logits: a few hundred rows of a usual vocabulary
+
+// Log probability of `label`; with want_grad, z (n logits) becomes dz.
+template <class T>
+GRAFT_SIMD float row(T* z, std::int64_t n, std::int64_t label, float cap, bool want_grad, float scale) {
+  const float inverse_cap = cap > 0 ? 1.f / cap : 0.f;
+  if (cap > 0) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) store(z[i], cap * fast_tanh(load(z[i]) * inverse_cap));
+  }
+  float largest = load(z[0]);
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t i = 0; i < n; ++i) largest = load(z[i]) > largest ? load(z[i]) : largest;
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum += fast_exp(load(z[i]) - largest);
+  const float lse = largest + std::log(sum), target = load(z[label]), logprob = target - lse;
+  if (!want_grad) return logprob;
+  const float weight = scale / sum;
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float capped = load(z[i]) * inverse_cap;
+    store(z[i], weight * fast_exp(load(z[i]) - largest) * (1.f - capped * capped));
+  }
+  // The one subtraction of nearly equal numbers is done in f32 and rounded once, however close to 1 the probability is.
+  const float capped = target * inverse_cap;
+  store(z[label], scale * std::expm1(logprob) * (1.f - capped * capped));
+  return logprob;
+}
+
+// Rows with a label, as int64 indices; throws when a label is not in the vocabulary.
+std::vector<std::int64_t> labelled_rows(const at::Tensor& labels, std::int64_t vocabulary) {
+  const auto* label = labels.const_data_ptr<std::int64_t>();
+  std::vector<std::int64_t> rows;
+  for (std::int64_t i = 0; i < labels.size(0); ++i) {
+    if (label[i] == kNoLabel) continue;
+    if (label[i] < 0 || label[i] >= vocabulary) {
+      fail(kOp, cat("label ", label[i], " of row ", i, " is outside the vocabulary of ", vocabulary));
+    }
+    rows.push_back(i);
+  }
+  return rows;
+}
+
+void chunk_rows(at::Tensor& z, const std::int64_t* labels, float* logprob,
+                const LinearCrossEntropyOptions& options) {
+  const auto cap = static_cast<float>(options.softcap), scale = static_cast<float>(options.grad_scale);
+  by_type(z.scalar_type(), [&](auto type) {
+    using T = decltype(type);
+    T* data = z.mutable_data_ptr<T>();
+    const std::int64_t n = z.size(1);
+    at::parallel_for(0, z.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) logprob[i] = row(data + i * n, n, labels[i], cap, options.want_grad, scale);
+    });
+  });
+}
+
+}  // namespace
+
+LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
+                                              const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+  const c10::InferenceMode no_autograd;
+  check_dim(kOp, "x", x, 2);
+  check_float_or_bf16(kOp, "x", x);
+  check_dim(kOp, "weight", weight, 2);
+  const std::int64_t tokens = x.size(0), hidden = x.size(1), vocabulary = weight.size(0);
+  check_shape(kOp, "weight", weight, {vocabulary, hidden}, cat("the last size of x ", shape_text(x.sizes())));
+  check_type(kOp, "weight", weight, x.scalar_type(), "the type of x");
+  check_shape(kOp, "labels", labels, {tokens}, cat("the first size of x ", shape_text(x.sizes())));
+  check_type(kOp, "labels", labels, at::kLong, "an index into the vocabulary");
+
+  const at::Tensor dense_labels = labels.contiguous();
+  const std::vector<std::int64_t> rows = labelled_rows(dense_labels, vocabulary);
+  const auto trained = static_cast<std::int64_t>(rows.size());
+  const bool all = trained == tokens;
+  const at::Tensor index = at::tensor(rows, at::kLong);
+  const at::Tensor inputs = all ? x : x.index_select(0, index);
+  const at::Tensor targets = all ? dense_labels : dense_labels.index_select(0, index);
+  at::Tensor logprob = at::empty({trained}, x.options().dtype(at::kFloat));
+  const bool want_dx = options.want_grad && options.want_dx;
+  at::Tensor dx = want_dx ? at::empty({trained, hidden}, x.options()) : at::Tensor();
+
+  const auto element = static_cast<std::int64_t>(x.element_size());
+  const std::int64_t chunk = std::clamp<std::int64_t>(kChunkBytes / (vocabulary * element), 1, std::max<std::int64_t>(trained, 1));
+  at::Tensor logits = at::empty({chunk, vocabulary}, x.options());
+  for (std::int64_t begin = 0; begin < trained; begin += chunk) {
+    const std::int64_t count = std::min(chunk, trained - begin);
+    const at::Tensor part = inputs.narrow(0, begin, count);
+    at::Tensor z = logits.narrow(0, 0, count);
+    LoraLinearSaved saved;
+    saved.dropout_seed = options.dropout_seed + static_cast<std::uint64_t>(begin);
+    lora_linear_forward_out(z, part, weight, {}, adapter, options.want_grad ? &saved : nullptr);
+    chunk_rows(z, targets.const_data_ptr<std::int64_t>() + begin, logprob.mutable_data_ptr<float>() + begin, options);
+    if (!options.want_grad) continue;
+    const at::Tensor gradient = lora_linear_backward(z, part, weight, adapter, saved, want_dx);
+    if (want_dx) dx.narrow(0, begin, count).copy_(gradient);
+  }
+
+  LinearCrossEntropyResult result;
+  const float* values = logprob.const_data_ptr<float>();
+  for (std::int64_t i = 0; i < trained; ++i) result.sum -= static_cast<double>(values[i]);
+  if (want_dx) result.dx = all ? dx : at::zeros({tokens, hidden}, x.options()).index_copy_(0, index, dx);
+  if (options.want_logprob) result.logprob = logprob;
+  return result;
+}
+
+}  // namespace graft::kernels
