@@ -1,97 +1,149 @@
-// A config is a struct that describes itself: one `visit` method names each field with its default, range and meaning, and the
-// reader, the dump, --set and the documentation are visitors of it.
+// A config is a struct that describes itself: one `visit` method names each field with its range and meaning; its
+// default is its initialiser. The reader, the dump, --set and the documentation all work on that description.
 //
 //   struct LoraConfig {
 //     std::int64_t rank = 16;
 //     template <class V> void visit(V& v) { v.field(rank, "rank", 1, 1024, "rank r of B*A"); }
 //   };
+//   auto config = read_config<LoraConfig>("lora.yaml", {{"rank", "8"}});
 //
-// Reading reports every problem at once, sorted by line, as "file:line:col: path: what; did you mean 'x'?" (ConfigError).
-// Unknown, duplicate and misplaced keys are errors; a key that belongs to another section is answered with that section's name.
+// Reading reports every problem at once, sorted by line, as "file:line:col: path: what; did you mean 'x'?"
+// (ConfigError). Unknown, duplicate and misplaced keys are errors; a key that exists in another section is answered
+// with that section's name. Types are strict: text that looks like a number or like true must be quoted, a list is a
+// list, a number has no unit.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <map>
+#include <functional>
+#include <initializer_list>
+#include <limits>
 #include <memory>
-#include <optional>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
-#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
 
 namespace graft {
 
-// A YAML value with its place in the file. Anchors, tags and multi-documents are refused; depth and size are bounded.
-struct ConfigNode {
-  enum class Kind { null, scalar, sequence, mapping } kind = Kind::null;
-  std::string scalar;
-  bool quoted = false;
-  std::vector<ConfigNode> items;                              // sequence
-  std::vector<std::pair<ConfigNode, ConfigNode>> entries;     // mapping, keys as scalars
-  std::string file;
-  int line = 0, column = 0;  // 1-based
-};
-ConfigNode parse_yaml(const std::string& text, const std::string& file);
-
-struct ConfigIssue {
-  std::string file;
-  int line, column;
-  std::string path, what;
+struct ConfigOverride {
+  std::string path,
+      value;  // from --set a.b=value; the value is YAML. Items of a list are numbered: corpus.sources.0.path
 };
 
-// Names every field of a schema with its dotted path, for "did you mean" and for `misplaced`.
-class ConfigReader {
+// ---- The description of one config object, with pointers to its values.
+
+struct ConfigField;
+using ConfigSection = std::vector<ConfigField>;
+
+struct ConfigList {
+  std::function<std::size_t()> size;
+  std::function<void(std::size_t)> reset;  // that many items, all of them defaults
+  std::function<ConfigSection(std::size_t)> item;
+  std::shared_ptr<void> prototype_owner;
+  ConfigSection prototype;  // a default item, for documentation and suggestions
+};
+
+struct ConfigField {
+  std::string name, help;
+  std::variant<std::int64_t*, double*, bool*, std::string*, std::vector<std::string>*, ConfigSection, ConfigList> value;
+  std::int64_t lowest = std::numeric_limits<std::int64_t>::min(), highest = std::numeric_limits<std::int64_t>::max();
+  double low = -std::numeric_limits<double>::max(), high = std::numeric_limits<double>::max();
+  std::vector<std::string> choices = {};  // text and lists of text; empty: anything
+};
+
+// The V of `visit`.
+class ConfigVisitor {
  public:
-  ConfigReader(const ConfigNode& node, std::string path, std::vector<ConfigIssue>& issues,
-               const std::vector<std::string>& all_paths);
-
   void field(std::int64_t& value, const char* name, std::int64_t low, std::int64_t high, const char* help);
   void field(double& value, const char* name, double low, double high, const char* help);
+  void field(std::int64_t& value, const char* name, const char* help);
+  void field(double& value, const char* name, const char* help);
   void field(bool& value, const char* name, const char* help);
   void field(std::string& value, const char* name, const char* help);
-  void field(std::string& value, const char* name, const std::vector<std::string>& choices, const char* help);
   void field(std::vector<std::string>& value, const char* name, const char* help);
-  void field(std::vector<std::string>& value, const char* name, const std::vector<std::string>& choices, const char* help);
+  void field(std::string& value, const char* name, std::initializer_list<std::string_view> choices, const char* help);
+  void field(std::vector<std::string>& value, const char* name, std::initializer_list<std::string_view> choices,
+             const char* help);
 
   template <class T>
-  void section(T& value, const char* name, const char* help) {
-    (void)help;
-    if (auto child = child_section(name)) {
-      value.visit(*child);
-      child->finish();
-    }
-  }
+  void section(T& value, const char* name, const char* help);
   template <class T>
-  void list(std::vector<T>& value, const char* name, const char* help) {  // sequence of sections
-    (void)help;
-    auto children = child_list(name);
-    if (!children.empty()) value.clear();
-    for (auto& child : children) {
-      value.emplace_back().visit(*child);
-      child->finish();
-    }
-  }
-  void finish();  // reports the keys nobody asked for
+  void list(std::vector<T>& value, const char* name, const char* help);
 
- private:
-  const ConfigNode* take(const char* name);
-  void issue(const ConfigNode& at, const std::string& name, const std::string& what);
-  std::unique_ptr<ConfigReader> child_section(const char* name);
-  std::vector<std::unique_ptr<ConfigReader>> child_list(const char* name);
-
-  const ConfigNode& node_;
-  std::string path_;
-  std::vector<ConfigIssue>& issues_;
-  const std::vector<std::string>& all_paths_;
-  std::map<std::string, bool> known_;
+  ConfigSection fields;
 };
 
-struct ConfigOverride {
-  std::string path, value;  // from --set a.b=value
-};
+template <class T>
+ConfigSection describe(T& config) {
+  ConfigVisitor visitor;
+  config.visit(visitor);
+  return std::move(visitor.fields);
+}
 
-// In config_reader_impl.h: template <class T> T read_config(text, file, overrides); std::string dump_config(T) (YAML with the
-// help as comments); std::vector<ConfigDoc> document_config(T).
+template <class T>
+void ConfigVisitor::section(T& value, const char* name, const char* help) {
+  fields.push_back({name, help, describe(value)});
+}
+
+template <class T>
+void ConfigVisitor::list(std::vector<T>& value, const char* name, const char* help) {
+  auto prototype = std::make_shared<T>();
+  ConfigList list;
+  list.size = [&value] { return value.size(); };
+  list.reset = [&value](std::size_t size) { value.assign(size, T()); };
+  list.item = [&value](std::size_t index) { return describe(value.at(index)); };
+  list.prototype = describe(*prototype);
+  list.prototype_owner = prototype;
+  fields.push_back({name, help, std::move(list)});
+}
+
+// ---- What is done with a description.
+
+void read_fields(const ConfigSection& fields, std::string_view text, const std::string& file_name,
+                 const std::vector<ConfigOverride>& overrides);
+std::string dump_fields(const ConfigSection& fields);
+Json fields_json(const ConfigSection& fields);
+std::string document_fields(const ConfigSection& fields);
+
+// ---- The same for a config type.
+
+inline constexpr std::uint64_t kLargestConfig = 256 << 10;
+
+template <class T>
+T read_config_text(std::string_view text, const std::string& file_name,
+                   const std::vector<ConfigOverride>& overrides = {}) {
+  T config;
+  read_fields(describe(config), text, file_name, overrides);
+  return config;
+}
+
+template <class T>
+T read_config(const fs::path& file, const std::vector<ConfigOverride>& overrides = {}) {
+  return read_config_text<T>(read_file(file, kLargestConfig), file.string(), overrides);
+}
+
+// The resolved config as YAML with the help as comments; reading it back gives the same values.
+template <class T>
+std::string dump_config(const T& config) {
+  T copy = config;
+  return dump_fields(describe(copy));
+}
+
+// The resolved config for manifests and hashing: every field, in the order of `visit`.
+template <class T>
+Json config_json(const T& config) {
+  T copy = config;
+  return fields_json(describe(copy));
+}
+
+// A table of every field: path, type, default, range or choices, meaning.
+template <class T>
+std::string describe_config() {
+  T config;
+  return document_fields(describe(config));
+}
 
 }  // namespace graft
