@@ -105,8 +105,8 @@ bool is_redundant(const std::string& name, const ModelSpec& spec) {
 
 class HfSource : public TableSource {
  public:
-  HfSource(const fs::path& directory, Json config)
-      : TableSource(directory, read_spec(directory, config), std::move(config)), shards_(open_shards(directory)) {
+  HfSource(const fs::path& directory, const Json& config)
+      : TableSource(directory, read_spec(directory, config), config), shards_(open_shards(directory)) {
     check_complete();
     for (const TensorSpec& row : table_) {
       const Located& located = shards_.tensors.at(row.name);
