@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "core/nearest.h"
 #include "core/progress.h"
 #include "core/stop.h"
 
@@ -43,7 +44,9 @@ const Exporter& find_exporter(const std::string& name) {
   }
   std::string list;
   for (const std::string& format : known) list += (list.empty() ? "" : ", ") + format;
-  throw ConfigError(cat("export format ", quote(name), " is not known", did_you_mean(name, known), "; there are ", list));
+  const std::string nearest = nearest_name(name, known);
+  throw ConfigError(cat("export format ", quote(name), " is not known; ", nearest.empty() ? "" : cat("did you mean '", nearest, "'? "),
+                        "There are ", list));
 }
 
 std::string artifact_name(const Exporter& exporter) { return cat(exporter.name, exporter.extension); }

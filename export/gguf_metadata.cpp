@@ -141,7 +141,10 @@ std::uint32_t file_type_of(GgmlType type) {
 }
 
 std::string gguf_architecture(const model::ModelSpec& spec) {
-  return std::string(model::family_named(spec.family).gguf_architectures.front());
+  const model::Family& family = model::family_named(spec.family);
+  if (!family.gguf_architectures.empty()) return std::string(family.gguf_architectures.front());
+  // Mistral and Mixtral have no architecture of their own: with Llama's order of rows they are Llama's.
+  return family.gguf_permutes_qk ? "llama" : "";
 }
 
 void write_model_metadata(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters) {

@@ -12,7 +12,7 @@ namespace graft::exports {
 // general.file_type, from llama.cpp's enum llama_ftype.
 std::uint32_t file_type_of(GgmlType type);
 
-// "general.architecture" for a spec: "llama", "qwen2", ...
+// "general.architecture" for a spec: "llama", "qwen2", ...; empty when GGUF has none.
 std::string gguf_architecture(const model::ModelSpec& spec);
 
 // parameters: elements of all tensors in the file, for general.size_label.

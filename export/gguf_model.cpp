@@ -123,8 +123,7 @@ bool interleaves_rotary_rows(const model::ModelSpec& spec) {
 }
 
 std::string gguf_refusal(const model::ModelSpec& spec) {
-  if (model::family_named(spec.family).gguf_architectures.empty())
-    return cat("GGUF has no architecture for ", spec.architecture);
+  if (gguf_architecture(spec).empty()) return cat("GGUF has no architecture for ", spec.architecture);
   if (spec.rope.scaling == model::RopeScaling::longrope && spec.family != "phi3")
     return cat("GGUF has no longrope scaling for ", spec.architecture);
   return "";

@@ -1,0 +1,96 @@
+// A run's exports: skipping what is done, the manifest, stopping.
+#include <csignal>
+
+#include "core/file.h"
+#include "core/stop.h"
+#include "tests/export/support.h"
+#include "tests/support/catch.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+const std::vector<std::string> kFormats = {"peft", "hf", "gguf-q8_0", "gguf-lora"};
+
+std::vector<bool> reused(const std::vector<exports::Artifact>& artifacts) {
+  std::vector<bool> flags;
+  for (const exports::Artifact& artifact : artifacts) flags.push_back(artifact.reused);
+  return flags;
+}
+
+}  // namespace
+
+TEST_CASE("what is complete is kept, what changed is written again", "[export][all]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory scratch;
+  const fs::path directory = scratch / "export";
+  const auto run = [&](const exports::ExportRequest& request) { return exports::export_all(kFormats, request, directory); };
+  const auto first = run(golden_case.request());
+  CHECK(reused(first) == std::vector<bool>{false, false, false, false});
+  CHECK(reused(run(golden_case.request())) == std::vector<bool>{true, true, true, true});
+
+  SECTION("a damaged file") {
+    write_file(directory / "gguf-q8_0.gguf", "damaged");
+    write_file(directory / "hf/stray.txt", "not ours");
+    CHECK(reused(run(golden_case.request())) == std::vector<bool>{true, false, false, true});
+    CHECK(!fs::exists(directory / "hf/stray.txt"));
+    CHECK(sha256_file(directory / "gguf-q8_0.gguf") == first[2].sha256);  // equal sources, equal bytes
+  }
+  SECTION("another adapter") {
+    golden_case.adapter->adapters[0]->low_rank.b.add_(0.5);
+    CHECK(reused(run(golden_case.request())) == std::vector<bool>{false, false, false, false});
+  }
+  SECTION("another dtype of the run") {
+    CHECK(reused(run(golden_case.request(at::kFloat))) == std::vector<bool>{false, false, false, false});
+  }
+  SECTION("leftovers of a killed export") {
+    fs::create_directories(directory / ".hf.tmp-1-0");
+    run(golden_case.request());
+    CHECK(!fs::exists(directory / ".hf.tmp-1-0"));
+  }
+}
+
+TEST_CASE("the manifest traces every file", "[export][manifest]") {
+  const GoldenCase golden_case("qwen3");
+  const ScratchDirectory scratch;
+  const auto artifacts = exports::export_all({"peft", "gguf-f16"}, golden_case.request(), scratch.path());
+  const Json manifest = read_json(scratch / "manifest.json");
+  REQUIRE(manifest["artifacts"].size() == 2);
+  const Json& peft = manifest["artifacts"][0];
+  CHECK(peft["format"] == "peft");
+  CHECK(peft["path"] == "peft");
+  CHECK(peft["base"] == golden_case.base->identity());
+  CHECK(peft["adapter"] == exports::adapter_hash(*golden_case.adapter));
+  CHECK(peft["storage"] == "bf16");
+  CHECK(peft["program"] == "graft " GRAFT_VERSION);
+  CHECK(peft["files"][1]["name"] == "adapter_model.safetensors");
+  CHECK(peft["files"][1]["sha256"] == sha256_file(scratch / "peft/adapter_model.safetensors"));
+  const Json& gguf = manifest["artifacts"][1];
+  CHECK(gguf["sha256"] == sha256_file(scratch / "gguf-f16.gguf"));
+  CHECK(gguf["bytes"] == fs::file_size(scratch / "gguf-f16.gguf"));
+  CHECK(artifacts[1].json() == gguf);
+}
+
+TEST_CASE("a hostile manifest is refused", "[export][manifest]") {
+  const ScratchDirectory scratch;
+  const auto refused = [&](const std::string& text) {
+    write_file(scratch / "manifest.json", text);
+    return message_of<UserError>([&] { exports::Manifest manifest(scratch.path()); });
+  };
+  const std::string tail = R"("model":"","base":"","adapter":"","storage":"","config":"","program":"","bytes":1,"sha256":"","max_error":0,)";
+  CHECK(refused(R"({"manifest":1,"artifacts":[{"format":"x","path":"../x",)" + tail + R"("files":[]}]})").find("../x") != std::string::npos);
+  CHECK(refused(R"({"manifest":1,"artifacts":[{"format":"x","path":"x",)" + tail + R"("files":[{"name":"/etc/passwd","bytes":1,"sha256":""}]}]})")
+            .find("/etc/passwd") != std::string::npos);
+  CHECK(refused(R"({"manifest":2,"artifacts":[]})").find("version 2 of the manifest, this program knows 1") != std::string::npos);
+  CHECK(refused(R"({"manifest":1})").find("'artifacts' is missing") != std::string::npos);
+  CHECK(refused("{").find("manifest.json: byte") != std::string::npos);
+}
+
+TEST_CASE("an export directory in use is refused", "[export][all]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory scratch;
+  const DirectoryLock lock(scratch.path());
+  CHECK(message_of<UserError>([&] { exports::export_all({"peft"}, golden_case.request(), scratch.path()); }).find("is in use by process") !=
+        std::string::npos);
+}

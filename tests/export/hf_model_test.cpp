@@ -1,0 +1,82 @@
+// The merged Hugging Face directory.
+#include "core/file.h"
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "export/hf_model.h"
+#include "tests/export/support.h"
+#include "tests/support/catch.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+TEST_CASE("the HF directory reopens as the merged model, companions byte for byte", "[export][hf]") {
+  const std::string family = GENERATE("llama", "mistral", "qwen2", "qwen3");
+  INFO(family);
+  const GoldenCase golden_case(family);
+  const ScratchDirectory directory;
+  const exports::Artifact artifact = write("hf", golden_case.request(), directory.path());
+  CHECK(artifact.max_error > 0);
+  CHECK(artifact.max_error < 0x1p-8);
+
+  // What PEFT merged in f32 and llama.cpp's converter rounded to f16, rounded here to bf16, is what we wrote, within f16's own rounding.
+  const auto ours = model::open_weights(artifact.path), theirs = model::open_weights(golden(family) / "f16.gguf");
+  for (const model::WeightInfo& tensor : ours->weights()) {
+    INFO(tensor.name);
+    CHECK(tensor.stored_as == "BF16");
+    const at::Tensor found = ours->load(tensor.name, at::kFloat), expected = theirs->load(tensor.name, at::kFloat);
+    CHECK((found - expected).abs().le(expected.abs() * (0x1p-8 + 0x1p-10) + 0x1p-24).all().item<bool>());
+  }
+  int companions = 0;
+  for (const fs::directory_entry& entry : fs::directory_iterator(golden(family) / "base"))
+    if (entry.path().extension() != ".safetensors") {
+      INFO(entry.path());
+      CHECK(read_file(artifact.path / entry.path().filename()) == read_file(entry.path()));
+      ++companions;
+    }
+  CHECK(companions >= 4);
+}
+
+TEST_CASE("the config says bfloat16 when the base said something else", "[export][hf]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory directory;
+  fs::copy(golden("llama") / "base", directory / "base", fs::copy_options::recursive);
+  Json config = read_json(directory / "base/config.json");
+  config["dtype"] = "float32";
+  write_file(directory / "base/config.json", config.dump(2));
+  const auto base = model::open_weights(directory / "base");
+  const auto artifact = write("hf", {*base, *golden_case.adapter, at::kBFloat16, "Tiny", ""}, directory.path());
+  config["dtype"] = "bfloat16";
+  CHECK(read_json(artifact.path / "config.json") == config);
+}
+
+TEST_CASE("large models are split into shards with an index", "[export][hf]") {
+  const GoldenCase golden_case("qwen2");
+  const exports::MergedModel source(*golden_case.base, golden_case.adapter.get(), at::kBFloat16);
+  const ScratchDirectory directory;
+  exports::write_hf_weights(source, directory.path(), 20'000);  // the embedding alone has 304 * 32 * 2 = 19,456 bytes
+  exports::write_hf_companions(*golden_case.base, directory.path());
+  CHECK(!fs::exists(directory / "model.safetensors"));
+  const Json index = read_json(directory / "model.safetensors.index.json");
+  std::uint64_t bytes = 0;
+  for (const model::TensorSpec& tensor : source.tensors()) {
+    std::uint64_t size = 2;
+    for (const std::int64_t n : tensor.shape) size *= static_cast<std::uint64_t>(n);
+    bytes += size;
+    const SafetensorsFile shard(directory / index["weight_map"][tensor.name].get<std::string>());
+    CHECK(shard.tensors().count(tensor.name) == 1);
+    CHECK(fs::file_size(shard.path()) < 24'000);
+  }
+  CHECK(index["metadata"]["total_size"] == bytes);
+  CHECK(fs::exists(directory / "model-00001-of-00004.safetensors"));
+  CHECK(exports::verify_hf_model(source, directory.path()) < 0x1p-8);
+}
+
+TEST_CASE("hf-base is the base without the adapter", "[export][hf]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory directory;
+  const auto artifact = write("hf-base", golden_case.request(), directory.path());
+  CHECK(artifact.path == directory / "hf-base");
+  const auto written = model::open_weights(artifact.path);
+  for (const model::WeightInfo& tensor : golden_case.base->weights())
+    CHECK(at::equal(written->load(tensor.name, at::kFloat), golden_case.base->load(tensor.name, at::kFloat)));
+}

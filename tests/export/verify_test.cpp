@@ -1,0 +1,78 @@
+// Verification finds what is wrong in a file that reads well.
+#include <fstream>
+
+#include "core/gguf.h"
+#include "core/safetensors.h"
+#include "export/verify.h"
+#include "tests/export/support.h"
+#include "tests/support/catch.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+void flip_bit(const fs::path& file, std::uint64_t byte, int bit) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  stream.seekg(static_cast<std::streamoff>(byte));
+  const char value = static_cast<char>(stream.get() ^ (1 << bit));
+  stream.seekp(static_cast<std::streamoff>(byte));
+  stream.put(value);
+}
+
+}  // namespace
+
+TEST_CASE("rounding bounds hold for the writers and not for twice as much", "[export][verify]") {
+  at::manual_seed(3);
+  const at::Tensor x = at::randn({64, 96}, at::kFloat) * at::exp2(at::randint(-20, 10, {64, 1}).to(at::kFloat));
+  const auto error_of = [&](const at::Tensor& y) { return (y - x).abs(); };
+  const auto within = [&](const char* type, const at::Tensor& error) {
+    return error.le(exports::rounding_bound(type, x)).all().item<bool>();
+  };
+  const auto q8 = [&] {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(x.numel() / 32 * 34));
+    quantize(GgmlType::q8_0, x.const_data_ptr<float>(), x.numel(), bytes.data());
+    at::Tensor y = at::empty_like(x);
+    dequantize(GgmlType::q8_0, bytes.data(), x.numel(), y.mutable_data_ptr<float>());
+    return y;
+  }();
+  for (const auto& [type, y] : {std::pair{"BF16", x.to(at::kBFloat16).to(at::kFloat)}, {"F16", x.to(at::kHalf).to(at::kFloat)}, {"Q8_0", q8}}) {
+    INFO(type);
+    CHECK(within(type, error_of(y)));
+    CHECK(!within(type, error_of(y) * 2.5));
+  }
+  CHECK(within("F32", error_of(x)));
+  CHECK(!within("F32", error_of(x * (1 + 0x1p-23))));
+  CHECK(message_of<UnsupportedError>([&] { exports::rounding_bound("Q4_K", x); }).find("stored as Q4_K") != std::string::npos);
+}
+
+TEST_CASE("a changed value is named with its tensor", "[export][verify]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory directory;
+  const auto request = golden_case.request();
+  const auto& exporter = exports::find_exporter("hf");
+  const auto artifact = write("hf", request, directory.path());
+  const fs::path file = artifact.path / "model.safetensors";
+  const SafeTensor tensor = SafetensorsFile(file).tensors().at("model.layers.1.mlp.up_proj.weight");
+  flip_bit(file, tensor.begin + 2 * 100, 1);  // two units in the last place of element 100
+  const std::string message = message_of<FormatError>([&] { exporter.verify(request, artifact.path); });
+  CHECK(message.find("tensor model.layers.1.mlp.up_proj.weight (BF16) reads back as") != std::string::npos);
+  CHECK(message.find("at element 100 where the source has") != std::string::npos);
+}
+
+TEST_CASE("a value beyond f16 is refused with the way out", "[export][verify]") {
+  const GoldenCase golden_case("qwen2");
+  const ScratchDirectory directory;
+  golden_case.adapter->find("model.layers.0.self_attn.v_proj")->low_rank.b.mul_(1e7);
+  const std::string message = message_of<FormatError>([&] { write("gguf-f16", golden_case.request(), directory.path()); });
+  CHECK(message.find("tensor model.layers.0.self_attn.v_proj.weight (F16) reads back as") != std::string::npos);
+  CHECK(message.find("the value does not fit f16, choose a bf16 format") != std::string::npos);
+  CHECK(fs::is_empty(directory.path()));  // nothing half-written
+}
+
+TEST_CASE("another model's file is not taken for this one", "[export][verify]") {
+  const GoldenCase llama("llama"), mistral("mistral");
+  const exports::MergedModel source(*llama.base, nullptr, at::kFloat);
+  const std::string message = message_of<FormatError>([&] { exports::verify_model(source, *mistral.base); });
+  CHECK(message.find("reopened, the model's vocabulary is 350 where the base has 304") != std::string::npos);
+}
