@@ -1,0 +1,215 @@
+// An export into a directory that holds an older one, with every write, fsync, rename and mkdir failing in turn, and killed at
+// random instants: each artifact is the old or the new one, whole, and the rerun succeeds.
+//
+// The calls below replace libc's within this program: graft's libraries are linked into it.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "core/file.h"
+#include "tests/export/support.h"
+#include "tests/support/catch.h"
+
+namespace {
+
+struct Faults {
+  bool armed = false, sticky = false;
+  int calls = 0, failing = 0;  // the failing-th call fails; sticky: and all writes after it, as on a full disk
+  bool hit(bool is_write) {
+    if (!armed) return false;
+    ++calls;
+    return failing > 0 && (calls == failing || (sticky && is_write && calls > failing));
+  }
+};
+Faults faults;
+
+template <class F>
+F* next(const char* name) {
+  return reinterpret_cast<F*>(::dlsym(RTLD_NEXT, name));
+}
+int fail(int error) {
+  errno = error;
+  return -1;
+}
+
+}  // namespace
+
+extern "C" {
+ssize_t write(int descriptor, const void* data, std::size_t size) {
+  if (descriptor > 2 && faults.hit(true)) return fail(ENOSPC);
+  return next<ssize_t(int, const void*, std::size_t)>("write")(descriptor, data, size);
+}
+int fsync(int descriptor) {
+  if (faults.hit(false)) return fail(EIO);
+  return next<int(int)>("fsync")(descriptor);
+}
+int rename(const char* from, const char* to) noexcept {
+  if (faults.hit(false)) return fail(EIO);
+  return next<int(const char*, const char*)>("rename")(from, to);
+}
+int renameat2(int from_at, const char* from, int to_at, const char* to, unsigned flags) noexcept {
+  if (faults.hit(false)) return fail(EIO);
+  return next<int(int, const char*, int, const char*, unsigned)>("renameat2")(from_at, from, to_at, to, flags);
+}
+int mkdir(const char* path, mode_t mode) noexcept {
+  if (faults.hit(false)) return fail(ENOSPC);
+  return next<int(const char*, mode_t)>("mkdir")(path, mode);
+}
+}
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+const std::vector<std::string> kFormats = {"peft", "hf", "gguf-q8_0"};
+const char* const kNames[] = {"peft", "hf", "gguf-q8_0.gguf"};
+constexpr const char* kWorkerDirectory = "GRAFT_TEST_EXPORT_DIRECTORY";
+
+std::string hash_of(const fs::path& path) {
+  if (!fs::exists(path)) return "absent";
+  exports::Artifact artifact;
+  artifact.path = path;
+  exports::measure(path, artifact);
+  return artifact.sha256;
+}
+std::map<std::string, std::string> hashes(const fs::path& directory) {
+  std::map<std::string, std::string> all;
+  for (const char* name : kNames) all[name] = hash_of(directory / name);
+  return all;
+}
+
+// `old`: what an earlier adapter left; `now`: what the golden adapter gives.
+struct Scene {
+  ScratchDirectory scratch;
+  GoldenCase golden_case{"llama"};
+  fs::path old_directory = scratch / "old", directory = scratch / "export";
+  std::map<std::string, std::string> before, after;
+
+  Scene() {
+    exports::export_all(kFormats, golden_case.request(), scratch / "new");
+    after = hashes(scratch / "new");
+    golden_case.adapter->parameters.mul_(2);
+    exports::export_all(kFormats, golden_case.request(), old_directory);
+    before = hashes(old_directory);
+    golden_case.adapter->parameters.mul_(0.5);
+  }
+  void reset() {
+    fs::remove_all(directory);
+    fs::copy(old_directory, directory, fs::copy_options::recursive);
+  }
+  void check_whole() const {
+    for (const char* name : kNames) {
+      INFO(name);
+      const std::string found = hash_of(directory / name);
+      CHECK((found == before.at(name) || found == after.at(name)));
+    }
+  }
+  void check_rerun() const {
+    exports::export_all(kFormats, golden_case.request(), directory);
+    CHECK(hashes(directory) == after);
+    std::set<std::string> names;
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory)) names.insert(entry.path().filename());
+    CHECK(names == std::set<std::string>{".lock", "manifest.json", "peft", "hf", "gguf-q8_0.gguf"});
+  }
+};
+
+}  // namespace
+
+TEST_CASE("each failing call of the disk leaves the old artifact or the new one", "[export][faults]") {
+  Scene scene;
+  const auto request = scene.golden_case.request();
+  scene.reset();
+  faults = {.armed = true};
+  exports::export_all(kFormats, request, scene.directory);
+  const int calls = faults.calls;
+  faults = {};
+  CHECK(calls > 50);
+
+  int refused = 0;
+  for (const bool sticky : {false, true})
+    for (int k = 1; k <= calls; ++k) {
+      INFO("call " << k << " of " << calls << (sticky ? ", all writes after it too" : ""));
+      scene.reset();
+      faults = {.armed = true, .sticky = sticky, .failing = k};
+      std::string message = "nothing was thrown";
+      try {
+        exports::export_all(kFormats, request, scene.directory);
+      } catch (const MachineError& error) {
+        message = error.what();
+      }
+      faults = {};
+      scene.check_whole();
+      if (message != "nothing was thrown") {
+        ++refused;
+        CHECK(message.starts_with("cannot "));
+        CHECK(message.find(scene.scratch.path().string()) != std::string::npos);
+      }
+      if (k % 5 == 0) scene.check_rerun();
+    }
+  CHECK(refused >= 2 * calls - 8);  // a lock file that cannot note its process is no failure
+}
+
+TEST_CASE("the killed worker", "[.worker]") {  // run by the next test in a process of its own
+  const char* directory = std::getenv(kWorkerDirectory);
+  REQUIRE(directory);
+  const GoldenCase golden_case("llama");
+  REQUIRE(::write(1, "!", 1) == 1);
+  exports::export_all(kFormats, golden_case.request(), directory);
+}
+
+TEST_CASE("killed at any instant, the export is old or new and the rerun completes it", "[export][kill]") {
+  Scene scene;
+  ::setenv(kWorkerDirectory, scene.directory.c_str(), 1);
+  const auto spawn = [](int& from_child) {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+    posix_spawn_file_actions_addclose(&actions, ends[0]);
+    const char* const arguments[] = {"export_test", "[.worker]", nullptr};
+    pid_t child = 0;
+    REQUIRE(::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, const_cast<char* const*>(arguments), environ) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+    ::close(ends[1]);
+    from_child = ends[0];
+    char ready = 0;
+    do REQUIRE(::read(from_child, &ready, 1) == 1);
+    while (ready != '!');
+    return child;
+  };
+  using Clock = std::chrono::steady_clock;
+  const auto milliseconds = [](auto duration) { return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count(); };
+
+  scene.reset();
+  int from_child = -1;
+  pid_t child = spawn(from_child);
+  const auto start = Clock::now();
+  REQUIRE(::waitpid(child, nullptr, 0) == child);
+  const auto whole = milliseconds(Clock::now() - start);
+  ::close(from_child);
+  CHECK(hashes(scene.directory) == scene.after);
+
+  std::mt19937 generator(11);
+  for (int i = 0; i < 30; ++i) {
+    scene.reset();
+    child = spawn(from_child);
+    std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution<long>(0, whole * 1000)(generator)));
+    ::kill(child, SIGKILL);
+    REQUIRE(::waitpid(child, nullptr, 0) == child);
+    ::close(from_child);
+    INFO("kill " << i);
+    scene.check_whole();
+    if (i % 3 == 0) scene.check_rerun();
+  }
+}
