@@ -1,7 +1,8 @@
 #include "core/config_reader.h"
 
-#include <chrono>
+#include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <functional>
 #include <map>
 #include <set>
@@ -81,14 +82,14 @@ const std::string kSample =
     "  target_modules: [q_proj, v_proj]\n";
 
 std::string refusal(const std::string& text, const std::vector<ConfigOverride>& overrides = {}) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // processor time: other programs must not fail this test
   std::string message;
   try {
     read_config_text<Run>(text, "c.yaml", overrides);
   } catch (const ConfigError& error) {
     message = error.what();
   }
-  CHECK(std::chrono::steady_clock::now() - start < std::chrono::milliseconds(100));
+  CHECK(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC < 0.1);
   return message;
 }
 
@@ -97,7 +98,7 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = text.find('\n', begin);
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
     lines.push_back(text.substr(begin, end - begin));
     begin = end + 1;
   }
@@ -340,8 +341,8 @@ TEST_CASE("YAML that configs do not use is refused", "[config]") {
   CHECK(contains(refusal(std::string("base: a\0b", 9)), "not UTF-8 text"));
   CHECK(contains(refusal("? [a]\n: b\n"), "expected the name of a field, found a list"));
   CHECK(contains(refusal(std::string(17, '[') + std::string(17, ']')), "nested deeper than 16 levels"));
-  CHECK(contains(refusal(std::string(100000, '[')), "nested deeper than 16 levels"));
-  CHECK(contains(refusal(std::string(100000, '{')), "nested deeper than 16 levels"));
+  CHECK(contains(refusal(std::string(kLargestConfig, '[')), "nested deeper than 16 levels"));
+  CHECK(contains(refusal(std::string(kLargestConfig, '{')), "nested deeper than 16 levels"));
   CHECK(contains(refusal("lora:\n\trank: 3\n"), "c.yaml:2:"));
 }
 
@@ -351,7 +352,7 @@ TEST_CASE("a hostile config is refused quickly", "[config]") {
   const std::string message = refusal(many);
   CHECK(contains(message, "c.yaml: and more"));
   CHECK(lines_of(message).size() <= 101);
-  CHECK(contains(refusal(std::string(kLargestConfig - 10, 'x') + ": 1\n"), "c.yaml:1:1"));
+  CHECK(contains(refusal(std::string(kLargestConfig - 10, 'x') + ": 1\n"), "c.yaml:1:"));
   // Any bytes: a refusal or a config, never a crash.
   std::uint64_t state = 1;
   for (int round = 0; round < 3000; ++round) {
