@@ -45,34 +45,39 @@ double divided(double frequency, std::int64_t i, const std::vector<double>& fact
 
 }  // namespace
 
-std::vector<double> rope_frequencies(const RopeSpec& spec, std::int64_t positions) {
+std::vector<double> rope_frequencies(const RopeSpec& spec, bool beyond_original_context) {
   const std::int64_t half = spec.dims / 2;
-  const bool beyond = spec.scaling == RopeScaling::longrope && positions > spec.original_context;
-  const auto& factors = beyond ? spec.long_factors : spec.short_factors;
+  const auto& factors = beyond_original_context ? spec.long_factors : spec.short_factors;
   std::vector<double> frequencies(static_cast<std::size_t>(half));
   for (std::int64_t i = 0; i < half; ++i) {
     double f = std::pow(spec.theta, -2.0 * static_cast<double>(i) / static_cast<double>(spec.dims));
-    if (!factors.empty()) {
-      f = divided(f, i, factors, half);
-    } else {
-      switch (spec.scaling) {
-        case RopeScaling::none: break;
-        case RopeScaling::linear: f /= spec.factor; break;
-        case RopeScaling::llama3: f = llama3(f, spec); break;
-        case RopeScaling::yarn: f = yarn(f, i, spec); break;
-        case RopeScaling::longrope: throw FormatError("rope: longrope without frequency factors");
-      }
+    switch (spec.scaling) {
+      case RopeScaling::none: break;
+      case RopeScaling::linear: f /= spec.factor; break;
+      case RopeScaling::llama3: f = llama3(f, spec); break;
+      case RopeScaling::yarn: f = yarn(f, i, spec); break;
+      case RopeScaling::longrope: f = divided(f, i, factors, half); break;
     }
     frequencies[static_cast<std::size_t>(i)] = f;
   }
   return frequencies;
 }
 
-RopeRows rope_rows(const RopeSpec& spec, const at::Tensor& positions) {
-  const std::int64_t largest = positions.numel() == 0 ? -1 : positions.max().item<std::int64_t>();
-  const auto frequencies = at::tensor(rope_frequencies(spec, largest + 1), at::kDouble).to(at::kFloat);
+RopeRows rope_rows(const RopeSpec& spec, const at::Tensor& positions, std::span<const std::int32_t> starts) {
+  const at::Tensor places = positions.to(at::kFloat);
   // Angles are rounded to f32 as every implementation of these models does: a more exact product would be another model.
-  const at::Tensor angles = at::outer(positions.to(at::kFloat), frequencies);
+  const auto angles_of = [&](const at::Tensor& part, bool beyond) {
+    return at::outer(part, at::tensor(rope_frequencies(spec, beyond), at::kDouble).to(at::kFloat));
+  };
+  at::Tensor angles = angles_of(places, false);
+  if (spec.scaling == RopeScaling::longrope) {
+    const auto limit = static_cast<float>(spec.original_context);
+    for (std::size_t i = 0; i + 1 < starts.size(); ++i) {
+      const at::Tensor part = places.slice(0, starts[i], starts[i + 1]);
+      if (part.numel() == 0 || part[-1].item<float>() < limit) continue;
+      angles.slice(0, starts[i], starts[i + 1]).copy_(angles_of(part, true));
+    }
+  }
   RopeRows rows{angles.cos(), angles.sin()};
   if (spec.attention_factor != 1) {
     rows.cos.mul_(spec.attention_factor);

@@ -8,9 +8,11 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <cmath>
 #include <map>
 
 #include "core/error.h"
+#include "model/tensors.h"
 #include "model/weights.h"
 
 namespace graft::testing {
@@ -39,11 +41,13 @@ class TinyModel final : public model::WeightSource {
  public:
   TinyModel(model::ModelSpec spec, std::uint64_t seed)
       : spec_(std::move(spec)), generator_(at::detail::createCPUGenerator(seed)) {
-    const auto& s = spec_;
-    add("model.embed_tokens.weight", {s.vocab, s.hidden}, 1 / s.embed_scale);
-    for (std::size_t i = 0; i < s.layers.size(); ++i) add_layer("model.layers." + std::to_string(i) + ".");
-    add_norm("model.norm", s.hidden);
-    if (!s.tied_head) add("lm_head.weight", {s.vocab, s.hidden}, 0.3);
+    for (const model::TensorSpec& tensor : model::tensors_of(spec_)) {
+      const auto fan_in = static_cast<double>(tensor.shape.back());
+      if (tensor.name == "model.embed_tokens.weight") add(tensor, 1 / spec_.embed_scale, 0);
+      else if (tensor.norm) add(tensor, 0.2, 1 - spec_.norm_gain_offset);
+      else if (tensor.shape.size() == 1) add(tensor, 0.1, 0);  // a bias
+      else add(tensor, 1 / std::sqrt(fan_in), 0);
+    }
   }
 
   const model::ModelSpec& spec() const override { return spec_; }
@@ -60,56 +64,9 @@ class TinyModel final : public model::WeightSource {
   const std::string& identity() const override { return identity_; }
 
  private:
-  void add(const std::string& name, std::vector<std::int64_t> shape, double deviation, double mean = 0) {
-    tensors_[name] = at::randn(shape, generator_, at::kFloat).mul_(deviation).add_(mean);
-    infos_.push_back({name, shape, "F32"});
-  }
-  void add_norm(const std::string& name, std::int64_t size) { add(name + ".weight", {size}, 0.2, 1 - spec_.norm_gain_offset); }
-  void add_linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias) {
-    add(name + ".weight", {out, in}, 1 / std::sqrt(static_cast<double>(in)));
-    if (bias) add(name + ".bias", {out}, 0.1);
-  }
-  void add_mlp(const std::string& prefix, std::int64_t ffn, const char* gate, const char* up, const char* down) {
-    add_linear(prefix + gate, ffn, spec_.hidden, spec_.mlp_bias);
-    add_linear(prefix + up, ffn, spec_.hidden, spec_.mlp_bias);
-    add_linear(prefix + down, spec_.hidden, ffn, spec_.mlp_bias);
-  }
-  void add_layer(const std::string& prefix) {
-    const auto& s = spec_;
-    const std::int64_t q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
-    add_norm(prefix + "input_layernorm", s.hidden);
-    if (s.fused_qkv) {
-      add_linear(prefix + "self_attn.qkv_proj", q + 2 * kv, s.hidden, s.qkv_bias);
-    } else {
-      add_linear(prefix + "self_attn.q_proj", q, s.hidden, s.qkv_bias);
-      add_linear(prefix + "self_attn.k_proj", kv, s.hidden, s.qkv_bias);
-      add_linear(prefix + "self_attn.v_proj", kv, s.hidden, s.qkv_bias);
-    }
-    if (s.qk_norm) {
-      add_norm(prefix + "self_attn.q_norm", s.head_dim);
-      add_norm(prefix + "self_attn.k_norm", s.head_dim);
-    }
-    add_linear(prefix + "self_attn.o_proj", s.hidden, q, s.o_bias);
-    add_norm(prefix + "post_attention_layernorm", s.hidden);
-    if (s.post_norms) {
-      add_norm(prefix + "pre_feedforward_layernorm", s.hidden);
-      add_norm(prefix + "post_feedforward_layernorm", s.hidden);
-    }
-    if (s.moe.experts > 0) {
-      const bool mixtral = s.family == "mixtral";
-      const std::string block = prefix + (mixtral ? "block_sparse_moe." : "mlp.");
-      add_linear(block + "gate", s.moe.experts, s.hidden, false);
-      for (std::int64_t e = 0; e < s.moe.experts; ++e) {
-        const std::string expert = block + "experts." + std::to_string(e) + ".";
-        if (mixtral) add_mlp(expert, s.moe.ffn, "w1", "w3", "w2");
-        else add_mlp(expert, s.moe.ffn, "gate_proj", "up_proj", "down_proj");
-      }
-    } else if (s.fused_gate_up) {
-      add_linear(prefix + "mlp.gate_up_proj", 2 * s.ffn, s.hidden, s.mlp_bias);
-      add_linear(prefix + "mlp.down_proj", s.hidden, s.ffn, s.mlp_bias);
-    } else {
-      add_mlp(prefix + "mlp.", s.ffn, "gate_proj", "up_proj", "down_proj");
-    }
+  void add(const model::TensorSpec& tensor, double deviation, double mean) {
+    tensors_[tensor.name] = at::randn(tensor.shape, generator_, at::kFloat).mul_(deviation).add_(mean);
+    infos_.push_back({tensor.name, tensor.shape, "F32"});
   }
 
   model::ModelSpec spec_;

@@ -1,0 +1,160 @@
+// Loading the frozen base, and what can be said of it without running it.
+#include "model/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "model/decoder_impl.h"
+
+namespace graft::model {
+namespace {
+
+// Reads tensors by Hugging Face name, rounds them to the storage type and widens them to the compute type.
+struct Loader {
+  const WeightSource& source;
+  at::ScalarType storage, compute;
+
+  at::Tensor tensor(const std::string& name) const { return source.load(name, storage).to(compute).contiguous(); }
+  FrozenLinear linear(const std::string& name, bool bias) const {
+    FrozenLinear linear;
+    linear.name = name;
+    linear.weight = tensor(name + ".weight");
+    if (bias) linear.bias = tensor(name + ".bias");
+    return linear;
+  }
+  Mlp mlp(const ModelSpec& spec, const std::string& prefix) const {
+    Mlp mlp;
+    if (spec.fused_gate_up) {
+      mlp.gate_up = linear(prefix + "gate_up_proj", spec.mlp_bias);
+    } else {
+      mlp.gate = linear(prefix + "gate_proj", spec.mlp_bias);
+      mlp.up = linear(prefix + "up_proj", spec.mlp_bias);
+    }
+    mlp.down = linear(prefix + "down_proj", spec.mlp_bias);
+    return mlp;
+  }
+  Mlp expert(const MoeSpec& moe, const std::string& prefix) const {
+    Mlp mlp;
+    mlp.gate = linear(prefix + moe.gate, false);
+    mlp.up = linear(prefix + moe.up, false);
+    mlp.down = linear(prefix + moe.down, false);
+    return mlp;
+  }
+  Layer layer(const ModelSpec& spec, std::size_t index) const {
+    const std::string prefix = cat("model.layers.", index, "."), attention = prefix + "self_attn.";
+    Layer layer;
+    layer.index = static_cast<std::int64_t>(index);
+    layer.spec = spec.layers[index];
+    layer.input_norm = tensor(prefix + "input_layernorm.weight");
+    if (spec.fused_qkv) {
+      layer.qkv = linear(attention + "qkv_proj", spec.qkv_bias);
+    } else {
+      layer.q = linear(attention + "q_proj", spec.qkv_bias);
+      layer.k = linear(attention + "k_proj", spec.qkv_bias);
+      layer.v = linear(attention + "v_proj", spec.qkv_bias);
+    }
+    if (spec.qk_norm) {
+      layer.q_norm = tensor(attention + "q_norm.weight");
+      layer.k_norm = tensor(attention + "k_norm.weight");
+    }
+    layer.o = linear(attention + "o_proj", spec.o_bias);
+    // Where there are norms after the blocks, "post_attention" is what it says; elsewhere it is the norm before the MLP.
+    if (spec.post_norms) layer.post_attention_norm = tensor(prefix + "post_attention_layernorm.weight");
+    layer.mlp_norm = tensor(prefix + (spec.post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight"));
+    if (spec.post_norms) layer.post_mlp_norm = tensor(prefix + "post_feedforward_layernorm.weight");
+    if (spec.moe.experts == 0) {
+      layer.mlp = mlp(spec, prefix + "mlp.");
+      return layer;
+    }
+    const std::string block = cat(prefix, spec.moe.block, ".");
+    layer.router = tensor(block + "gate.weight");
+    for (std::int64_t e = 0; e < spec.moe.experts; ++e) {
+      layer.experts.push_back(expert(spec.moe, cat(block, "experts.", e, ".")));
+    }
+    return layer;
+  }
+};
+
+void add_present(std::vector<FrozenLinear*>& list, std::initializer_list<FrozenLinear*> linears) {
+  for (FrozenLinear* linear : linears) {
+    if (linear->weight.defined()) list.push_back(linear);
+  }
+}
+
+std::int64_t bytes_of(const at::Tensor& tensor) { return tensor.defined() ? static_cast<std::int64_t>(tensor.nbytes()) : 0; }
+
+}  // namespace
+
+std::unique_ptr<Decoder> Decoder::load(const WeightSource& source, at::ScalarType storage, at::ScalarType compute) {
+  return std::make_unique<DecoderImpl>(source, storage, compute);
+}
+
+DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute)
+    : spec_(source.spec()), compute_(compute) {
+  const Loader loader{source, storage, compute};
+  embedding_ = loader.tensor("model.embed_tokens.weight");
+  layers_.reserve(spec_.layers.size());
+  for (std::size_t i = 0; i < spec_.layers.size(); ++i) layers_.push_back(loader.layer(spec_, i));
+  final_norm_ = loader.tensor("model.norm.weight");
+  if (spec_.tied_head) {
+    head_.name = "lm_head";
+    head_.weight = embedding_;
+  } else {
+    head_ = loader.linear("lm_head", false);
+  }
+  std::uint64_t ordinal = 0;
+  for (FrozenLinear* linear : frozen_linears()) linear->ordinal = ordinal++;
+}
+
+std::vector<FrozenLinear*> DecoderImpl::frozen_linears() {
+  std::vector<FrozenLinear*> list;
+  for (Layer& layer : layers_) {
+    add_present(list, {&layer.q, &layer.k, &layer.v, &layer.qkv, &layer.o});
+    add_present(list, {&layer.mlp.gate, &layer.mlp.up, &layer.mlp.gate_up, &layer.mlp.down});
+    for (Mlp& expert : layer.experts) add_present(list, {&expert.gate, &expert.up, &expert.down});
+  }
+  if (!spec_.tied_head) list.push_back(&head_);
+  return list;
+}
+
+std::vector<Linear*> DecoderImpl::linears() {
+  const auto list = frozen_linears();
+  return {list.begin(), list.end()};
+}
+
+std::int64_t DecoderImpl::weight_bytes() const {
+  std::int64_t bytes = bytes_of(embedding_) + bytes_of(final_norm_) + (spec_.tied_head ? 0 : bytes_of(head_.weight));
+  const auto add = [&](const FrozenLinear& linear) { bytes += bytes_of(linear.weight) + bytes_of(linear.bias); };
+  const auto add_mlp = [&](const Mlp& mlp) {
+    for (const auto* linear : {&mlp.gate, &mlp.up, &mlp.gate_up, &mlp.down}) add(*linear);
+  };
+  for (const Layer& layer : layers_) {
+    for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.qkv, &layer.o}) add(*linear);
+    add_mlp(layer.mlp);
+    for (const Mlp& expert : layer.experts) add_mlp(expert);
+    for (const auto* norm : {&layer.input_norm, &layer.post_attention_norm, &layer.mlp_norm, &layer.post_mlp_norm,
+                             &layer.q_norm, &layer.k_norm, &layer.router}) {
+      bytes += bytes_of(*norm);
+    }
+  }
+  return bytes;
+}
+
+// What LayerSaved holds, times the layers that are alive at once, plus the widest moment of one layer or of the head.
+std::int64_t DecoderImpl::activation_bytes(std::int64_t tokens, Recompute recompute) const {
+  const auto element = static_cast<std::int64_t>(c10::elementSize(compute_));
+  const std::int64_t h = spec_.hidden, q = spec_.heads * spec_.head_dim, kv = spec_.kv_heads * spec_.head_dim;
+  const std::int64_t copies = spec_.moe.experts > 0 ? spec_.moe.per_token : 1;
+  const std::int64_t ffn = spec_.moe.experts > 0 ? spec_.moe.ffn : spec_.ffn;
+  std::int64_t layer = 4 * h + 2 * q + 2 * kv + copies * 2 * ffn;  // input, x1, middle, x2; q, attended; k, v; gate, up
+  if (spec_.post_norms) layer += 2 * h;
+  if (spec_.qk_norm) layer += q + kv;
+  if (spec_.moe.experts > 0) layer += copies * 2 * h;
+  const auto layers = static_cast<std::int64_t>(layers_.size());
+  const std::int64_t alive = recompute == Recompute::layers ? layers * h + layer : layers * layer;
+  const std::int64_t passing = 4 * h + std::max(copies * 2 * ffn, 2 * q + 4 * kv);
+  constexpr std::int64_t kTilesAndChunk = 3 * (48ll << 20);  // attention scores and their gradient, a chunk of logits
+  return tokens * (alive + passing) * element + kTilesAndChunk;
+}
+
+}  // namespace graft::model
