@@ -40,6 +40,7 @@ const Command* find_command(std::string_view name);  // null when there is none
 
 void add_config_option(CLI::App& app, Common& common, bool positional);  // -c, --set; positional: `graft run FILE` works too
 std::string help_of(const Command& command);                            // what `graft <command> --help` prints
+std::string did_you_mean(std::string_view name, const std::vector<std::string>& known);  // "; did you mean 'train'?" or ""
 
 // Parses the command line and runs it. Everything thrown below ends here as one line on stderr and an exit code (core/error.h).
 int run_program(int argc, const char* const* argv);

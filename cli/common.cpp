@@ -2,7 +2,7 @@
 
 #include "cli/command.h"
 #include "core/config_reader.h"
-#include "core/file.h"
+#include "core/error.h"
 
 namespace graft::cli {
 namespace {
@@ -32,9 +32,8 @@ void add_config_option(CLI::App& app, Common& common, bool positional) {
 
 Context Common::context() const {
   if (config.empty()) throw ConfigError("no config given; name one with -c FILE (configs/minimal.yaml is a start)");
-  constexpr std::uint64_t largest = 1 << 20;
   Context context;
-  context.config = read_config<train::RunConfig>(read_file(config, largest), config, parse_overrides(set));
+  context.config = read_config<train::RunConfig>(config, parse_overrides(set));
   context.json = json;
   return context;
 }

@@ -36,7 +36,7 @@ struct ExportOptions {
   std::vector<std::string> formats;  // empty: the config's
 };
 struct InspectOptions {
-  std::string path;
+  std::string path;  // empty: the config itself
   std::int64_t batches = 0, length = 1024, rows = 1, seed = 0;  // batches > 0: print packed rows of a corpus
   std::string long_documents = "split";
 };
@@ -56,10 +56,11 @@ int graft_formats(const Context&);  // `graft help formats`
 
 void* engine_symbol(const char* name);  // opens the engine; MachineError when it cannot be loaded
 
-// engine<decltype(graft_run)>("graft_run")(context, restart)
-template <class Function>
-Function* engine(const char* name) {
-  return reinterpret_cast<Function*>(engine_symbol(name));
+// call_engine<decltype(graft_train)>("graft_train", context, restart). The arguments are made first: a config that cannot be read
+// is reported before the engine is opened.
+template <class Function, class... Arguments>
+int call_engine(const char* name, const Arguments&... arguments) {
+  return reinterpret_cast<Function*>(engine_symbol(name))(arguments...);
 }
 
 }  // namespace graft::cli

@@ -5,9 +5,9 @@
 #include <new>
 
 #include "cli/command.h"
-#include "core/config_reader.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/nearest.h"
 
 namespace graft::cli {
 namespace {
@@ -23,82 +23,98 @@ First steps:
 Results go to stdout (--json for machines), progress and logs to stderr.
 Exit codes: 0 done, 2 your input is at fault, 4 the machine is at fault, 130/143 stopped by a signal.)";
 
-std::vector<const Command*> commands_in_order() {
+// CLI11's option lines without its ranges and relations, which the errors say when they matter.
+class Formatter : public CLI::Formatter {
+ public:
+  Formatter() { column_width(30); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (!option->get_option_text().empty()) return option->get_positional() && option->get_lnames().empty() ? "" : " " + option->get_option_text();
+    if (option->get_type_size() == 0) return "";
+    const std::string type = option->get_type_name(), value = option->get_default_str();
+    return " " + type.substr(0, type.find(':')) + (value.empty() ? "" : "=" + value);
+  }
+};
+
+// `graft` without a command: --help, --version.
+std::unique_ptr<CLI::App> top_app() {
+  auto app = std::make_unique<CLI::App>(kSummary, "graft");
+  app->formatter(std::make_shared<Formatter>());
+  app->footer(kFooter);
+  app->set_version_flag("--version", "graft " GRAFT_VERSION)->description("print the version");
+  app->allow_extras();
   std::vector<const Command*> commands(all_commands().begin(), all_commands().end());
   std::sort(commands.begin(), commands.end(), [](auto* a, auto* b) { return a->order < b->order; });
-  return commands;
+  for (const Command* command : commands) app->add_subcommand(std::string(command->name), std::string(command->summary));
+  return app;
 }
 
-void add_common(CLI::App& app, Common& common) {
-  app.add_flag("--json", common.json, "print the result as one JSON object");
-  auto* quiet = app.add_flag("-q,--quiet", common.quiet, "only warnings and errors on stderr");
-  app.add_flag("-v,--verbose", common.verbose, "more detail on stderr")->excludes(quiet);
-}
+struct CommandLine {
+  Common common;
+  CLI::App app;
+  std::function<int()> run;
 
-std::function<int()> add_command(CLI::App& parent, const Command& command, Common& common) {
-  CLI::App* app = parent.add_subcommand(std::string(command.name), std::string(command.summary));
-  app->footer("\n" + std::string(command.details));
-  app->allow_extras();
-  auto run = command.bind(*app, common);
-  add_common(*app, common);
-  return run;
-}
+  explicit CommandLine(const Command& command) : app(std::string(command.summary), cat("graft ", command.name)) {
+    app.formatter(std::make_shared<Formatter>());
+    app.footer("\n" + std::string(command.details));
+    app.allow_extras();
+    run = command.bind(app, common);
+    app.add_flag("--json", common.json, "print the result as one JSON object");
+    auto* quiet = app.add_flag("-q,--quiet", common.quiet, "only warnings and errors on stderr");
+    app.add_flag("-v,--verbose", common.verbose, "more detail on stderr")->excludes(quiet);
+  }
+};
 
 // What the parser did not understand, answered with the nearest thing it would have.
 [[noreturn]] void unexpected(const CLI::App& app, const std::string& argument) {
   std::vector<std::string> known;
-  std::string what;
-  if (argument.rfind("-", 0) == 0) {
-    what = "unknown option ";
-    for (const CLI::Option* option : app.get_options())
-      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-  } else if (app.get_parent() == nullptr) {
-    what = "unknown command ";
-    for (const Command* command : all_commands()) known.emplace_back(command->name);
-  } else {
-    what = "unexpected argument ";
-  }
+  const bool option = argument.rfind("-", 0) == 0;
+  if (option)
+    for (const CLI::Option* each : app.get_options())
+      for (const std::string& name : each->get_lnames()) known.push_back("--" + name);
   const std::string name = argument.substr(0, argument.find('='));
-  const std::string nearest = known.empty() ? "" : did_you_mean(name, known);
-  const std::string path = app.get_parent() == nullptr ? "graft" : cat("graft ", app.get_name());
-  throw ConfigError(cat(what, quote(name), nearest, "; see `", path, " --help`"));
+  const std::string hint = did_you_mean(name, known);
+  throw ConfigError(cat(option ? "unknown option " : "unexpected argument ", quote(name), hint, hint.empty() ? "; see `" : " See `",
+                        app.get_name(), " --help`"));
+}
+
+// Parses arguments[1..]; false when they asked for help or the version, which is then printed.
+bool parse(CLI::App& app, int count, const char* const* arguments) {
+  try {
+    app.parse(count, arguments);
+  } catch (const CLI::Success& asked) {
+    app.exit(asked, std::cout, std::cerr);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    throw ConfigError(cat(error.what(), "; see `", app.get_name(), " --help`"));
+  }
+  if (const auto extras = app.remaining(); !extras.empty()) unexpected(app, extras.front());
+  return true;
 }
 
 int dispatch(int argc, const char* const* argv) {
-  Common common;
-  CLI::App app(kSummary, "graft");
-  app.footer(kFooter);
-  app.set_version_flag("--version", "graft " GRAFT_VERSION);
-  app.allow_extras();
-  app.get_formatter()->column_width(30);
-  std::vector<std::pair<CLI::App*, std::function<int()>>> commands;
-  for (const Command* command : commands_in_order()) {
-    auto run = add_command(app, *command, common);
-    commands.emplace_back(app.get_subcommand(std::string(command->name)), std::move(run));
-  }
+  const auto top = top_app();
   if (argc < 2) {
-    std::cerr << app.help();
+    std::cerr << top->help();
     return kUserFault;
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // --help, --version
-    return app.exit(asked, std::cout, std::cerr);
-  } catch (const CLI::ParseError& error) {
-    const auto chosen = app.get_subcommands();
-    const std::string path = chosen.empty() ? "graft" : "graft " + chosen.front()->get_name();
-    throw ConfigError(cat(error.what(), "; see `", path, " --help`"));
+  const std::string name = argv[1];
+  if (name.rfind("-", 0) == 0) {
+    if (parse(*top, argc, argv)) throw ConfigError("no command given; see `graft --help`");
+    return kDone;
   }
-  if (const auto extras = app.remaining(false); !extras.empty()) unexpected(app, extras.front());
-  for (auto& [command, run] : commands) {
-    if (!command->parsed()) continue;
-    if (const auto extras = command->remaining(false); !extras.empty()) unexpected(*command, extras.front());
-    log::set_level(common.verbose ? log::Level::debug : common.quiet ? log::Level::warn : log::Level::info);
-    const int code = run();
-    if (!std::cout.flush()) throw MachineError("cannot write the result to standard output");
-    return code;
+  const Command* command = find_command(name);
+  if (command == nullptr) {
+    std::vector<std::string> known;
+    for (const Command* each : all_commands()) known.emplace_back(each->name);
+    const std::string hint = did_you_mean(name, known);
+    throw ConfigError(cat("unknown command ", quote(name), hint, hint.empty() ? "; see `graft --help`" : " See `graft --help`"));
   }
-  throw ConfigError("no command given; see `graft --help`");
+  CommandLine line(*command);
+  if (!parse(line.app, argc - 1, argv + 1)) return kDone;
+  log::set_level(line.common.verbose ? log::Level::debug : line.common.quiet ? log::Level::warn : log::Level::info);
+  const int code = line.run();
+  if (!std::cout.flush()) throw MachineError("cannot write the result to standard output");
+  return code;
 }
 
 int fail(int code, const std::string& message) {
@@ -109,19 +125,18 @@ int fail(int code, const std::string& message) {
 
 }  // namespace
 
+std::string did_you_mean(std::string_view name, const std::vector<std::string>& known) {
+  const std::string nearest = nearest_name(name, known);
+  return nearest.empty() ? "" : cat("; did you mean ", quote(nearest), "?");
+}
+
 const Command* find_command(std::string_view name) {
   for (const Command* command : all_commands())
     if (command->name == name) return command;
   return nullptr;
 }
 
-std::string help_of(const Command& command) {
-  Common common;
-  CLI::App app("", "graft");
-  app.get_formatter()->column_width(30);
-  add_command(app, command, common);
-  return app.get_subcommand(std::string(command.name))->help("graft");
-}
+std::string help_of(const Command& command) { return CommandLine(command).app.help(); }
 
 int run_program(int argc, const char* const* argv) {
   try {

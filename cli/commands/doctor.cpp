@@ -13,7 +13,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   return [&common] {
     const bool has_config = !common.config.empty();
     const Context context = has_config ? common.context() : common.context_without_config();
-    return engine<decltype(graft_doctor)>("graft_doctor")(context, has_config);
+    return call_engine<decltype(graft_doctor)>("graft_doctor", context, has_config);
   };
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 std::function<int()> bind(CLI::App& app, Common& common) {
   add_config_option(app, common, true);
-  return [&common] { return engine<decltype(graft_estimate)>("graft_estimate")(common.context()); };
+  return [&common] { return call_engine<decltype(graft_estimate)>("graft_estimate", common.context()); };
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   app.add_option("--model", options->model, "score this model instead of the config's base: a directory or a GGUF file");
   auto* adapter = app.add_option("--adapter", options->adapter, "PEFT directory; default: the run's own adapter");
   app.add_flag("--base", options->base_only, "score the model without any adapter only")->excludes(adapter);
-  return [options, &common] { return engine<decltype(graft_eval)>("graft_eval")(common.context(), *options); };
+  return [options, &common] { return call_engine<decltype(graft_eval)>("graft_eval", common.context(), *options); };
 }
 
 }  // namespace

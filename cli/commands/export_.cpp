@@ -17,7 +17,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
   app.add_option("--adapter", options->adapter, "PEFT directory; default: the run's own adapter");
-  return [options, &common] { return engine<decltype(graft_export)>("graft_export")(common.context(), *options); };
+  return [options, &common] { return call_engine<decltype(graft_export)>("graft_export", common.context(), *options); };
 }
 
 }  // namespace

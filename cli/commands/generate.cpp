@@ -13,16 +13,16 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   auto o = std::make_shared<GenerateOptions>();
   app.add_option("PROMPT", o->prompt, "the text to continue or the question to answer; default: read from stdin");
   app.add_flag("--chat", o->chat, "put the prompt into the model's chat template and stop at the end of its turn");
-  app.add_option("--system", o->system, "system message (with --chat)")->needs("--chat");
+  app.add_option("--system", o->system, "system message (with --chat)")->needs("--chat")->option_text("TEXT");
   app.add_option("--model", o->model, "use this model instead of the config's base");
   auto* adapter = app.add_option("--adapter", o->adapter, "PEFT directory; default: the run's own adapter");
   app.add_flag("--base", o->base_only, "the model without any adapter, to compare")->excludes(adapter);
-  app.add_option("-n,--max-tokens", o->max_tokens, "longest answer", true)->check(CLI::Range(1, 1 << 20));
-  app.add_option("--temperature", o->temperature, "0: always the likeliest token", true)->check(CLI::Range(0.0, 100.0));
-  app.add_option("--top-p", o->top_p, "sample from the likeliest tokens that hold this share", true)->check(CLI::Range(0.0, 1.0));
-  app.add_option("--top-k", o->top_k, "sample from this many likeliest tokens; 0: all", true)->check(CLI::NonNegativeNumber);
-  app.add_option("--seed", o->seed, "of the sampling: the same seed gives the same text", true)->check(CLI::NonNegativeNumber);
-  return [o, &common] { return engine<decltype(graft_generate)>("graft_generate")(common.context(), *o); };
+  app.add_option("-n,--max-tokens", o->max_tokens, "longest answer")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  app.add_option("--temperature", o->temperature, "0: always the likeliest token")->capture_default_str()->check(CLI::Range(0.0, 100.0));
+  app.add_option("--top-p", o->top_p, "sample from the likeliest tokens that hold this share")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  app.add_option("--top-k", o->top_k, "sample from this many likeliest tokens; 0: all")->capture_default_str()->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
+  app.add_option("--seed", o->seed, "of the sampling: the same seed gives the same text")->capture_default_str()->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
+  return [o, &common] { return call_engine<decltype(graft_generate)>("graft_generate", common.context(), *o); };
 }
 
 }  // namespace

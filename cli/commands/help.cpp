@@ -3,6 +3,7 @@
 
 #include "cli/command.h"
 #include "core/config_reader.h"
+#include "core/error.h"
 
 namespace graft::cli {
 
@@ -20,9 +21,9 @@ constexpr const char* kExitCodes = R"(0     done
 
 int show(const std::string& topic, const Common& common) {
   if (topic == "config") {
-    std::cout << describe_config(train::RunConfig{});
+    std::cout << describe_config<train::RunConfig>();
   } else if (topic == "formats") {
-    return engine<decltype(graft_formats)>("graft_formats")(common.context_without_config());
+    return call_engine<decltype(graft_formats)>("graft_formats", common.context_without_config());
   } else if (topic == "exit-codes") {
     std::cout << kExitCodes;
   } else if (const Command* command = find_command(topic)) {

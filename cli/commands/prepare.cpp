@@ -10,7 +10,7 @@ namespace {
 
 std::function<int()> bind(CLI::App& app, Common& common) {
   add_config_option(app, common, true);
-  return [&common] { return engine<decltype(graft_prepare)>("graft_prepare")(common.context()); };
+  return [&common] { return call_engine<decltype(graft_prepare)>("graft_prepare", common.context()); };
 }
 
 }  // namespace

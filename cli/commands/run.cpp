@@ -14,7 +14,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   app.add_flag("--fresh", *fresh, "train anew although the run directory holds a run; its checkpoints are removed");
   return [fresh, &common] {
     const Context context = common.context();
-    return engine<decltype(graft_run)>("graft_run")(context, *fresh ? Restart::fresh : Restart::automatic);
+    return call_engine<decltype(graft_run)>("graft_run", context, *fresh ? Restart::fresh : Restart::automatic);
   };
 }
 

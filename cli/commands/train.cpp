@@ -16,7 +16,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   app.add_flag_callback(
          "--resume", [restart] { *restart = Restart::resume; }, "refuse to begin anew when there is no checkpoint to continue")
       ->excludes(fresh);
-  return [restart, &common] { return engine<decltype(graft_train)>("graft_train")(common.context(), *restart); };
+  return [restart, &common] { return call_engine<decltype(graft_train)>("graft_train", common.context(), *restart); };
 }
 
 }  // namespace

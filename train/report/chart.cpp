@@ -21,7 +21,7 @@ struct Range {
 
 std::string number(double v) {
   char out[32];
-  std::snprintf(out, sizeof out, "%.6g", v);
+  std::snprintf(out, sizeof out, "%.6g", v == 0 ? 0.0 : v);
   return out;
 }
 

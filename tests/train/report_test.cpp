@@ -1,0 +1,95 @@
+#include "train/report/report.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "core/error.h"
+#include "tests/support/catch.h"
+#include "train/report/html.h"
+
+using namespace graft;
+using namespace graft::train;
+
+namespace {
+
+Report sample() {
+  Report report;
+  report.title = "manual <b>15</b>";
+  report.program = "graft 0.1.0";
+  report.created = "2026-01-02 03:04 UTC";
+  for (int step = 1; step <= 2000; ++step)
+    report.history.loss.emplace_back(step, 3 - std::log10(step) / 3 + 0.1 * std::sin(step * 1.7));
+  report.history.learning_rate = {{1, 0}, {100, 1e-3}, {2000, 1e-4}};
+  report.history.gradient_norm = {{1, 0.5}, {1000, std::numeric_limits<double>::quiet_NaN()}, {2000, 0.7}};
+  report.history.evaluations = {{"heldout", {{0, 2.9}, {1000, 2.2}, {2000, 2.1}}, {{0, 1.1}, {1000, 0.9}, {2000, 0.85}}}};
+  report.scores = {{"base", "heldout", 0.9731, 12.53, 16384, 24}, {"adapted", "heldout", 0.8514, 9.13, 16384, 24},
+                   {"hf", "heldout", 0.8515, 9.131, 16384, 24}, {"gguf-q8_0", "heldout", 0.8521, 9.14, 16384, 24}};
+  report.lineage = {{"base", "model.gguf"}, {"sources", "docs/**/*.html"}};
+  report.shards = {{"train", "1192", "1738224", "docs/**/*.html", std::string(64, 'a')}};
+  report.resources = {{"training", "65.5 k tokens in 9:12, 118 tokens/s"}, {"peak memory", "1.9 GiB"}};
+  report.answers = {{"What is <script>alert(1)</script>?", "a & b", "\xff\x01 \"x\" '"}};
+  report.artifacts = {{"hf", "export/hf", "vLLM, transformers", std::string(64, 'b'), 269000000, 0.0039}};
+  report.config = "base: model.gguf\n";
+  return report;
+}
+
+}  // namespace
+
+TEST_CASE("text of others is escaped in the report", "[train][report]") {
+  CHECK(escape("<a href='x'>&\"").source == "&lt;a href=&#39;x&#39;&gt;&amp;&quot;");
+  CHECK(escape("\xff").source == "\xEF\xBF\xBD");
+  CHECK(escape("a\x01").source == "a\xEF\xBF\xBD");
+  CHECK(escape("größe €\n").source == "größe €\n");
+  const std::string page = render(sample());
+  CHECK(page.find("<script") == std::string::npos);
+  CHECK(page.find("<b>15") == std::string::npos);
+  CHECK(page.find("manual &lt;b&gt;15&lt;/b&gt;") != std::string::npos);
+}
+
+TEST_CASE("the report is self-contained and says what changed", "[train][report]") {
+  const std::string page = render(sample());
+  for (const char* outside : {"http:", "https:", "src=", "url(", "@import", "<link", "<iframe"}) {
+    INFO(outside);
+    CHECK(page.find(outside) == std::string::npos);
+  }
+  CHECK(page.find("−12.5 %") != std::string::npos);  // 0.8514 / 0.9731 - 1
+  CHECK(page.find("0.9731 → 0.8514") != std::string::npos);
+  CHECK(page.find("nan") == std::string::npos);
+}
+
+TEST_CASE("a report of a run without scores, steps and files is still a page", "[train][report]") {
+  const std::string page = render(Report{});
+  CHECK(page.find("has not been scored") != std::string::npos);
+  CHECK(page.find("Nothing was recorded") != std::string::npos);
+}
+
+TEST_CASE("a chart leaves non-finite values out and survives one point", "[train][report]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(draw({"step", "loss", {{"a", "main", {{1, nan}}}}}).source.find("Nothing was recorded") != std::string::npos);
+  const std::string one = draw({"step", "loss", {{"a", "main", {{5, 2.0}}, true}}}).source;
+  CHECK(one.find("<circle") != std::string::npos);
+  CHECK(one.find("nan") == std::string::npos);
+  CHECK(one.find("inf") == std::string::npos);
+}
+
+TEST_CASE("the history of a run is read back; a torn last line is left out", "[train][report]") {
+  const auto file = std::filesystem::temp_directory_path() / "graft_history_test.jsonl";
+  std::ofstream(file) << R"({"step":1,"loss":2.5,"learning_rate":0.1,"gradient_norm":null,"tokens":100,"seconds":2.0,"tokens_per_second":50}
+{"step":1,"set":"heldout","nll":20.0,"tokens":10,"bytes":40,"bits_per_byte":0.72,"perplexity":7.4}
+{"step":2,"loss":2.25,"learning_rate":0.2,"gradient_norm":1.0,"tokens":200,"skipped":"loss is nan","seconds":4.0,"tokens_per_second":50}
+{"step":3,"lo)";
+  const History history = read_history(file);
+  std::filesystem::remove(file);
+  CHECK(history.loss == std::vector<std::pair<double, double>>{{1, 2.5}, {2, 2.25}});
+  CHECK(history.skipped == 1);
+  CHECK(history.tokens == 200);
+  CHECK(history.mean_tokens_per_second() == 50);
+  REQUIRE(history.evaluations.size() == 1);
+  CHECK(history.evaluations[0].nats_per_token == std::vector<std::pair<double, double>>{{1, 2.0}});
+  CHECK(read_history("/nonexistent/metrics.jsonl").loss.empty());
+}
+
+// scripts/test-report photographs this page.
+TEST_CASE("write the sample report", "[.][sample]") { std::ofstream("report-sample.html") << render(sample()); }
