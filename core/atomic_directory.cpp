@@ -139,7 +139,7 @@ DirectoryLock::DirectoryLock(const fs::path& directory) {
   }
   const std::string pid = cat(::getpid(), "\n");
   try {  // only for the message above
-    if (::ftruncate(descriptor_, 0) != 0) throw_machine_error("write", file, errno);
+    truncate_or_throw(descriptor_, 0, file);
     write_all(descriptor_, pid.data(), pid.size(), file);
   } catch (...) {
     ::close(descriptor_);

@@ -101,7 +101,7 @@ void append_line(const fs::path& file, std::string_view line) {
     }
     end = begin;
   }
-  if (end != status.st_size && ::ftruncate(descriptor.get(), end) != 0) throw_machine_error("write", file, errno);
+  if (end != status.st_size) truncate_or_throw(descriptor.get(), end, file);
 
   try {
     write_all(descriptor.get(), cat(line, "\n").data(), line.size() + 1, file);

@@ -89,6 +89,11 @@ void write_all(int descriptor, const void* data, std::size_t size, const fs::pat
   }
 }
 
+void truncate_or_throw(int descriptor, std::int64_t size, const fs::path& file) {
+  while (::ftruncate(descriptor, size) != 0)
+    if (errno != EINTR) throw_machine_error("write", file, errno);
+}
+
 void fsync_or_throw(int descriptor, const fs::path& file) {
   while (::fsync(descriptor) != 0) {
     if (errno == EINTR) continue;
