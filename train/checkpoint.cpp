@@ -118,6 +118,15 @@ void remove_doomed(const fs::path& directory) {
   }
 }
 
+// Out of the list of checkpoints, but not gone: prune must not count it, a person may want to look at it.
+void set_aside(const fs::path& checkpoint) {
+  const fs::path aside = checkpoint.parent_path() / ("damaged-" + checkpoint.filename().string());
+  std::error_code error;
+  fs::remove_all(aside, error);
+  fs::rename(checkpoint, aside, error);
+  if (error) throw_machine_error("rename", checkpoint, error.value());
+}
+
 // --- one directory -----------------------------------------------------------------------------------------------------------
 
 // FormatError when a file is missing or differs from its recorded sha256.
@@ -203,25 +212,21 @@ fs::path Checkpoints::save(const TrainState& state, const Parameters& parameters
 std::optional<TrainState> Checkpoints::load_newest(Parameters& parameters) {
   remove_doomed(directory_);
   const auto all = list();
+  std::vector<fs::path> damaged;
   for (const auto& [step, path] : all) {
-    std::string why;
     try {
       const TrainState state = load(path, identity_, parameters);
-      if (path != all.front().second) log::warn("train", "going on from the older checkpoint ", path.string());
+      for (const auto& bad : damaged) set_aside(bad);
+      if (!damaged.empty()) log::warn("train", "going on from the older checkpoint ", path.string());
       return state;
     } catch (const UserError& error) {
-      why = error.what();
+      log::warn("train", "checkpoint ", path.string(), " is damaged: ", error.what());
+      damaged.push_back(path);
     }
-    const fs::path aside = directory_ / ("damaged-" + path.filename().string());
-    std::error_code error;
-    fs::remove_all(aside, error);
-    fs::rename(path, aside, error);
-    if (error) throw_machine_error("rename", path, error.value());
-    log::warn("train", "checkpoint ", path.string(), " is damaged and was renamed to ", aside.filename().string(), ": ", why);
   }
   if (!all.empty())
     throw DataError(cat("none of the ", all.size(), " checkpoints in ", directory_.string(),
-                        " is usable; they were renamed to damaged-*. Begin again with --fresh, or name another run_dir"));
+                        " is usable (the warnings above say why); begin anew with --fresh, or name another run_dir"));
   return std::nullopt;
 }
 

@@ -40,7 +40,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
     if (!free.count(key)) identity[key] = value;
   identity["base"] = parts.base;
   identity["tokenizer"] = parts.tokenizer;
-  identity["shards"] = parts.shards;
+  identity["corpus"] = parts.corpus;
   identity["threads"] = parts.threads;
   identity["storage_dtype"] = parts.storage;  // what train.dtype came to on this machine
   identity["compute_dtype"] = parts.compute;
@@ -54,7 +54,6 @@ std::vector<std::string> differences(const Json& then, const Json& now) {
     for (const auto& [key, value] : side->items()) keys.insert(key);
   const auto text = [](const Json& side, const std::string& key) {
     if (!side.contains(key)) return std::string("nothing");
-    if (side[key].is_array() && side[key].size() > 8) return cat(side[key].size(), " entries");
     const std::string dump = side[key].is_string() ? side[key].get<std::string>() : side[key].dump();
     return dump.size() > 72 ? dump.substr(0, 69) + "..." : dump;
   };

@@ -15,7 +15,7 @@ namespace graft::train {
 struct IdentityParts {
   std::string base;                  // WeightSource::identity()
   std::string tokenizer;             // Tokenizer::hash()
-  std::vector<std::string> shards;   // sha256 of the pinned training shards, in order
+  std::string corpus;                // Corpus::snapshot() of the pinned training shards
   int threads = 1;
   std::string storage, compute;      // dtypes: "bf16", "f32"
 };

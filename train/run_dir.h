@@ -1,0 +1,45 @@
+// A run directory, of which one process at a time is the owner:
+//
+//   run.json          what the run is: its identity (train/identity.h) and the pinned held-out snapshots; written before step 1
+//   checkpoints/      train/checkpoint.h
+//   loss.jsonl, metrics.jsonl, tensorboard/      train/metrics.h
+//   adapter/          the result, a PEFT directory
+//   train.json        the report, written last: a run that has it is finished
+//   .lock             held while a process trains here
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/file.h"
+#include "core/json.h"
+
+namespace graft::train {
+
+struct Pins {
+  Json identity;
+  std::map<std::string, std::string> heldout;  // set -> corpus snapshot
+};
+
+class RunDir {
+ public:
+  // Creates the directory, locks it, removes what killed processes left half-written.
+  explicit RunDir(const fs::path& path);
+
+  const fs::path& path() const { return path_; }
+  fs::path checkpoints() const { return path_ / "checkpoints"; }
+  fs::path adapter() const { return path_ / "adapter"; }
+  fs::path report() const { return path_ / "train.json"; }
+
+  bool begun() const;                // there is a checkpoint or a report to lose
+  std::optional<Pins> pins() const;  // of a run that has begun; FormatError when run.json is damaged
+  void write_pins(const Pins& pins) const;
+  void clear() const;                // removes everything named above but the lock
+
+ private:
+  fs::path path_;
+  DirectoryLock lock_;
+};
+
+}  // namespace graft::train

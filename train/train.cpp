@@ -1,0 +1,221 @@
+#include "train/train.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/stop.h"
+#include "data/corpus.h"
+#include "model/compute_type.h"
+#include "train/checkpoint.h"
+#include "train/identity.h"
+#include "train/memory_plan.h"
+#include "train/run_dir.h"
+#include "train/trainer.h"
+
+namespace graft::train {
+namespace {
+
+constexpr std::uint64_t kMaxReportBytes = 16 << 20;
+
+void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer) {
+  if (tokenizer.vocab_size() > spec.vocab)
+    throw DataError(cat("the tokenizer ", tokenizer.origin().string(), " has ", tokenizer.vocab_size(), " ids, the base's embedding has ",
+                        spec.vocab, " rows; use the tokenizer that belongs to the base"));
+  const auto check_length = [&](const char* key, std::int64_t length) {
+    if (spec.context > 0 && length > spec.context)
+      throw ConfigError(cat(key, " is ", length, ", the base's context is ", spec.context, " tokens; lower ", key));
+  };
+  check_length("train.length", config.train.length);
+  check_length("eval.length", config.eval.length);
+}
+
+int set_threads(std::int64_t wanted) {
+  if (wanted > 0) at::set_num_threads(static_cast<int>(wanted));
+  return at::get_num_threads();
+}
+
+const char* name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
+
+struct Types {
+  at::ScalarType storage, compute;
+};
+
+// pinned: what a run that has begun computes in. "auto" is settled once, so that a resume does not depend on a timing.
+Types types_of(const std::string& dtype, const std::optional<Pins>& pins) {
+  if (dtype == "fp32") return {at::kFloat, at::kFloat};
+  if (dtype == "bf16") return {at::kBFloat16, at::kBFloat16};
+  if (pins) return {at::kBFloat16, pins->identity.value("compute_dtype", "") == "bf16" ? at::kBFloat16 : at::kFloat};
+  return {at::kBFloat16, model::fastest_compute_type()};
+}
+
+// The corpus as it is now: its training shards and every other split as a held-out set.
+Pins pin_corpus(const fs::path& corpus) {
+  std::map<std::string, std::vector<data::ShardRecord>> splits;
+  for (const auto& record : data::read_manifest(corpus)) splits[record.split].push_back(record);
+  if (!splits.count("train"))
+    throw DataError(cat(corpus.string(), ": no documents to train on; run 'graft prepare' first"));
+  Pins pins;
+  for (const auto& [split, records] : splits) {
+    if (split == "train") pins.identity["corpus"] = data::corpus_snapshot(records);
+    else pins.heldout[split] = data::corpus_snapshot(records);
+  }
+  return pins;
+}
+
+void check_same_run(const fs::path& run_dir, const Json& then, const Json& now) {
+  const auto lines = differences(then, now);
+  if (lines.empty()) return;
+  std::string list;
+  for (const auto& line : lines) list += "\n  " + line;
+  throw DataError(cat(run_dir.string(), " holds a run that differs from this one:", list,
+                      "\nBegin anew with --fresh (its checkpoints are removed), or name another run_dir"));
+}
+
+// Of the adapter's two files, for train.json.
+Json adapter_sums(const fs::path& adapter) {
+  Json sums = Json::object();
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) sums[file] = sha256_file(adapter / file);
+  return sums;
+}
+
+// The report of this very run, when it is finished and its adapter is what the report says.
+std::optional<TrainReport> finished(const RunDir& run, const Json& identity) {
+  if (!fs::exists(run.report())) return std::nullopt;
+  try {
+    const std::string origin = run.report().string();
+    const Json json = read_json(run.report(), kMaxReportBytes);
+    if (json_get<Json>(json, "identity", origin) != identity) return std::nullopt;
+    if (json_get<Json>(json, "sha256", origin) != adapter_sums(run.adapter())) {
+      log::warn("train", run.adapter().string(), " is not what was trained here; writing it again from the last checkpoint");
+      return std::nullopt;
+    }
+    TrainReport report = report_from_json(json_get<Json>(json, "report", origin), origin);
+    report.adapter = run.adapter();
+    report.already_done = true;
+    return report;
+  } catch (const UserError& error) {
+    log::warn("train", "the report of the finished run cannot be used: ", error.what());
+    return std::nullopt;
+  }
+}
+
+std::uint64_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) << 10;
+}
+
+data::LongDocuments long_documents(const std::string& name) {
+  return name == "truncate" ? data::LongDocuments::truncate : name == "drop" ? data::LongDocuments::drop : data::LongDocuments::split;
+}
+
+}  // namespace
+
+TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer, Resume resume) {
+  check_fit(config, base.spec(), tokenizer);
+  const RunDir run(config.run_dir);
+  if (resume == Resume::fresh) run.clear();
+  const bool begun = run.begun();
+  if (resume == Resume::required && !begun)
+    throw DataError(cat(run.path().string(), " holds no checkpoint to go on from; run without --resume to begin"));
+
+  // What this run is, and whether the directory holds the same one.
+  const std::optional<Pins> then = begun ? run.pins() : std::nullopt;
+  if (begun && !then)
+    throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
+  const Pins today = pin_corpus(config.corpus.dir);
+  Pins pins = then ? *then : today;
+  const int threads = set_threads(config.threads);
+  const Types types = types_of(config.train.dtype, then);
+  const auto snapshot = json_get<std::string>(pins.identity, "corpus", (run.path() / "run.json").string());
+  pins.identity = run_identity(config, {.base = base.identity(),
+                                        .tokenizer = tokenizer.hash(),
+                                        .corpus = snapshot,
+                                        .threads = threads,
+                                        .storage = name_of(types.storage),
+                                        .compute = name_of(types.compute)});
+  if (then) check_same_run(run.path(), then->identity, pins.identity);
+  if (then && today.identity["corpus"] != snapshot)
+    log::info("train", "the corpus has changed since this run began; it stays with the documents it began with (--fresh takes all)");
+  if (auto report = finished(run, pins.identity)) return *report;
+
+  // The data.
+  throw_if_stopped();
+  const auto corpus = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), snapshot);
+  std::map<std::string, std::unique_ptr<data::Corpus>> heldout;
+  for (const auto& [set, pinned] : pins.heldout)
+    heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
+  const auto batches = data::pack(*corpus, config.train.length, long_documents(config.train.long_documents));
+  const std::int64_t steps = total_steps(config.train, *batches);
+
+  // The model, once it is known to fit.
+  throw_if_stopped();
+  const std::uint64_t available = available_memory();
+  plan_weights(static_cast<std::uint64_t>(base.spec().parameters()) * c10::elementSize(types.compute), available).check();
+  const auto decoder = model::Decoder::load(base, types.storage, types.compute);
+  throw_if_stopped();
+  const auto adapters = lora::create(config.lora, *decoder, static_cast<std::uint64_t>(config.train.seed));
+  adapters->base_identity = base.identity();
+  const MemoryPlan plan = plan_run(config, *decoder, adapters->count(), batches->rows_per_epoch(), available);
+  log::info("train", plan.text());
+  plan.check();
+  check_disk(run.path(), adapters->count(), config.train.keep_checkpoints);
+  lora::attach(*adapters, *decoder);
+
+  // The state: from the newest checkpoint, or the beginning.
+  run.write_pins(pins);
+  Parameters parameters{*adapters, at::zeros_like(adapters->parameters), at::zeros_like(adapters->parameters)};
+  Checkpoints checkpoints(run.checkpoints(), pins.identity);
+  const std::optional<TrainState> loaded = checkpoints.load_newest(parameters);
+  TrainState state = loaded.value_or(TrainState{});
+  if (!loaded) state.cursor.seed = static_cast<std::uint64_t>(config.train.seed);
+  log::info("train", loaded ? cat("going on after step ", state.step, " of ", steps) : cat(steps, " steps of ", config.train.rows, " rows"),
+            "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", name_of(types.compute), " on ", threads,
+            " threads");
+
+  Trainer::Evaluate evaluate;
+  if (!heldout.empty()) {
+    evaluate = [&] {
+      std::vector<eval::HeldoutScore> scores;
+      for (const auto& [set, documents] : heldout)
+        scores.push_back(eval::heldout(*decoder, *documents, set, config.eval.length, config.eval.max_tokens));
+      return scores;
+    };
+  }
+  Metrics metrics(run.path(), state.logs);
+  Trainer trainer(config.train, *decoder, *batches, parameters, state, metrics, checkpoints, evaluate);
+  std::vector<eval::HeldoutScore> scores = trainer.run();
+  if (scores.empty() && evaluate) scores = evaluate();  // stopped after the last evaluation, before the report
+
+  // The result.
+  DirectoryWriter writer(run.adapter());
+  lora::save_peft(*adapters, writer.path(), base.path().string());
+  writer.commit();
+  TrainReport report{.adapter = run.adapter(),
+                     .resumed_from = loaded ? loaded->step : -1,
+                     .steps = state.step,
+                     .skipped = state.step - state.updates,
+                     .tokens = state.tokens,
+                     .trained_tokens = state.trained_tokens,
+                     .adapter_parameters = adapters->count(),
+                     .first_loss = state.first_loss,
+                     .last_loss = state.last_loss,
+                     .seconds = state.seconds,
+                     .planned_memory = plan.total(),
+                     .peak_memory = peak_memory(),
+                     .threads = threads,
+                     .storage_dtype = name_of(types.storage),
+                     .compute_dtype = name_of(types.compute),
+                     .dropped_tokens = batches->dropped_tokens(),
+                     .heldout = std::move(scores)};
+  const Json json = {{"identity", pins.identity}, {"sha256", adapter_sums(run.adapter())}, {"report", report.json()}};
+  write_file(run.report(), json.dump(2) + "\n");
+  return report;
+}
+
+}  // namespace graft::train
