@@ -1,0 +1,52 @@
+#include <iostream>
+
+#include "cli/engine/output.h"
+#include "cli/engine/stages.h"
+#include "core/error.h"
+
+namespace graft::cli {
+namespace {
+
+// A model that is not the config's base: its values as they are in the file.
+std::vector<Score> score_other(const Session& session, ScoreBook& book, const EvalOptions& options) {
+  const Dtypes dtypes{at::kFloat, session.dtypes.compute};
+  const auto weights = model::open_weights(options.model);
+  if (weights->spec().vocab < session.tokenizer->vocab_size())
+    throw DataError(cat(options.model, ": its vocabulary has ", weights->spec().vocab, " entries, the corpus was tokenized with ",
+                        session.tokenizer->vocab_size(), "; score it with a corpus of its own tokenizer"));
+  std::unique_ptr<lora::AdapterSet> adapter;
+  if (!options.adapter.empty()) {
+    adapter = lora::load_peft(options.adapter);
+    lora::check_base(*adapter, *weights);
+  }
+  LazyDecoder decoder(*weights, dtypes);
+  return book.scores(options.model, identity_of(*weights, adapter.get()), dtypes,
+                     [&]() -> model::Decoder& { return decoder.with(adapter.get()); });
+}
+
+std::vector<Score> score_base(const Session& session, ScoreBook& book, const EvalOptions& options) {
+  std::unique_ptr<lora::AdapterSet> adapter;
+  if (!options.base_only && (!options.adapter.empty() || session.has_adapter())) adapter = session.adapter(options.adapter);
+  LazyDecoder decoder(*session.base, session.dtypes);
+  return score_models(session, book, decoder, adapter.get());
+}
+
+}  // namespace
+
+int graft_eval(const Context& context, const EvalOptions& options) {
+  const Session session(context.config);
+  ScoreBook book(session);
+  if (book.sets().empty())
+    throw DataError(cat(context.config.corpus.dir, " has no held-out set; prepare it with corpus.heldout above 0, or give a source a set"));
+  const std::vector<Score> scores = options.model.empty() ? score_base(session, book, options) : score_other(session, book, options);
+  if (context.json) {
+    Json list = Json::array();
+    for (const Score& score : scores) list.push_back(score.json());
+    print_json({{"scores", list}});
+  } else {
+    std::cout << score_table(scores);
+  }
+  return kDone;
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,91 @@
+#include "eval/generate.h"
+
+#include <unistd.h>
+
+#include <iostream>
+#include <iterator>
+
+#include "cli/engine.h"
+#include "cli/engine/output.h"
+#include "cli/engine/prompt.h"
+#include "cli/engine/session.h"
+#include "core/error.h"
+#include "core/utf8.h"
+
+namespace graft::cli {
+namespace {
+
+std::string read_prompt(const GenerateOptions& options) {
+  std::string text = options.prompt;
+  if (text.empty()) {
+    if (isatty(STDIN_FILENO)) std::cerr << "Type the prompt, then Ctrl-D.\n";
+    text.assign(std::istreambuf_iterator<char>(std::cin), {});
+    while (text.ends_with('\n')) text.pop_back();
+  }
+  if (text.empty()) throw DataError("the prompt is empty; give it as an argument or on stdin");
+  if (!is_utf8(text)) throw DataError("the prompt is not valid UTF-8");
+  return text;
+}
+
+// Prints the text of tokens as they come, but never half a character.
+class Stream {
+ public:
+  Stream(const data::Tokenizer& tokenizer, bool visible) : tokenizer_(tokenizer), visible_(visible) {}
+  void add(std::int32_t id) {
+    ids_.push_back(id);
+    const std::string text = tokenizer_.decode(ids_);
+    if (!visible_ || text.size() <= printed_ || !is_utf8(text)) return;
+    std::cout << text.substr(printed_) << std::flush;
+    printed_ = text.size();
+  }
+  std::string finish() {
+    const std::string text = tokenizer_.decode(ids_);
+    if (visible_) std::cout << text.substr(std::min(printed_, text.size())) << std::endl;
+    return text;
+  }
+
+ private:
+  const data::Tokenizer& tokenizer_;
+  const bool visible_;
+  std::vector<std::int32_t> ids_;
+  std::size_t printed_ = 0;
+};
+
+}  // namespace
+
+int graft_generate(const Context& context, const GenerateOptions& options) {
+  const Session session(context.config);
+  std::unique_ptr<model::WeightSource> other;
+  std::unique_ptr<data::Tokenizer> other_tokenizer;
+  if (!options.model.empty()) {
+    other = model::open_weights(options.model);
+    other_tokenizer = data::load_tokenizer(options.model);
+  }
+  const model::WeightSource& weights = other ? *other : *session.base;
+  const data::Tokenizer& tokenizer = other_tokenizer ? *other_tokenizer : *session.tokenizer;
+  const auto layout = options.chat ? data::make_chat_template(tokenizer, context.config.corpus.chat_template) : nullptr;
+  const Prompt prompt = make_prompt(tokenizer, read_prompt(options), options.system, layout);
+
+  std::unique_ptr<lora::AdapterSet> adapter;
+  if (!options.adapter.empty() || (!options.base_only && !other && session.has_adapter())) {
+    adapter = other ? lora::load_peft(options.adapter) : session.adapter(options.adapter);
+    lora::check_base(*adapter, weights);
+  }
+  LazyDecoder decoder(weights, other ? Dtypes{at::kFloat, session.dtypes.compute} : session.dtypes);
+  eval::GenerateOptions how;
+  how.max_tokens = options.max_tokens;
+  how.temperature = options.temperature;
+  how.top_p = options.top_p;
+  how.top_k = options.top_k;
+  how.seed = static_cast<std::uint64_t>(options.seed);
+  how.stop_ids = prompt.stop_ids;
+  Stream stream(tokenizer, !context.json);
+  const auto ids = eval::generate(decoder.with(adapter.get()), prompt.ids, how, [&](std::int32_t id) { stream.add(id); });
+  const std::string text = stream.finish();
+  if (context.json)
+    print_json({{"model", weights.path().string()}, {"adapter", adapter ? (options.adapter.empty() ? (session.run_dir() / "adapter").string() : options.adapter) : ""},
+                {"prompt_tokens", prompt.ids.size()}, {"tokens", ids.size()}, {"text", text}});
+  return kDone;
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,81 @@
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+
+#include "cli/engine/machine.h"
+#include "cli/engine/output.h"
+#include "cli/engine/report.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "core/stop.h"
+
+namespace graft::cli {
+namespace {
+
+// Prepared documents may be gone by the next run (an archive that was unmounted, say): the corpus is enough to go on.
+data::PrepareReport prepare_or_keep(const Session& session) {
+  if (session.config.corpus.sources.empty() && !data::read_manifest(session.config.corpus.dir).empty()) {
+    log::info("run", "no corpus.sources: using ", session.config.corpus.dir, " as it is");
+    return {};
+  }
+  return prepare_corpus(session);
+}
+
+void score_and_export(const Session& session, RunResult& result) {
+  const auto adapter = session.adapter();
+  ScoreBook book(session);
+  const std::string adapted = identity_of(*session.base, adapter.get()), bare = identity_of(*session.base, nullptr);
+  if (!result.trained.already_done) book.remember(adapted, session.dtypes, result.trained.heldout);
+  if (book.sets().empty()) log::warn("run", "nothing was held out (corpus.heldout is 0): the models cannot be scored");
+  LazyDecoder decoder(*session.base, session.dtypes);
+  result.scores = score_models(session, book, decoder, adapter.get());
+  for (const std::string& prompt : session.config.eval.prompts) {
+    throw_if_stopped();
+    const auto base = book.answer(prompt, bare, session.dtypes, [&]() -> model::Decoder& { return decoder.with(nullptr); });
+    const auto own = book.answer(prompt, adapted, session.dtypes, [&]() -> model::Decoder& { return decoder.with(adapter.get()); });
+    result.answers.push_back({prompt, base, own});
+  }
+  decoder.release();
+  if (session.config.export_.formats.empty()) return;
+  result.artifacts = export_adapter(session, *adapter, session.config.export_.formats);
+  for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder)) result.scores.push_back(std::move(score));
+}
+
+void print_summary(const Session& session, const RunResult& result, const fs::path& report) {
+  if (!result.scores.empty()) std::cout << score_table(result.scores) << "\n";
+  std::cout << text_of(result.trained);
+  for (const auto& answer : result.answers)
+    std::cout << "\nprompt   " << answer.prompt << "\nbase     " << answer.base << "\nadapted  " << answer.adapted << "\n";
+  std::cout << "\n";
+  if (!result.artifacts.empty()) std::cout << text_of(result.artifacts) << "\n";
+  std::cout << columns({{"corpus", session.config.corpus.dir},
+                        {"adapter", result.trained.adapter.string()},
+                        {"report", report.string()},
+                        {"peak memory", human_bytes(static_cast<double>(result.peak_memory))},
+                        {"this took", human_time(result.seconds)}});
+}
+
+}  // namespace
+
+int graft_run(const Context& context, const Restart& restart) {
+  const auto start = std::chrono::steady_clock::now();
+  const Session session(context.config);
+  check_plan(session, context.config.export_.formats);
+  RunResult result;
+  result.prepared = prepare_or_keep(session);
+  throw_if_stopped();
+  result.trained = train_adapter(session, restart);
+  score_and_export(session, result);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.peak_memory = std::max(peak_memory(), result.trained.peak_memory);
+  const fs::path report = session.run_dir() / "report.html";
+  write_file(report, train::render(make_report(session, result)));
+  if (context.json)
+    print_json(json_of(result, report.string()));
+  else
+    print_summary(session, result, report);
+  return kDone;
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,124 @@
+#include "cli/engine/scores.h"
+
+#include "cli/engine/prompt.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "eval/generate.h"
+#include "export/manifest.h"
+
+namespace graft::cli {
+namespace {
+
+Score from_json(const std::string& model, const Json& json, const std::string& origin) {
+  return {.model = model,
+          .set = json_get<std::string>(json, "set", origin),
+          .bits_per_byte = json_get<double>(json, "bits_per_byte", origin),
+          .perplexity = json_get<double>(json, "perplexity", origin),
+          .nll = json_get<double>(json, "nll", origin),
+          .tokens = json_get<std::int64_t>(json, "tokens", origin),
+          .documents = json_get<std::int64_t>(json, "documents", origin),
+          .bytes = json_get<std::int64_t>(json, "bytes", origin)};
+}
+
+}  // namespace
+
+Json Score::json() const {
+  return {{"model", model}, {"set", set},       {"bits_per_byte", bits_per_byte}, {"perplexity", perplexity},
+          {"nll", nll},     {"tokens", tokens}, {"documents", documents},         {"bytes", bytes}};
+}
+
+std::string identity_of(const model::WeightSource& weights, const lora::AdapterSet* adapter) {
+  return adapter == nullptr ? weights.identity() : cat(weights.identity(), "+", exports::adapter_hash(*adapter));
+}
+
+ScoreBook::ScoreBook(const Session& session) : session_(session) {
+  std::map<std::string, std::vector<data::ShardRecord>> shards;
+  for (data::ShardRecord& record : data::read_manifest(session.config.corpus.dir))
+    if (record.split != "train") shards[record.split].push_back(std::move(record));
+  for (const auto& [set, records] : shards) snapshots_[set] = data::corpus_snapshot(records);
+
+  const fs::path file = session.run_dir() / "scores.json";
+  if (!fs::exists(file)) return;
+  try {
+    const Json book = read_json(file);
+    for (const Json& score : json_get<Json>(book, "scores", file.string())) {
+      from_json("", score, file.string());
+      scores_[json_get<std::string>(score, "key", file.string())] = score;
+    }
+    for (const Json& answer : json_get<Json>(book, "answers", file.string()))
+      answers_[json_get<std::string>(answer, "key", file.string())] = json_get<std::string>(answer, "text", file.string());
+  } catch (const FormatError& error) {
+    log::warn("eval", "scores are computed anew: ", error.what());
+    scores_.clear();
+    answers_.clear();
+  }
+}
+
+void ScoreBook::save() const {
+  Json scores = Json::array(), answers = Json::array();
+  for (const auto& [key, score] : scores_) scores.push_back(score);
+  for (const auto& [key, text] : answers_) answers.push_back({{"key", key}, {"text", text}});
+  graft::create_directories(session_.run_dir());
+  write_file(session_.run_dir() / "scores.json",
+             Json{{"scores", scores}, {"answers", answers}}.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+std::vector<std::string> ScoreBook::sets() const {
+  std::vector<std::string> names;
+  for (const auto& [set, snapshot] : snapshots_) names.push_back(set);
+  return names;
+}
+
+std::string ScoreBook::key(const std::string& identity, Dtypes dtypes, const std::string& what) const {
+  return sha256_hex(cat(identity, "\n", name_of(dtypes.storage), " ", name_of(dtypes.compute), "\n", what, "\n", GRAFT_VERSION));
+}
+
+std::string ScoreBook::heldout_key(const std::string& identity, Dtypes dtypes, const std::string& set) const {
+  const auto& eval = session_.config.eval;
+  return key(identity, dtypes, cat("heldout ", set, " ", snapshots_.at(set), " ", eval.length, " ", eval.max_tokens));
+}
+
+std::vector<Score> ScoreBook::scores(const std::string& model, const std::string& identity, Dtypes dtypes,
+                                     const std::function<model::Decoder&()>& decoder) {
+  std::vector<Score> result;
+  for (const auto& [set, snapshot] : snapshots_) {
+    const std::string key = heldout_key(identity, dtypes, set);
+    if (!scores_.count(key)) {
+      const auto corpus = data::Corpus::open(session_.config.corpus.dir, set, session_.tokenizer->hash(), snapshot);
+      log::info("eval", "scoring ", model, " on ", set);
+      scores_[key] = eval::heldout(decoder(), *corpus, set, session_.config.eval.length, session_.config.eval.max_tokens).json();
+      scores_[key]["key"] = key;
+      save();
+    }
+    result.push_back(from_json(model, scores_[key], "scores.json"));
+  }
+  return result;
+}
+
+void ScoreBook::remember(const std::string& identity, Dtypes dtypes, const std::vector<eval::HeldoutScore>& scores) {
+  for (const auto& score : scores) {
+    if (!snapshots_.count(score.set)) continue;
+    const std::string key = heldout_key(identity, dtypes, score.set);
+    scores_[key] = score.json();
+    scores_[key]["key"] = key;
+  }
+  save();
+}
+
+std::string ScoreBook::answer(const std::string& prompt, const std::string& identity, Dtypes dtypes,
+                              const std::function<model::Decoder&()>& decoder) {
+  const Prompt ids = make_prompt(*session_.tokenizer, prompt, "", chat_layout(*session_.tokenizer, session_.config));
+  std::string what = cat("answer ", session_.config.eval.prompt_tokens);
+  for (const std::int32_t id : ids.ids) what += cat(" ", id);
+  const std::string key = this->key(identity, dtypes, what);
+  if (!answers_.count(key)) {
+    eval::GenerateOptions options;
+    options.max_tokens = session_.config.eval.prompt_tokens;
+    options.stop_ids = ids.stop_ids;
+    answers_[key] = session_.tokenizer->decode(eval::generate(decoder(), ids.ids, options, {}));
+    save();
+  }
+  return answers_[key];
+}
+
+}  // namespace graft::cli

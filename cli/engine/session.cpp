@@ -1,0 +1,63 @@
+#include "cli/engine/session.h"
+
+#include <ATen/Parallel.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "model/compute_type.h"
+
+namespace graft::cli {
+namespace {
+
+const std::string& named_base(const train::RunConfig& config) {
+  if (config.base.empty())
+    throw ConfigError("base is not set; name the open-weight model, a Hugging Face directory or a GGUF file, in the config or with --set base=PATH");
+  return config.base;
+}
+
+}  // namespace
+
+Dtypes dtypes_of(const train::RunConfig& config) {
+  if (config.train.dtype == "fp32") return {at::kFloat, at::kFloat};
+  if (config.train.dtype == "bf16") return {at::kBFloat16, at::kBFloat16};
+  return {at::kBFloat16, model::fastest_compute_type()};
+}
+
+std::string name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
+
+Session::Session(const train::RunConfig& c) : config(c), base(model::open_weights(named_base(c))) {
+  if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
+  dtypes = dtypes_of(config);
+  tokenizer = data::load_tokenizer(config.base);
+  if (tokenizer->vocab_size() > base->spec().vocab)
+    throw DataError(cat(config.base, ": the tokenizer has ", tokenizer->vocab_size(), " ids, the model's embedding ", base->spec().vocab,
+                        " rows; they are not of the same model"));
+}
+
+std::unique_ptr<lora::AdapterSet> Session::adapter(const std::string& path) const {
+  const fs::path directory = path.empty() ? run_dir() / "adapter" : fs::path(path);
+  if (!fs::exists(directory))
+    throw DataError(path.empty() ? cat("there is no adapter in ", run_dir().string(), "; run `graft train` first")
+                                 : cat("there is no adapter at ", path));
+  auto set = lora::load_peft(directory);
+  lora::check_base(*set, *base);
+  return set;
+}
+
+model::Decoder& LazyDecoder::get() {
+  if (!decoder_) {
+    log::info("model", "loading ", weights_.path().string(), " in ", name_of(dtypes_.compute));
+    decoder_ = model::Decoder::load(weights_, dtypes_.storage, dtypes_.compute);
+  }
+  return *decoder_;
+}
+
+model::Decoder& LazyDecoder::with(lora::AdapterSet* adapter) {
+  model::Decoder& decoder = get();
+  lora::detach(decoder);
+  if (adapter != nullptr) lora::attach(*adapter, decoder);
+  return decoder;
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,56 @@
+// What most commands open first: the config's base model (headers only; weights come later) and its tokenizer.
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/file.h"
+#include "data/tokenizer.h"
+#include "lora/adapter.h"
+#include "model/decoder.h"
+#include "model/weights.h"
+#include "train/config.h"
+
+namespace graft::cli {
+
+struct Dtypes {
+  at::ScalarType storage, compute;
+};
+Dtypes dtypes_of(const train::RunConfig& config);  // train.dtype as it comes out on this machine
+std::string name_of(at::ScalarType type);          // "bf16", "f32"
+
+struct Session {
+  // Sets the number of threads. ConfigError when no base is named, DataError when the tokenizer does not fit it.
+  explicit Session(const train::RunConfig& config);
+
+  const train::RunConfig& config;
+  Dtypes dtypes;
+  std::unique_ptr<model::WeightSource> base;
+  std::unique_ptr<data::Tokenizer> tokenizer;
+
+  fs::path run_dir() const { return config.run_dir; }
+  fs::path export_dir() const { return run_dir() / config.export_.dir; }
+  // The adapter at `path`, or the run's own when it is empty; checked against the base. DataError when there is none.
+  std::unique_ptr<lora::AdapterSet> adapter(const std::string& path = {}) const;
+  bool has_adapter() const { return fs::exists(run_dir() / "adapter"); }
+};
+
+// A decoder that is loaded when first asked for, so that work found in a cache loads nothing.
+class LazyDecoder {
+ public:
+  LazyDecoder(const model::WeightSource& weights, Dtypes dtypes) : weights_(weights), dtypes_(dtypes) {}
+  model::Decoder& get();
+  // With `adapter` attached, or bare for null; it must live until the next call.
+  model::Decoder& with(lora::AdapterSet* adapter);
+  void release() { decoder_.reset(); }  // gives its memory back
+
+ private:
+  const model::WeightSource& weights_;
+  Dtypes dtypes_;
+  std::unique_ptr<model::Decoder> decoder_;
+};
+
+}  // namespace graft::cli

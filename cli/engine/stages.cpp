@@ -1,0 +1,131 @@
+#include "cli/engine/stages.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "cli/engine/output.h"
+#include "core/config_reader.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "core/stop.h"
+
+namespace graft::cli {
+namespace {
+
+std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
+
+// Linear layers by the names that adapters use: every matrix but the embedding.
+std::vector<std::string> linear_names(const model::WeightSource& base) {
+  std::vector<std::string> names;
+  for (const model::WeightInfo& weight : base.weights())
+    if (weight.shape.size() == 2 && weight.name.ends_with(".weight") && !weight.name.ends_with("embed_tokens.weight"))
+      names.push_back(weight.name.substr(0, weight.name.size() - 7));
+  return names;
+}
+
+}  // namespace
+
+void check_plan(const Session& session, const std::vector<std::string>& formats) {
+  exports::check_formats(formats, session.base->spec(), session.config.lora);
+  lora::match_targets(session.config.lora, linear_names(*session.base));
+}
+
+data::PrepareReport prepare_corpus(const Session& session) {
+  const auto threads = session.config.threads > 0 ? static_cast<int>(session.config.threads)
+                                                  : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return data::prepare(session.config.corpus, *session.tokenizer, session.base->spec().vocab, threads);
+}
+
+train::TrainReport train_adapter(const Session& session, Restart restart) {
+  const train::Resume resume = restart == Restart::fresh    ? train::Resume::fresh
+                               : restart == Restart::resume ? train::Resume::required
+                                                            : train::Resume::automatic;
+  return train::train(session.config, *session.base, *session.tokenizer, resume);
+}
+
+std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
+                                              const std::vector<std::string>& formats) {
+  const fs::path run_dir = fs::absolute(session.run_dir()).lexically_normal();
+  const std::string name = run_dir.has_filename() ? run_dir.filename().string() : run_dir.parent_path().filename().string();
+  const exports::ExportRequest request{*session.base, adapter, session.dtypes.storage, name,
+                                       sha256_hex(config_json(session.config).dump())};
+  return exports::export_all(formats, request, session.export_dir());
+}
+
+std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter) {
+  std::vector<Score> scores = book.scores("base", identity_of(*session.base, nullptr), session.dtypes,
+                                          [&]() -> model::Decoder& { return decoder.with(nullptr); });
+  if (adapter != nullptr)
+    for (Score& score : book.scores("adapted", identity_of(*session.base, adapter), session.dtypes,
+                                    [&]() -> model::Decoder& { return decoder.with(adapter); }))
+      scores.push_back(std::move(score));
+  return scores;
+}
+
+std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora::AdapterSet& adapter,
+                                   const std::vector<exports::Artifact>& artifacts, LazyDecoder& decoder) {
+  std::vector<Score> all;
+  for (const exports::Artifact& artifact : artifacts) {
+    throw_if_stopped();
+    std::vector<Score> scores;
+    if (artifact.format == "peft") {
+      const auto reopened = lora::load_peft(artifact.path);
+      scores = book.scores(artifact.format, identity_of(*session.base, reopened.get()), session.dtypes,
+                           [&]() -> model::Decoder& { return decoder.with(reopened.get()); });
+      decoder.release();
+    } else if (artifact.format == "gguf-lora") {  // verified to hold the adapter's values, bit for bit
+      scores = book.scores(artifact.format, identity_of(*session.base, &adapter), session.dtypes,
+                           [&]() -> model::Decoder& { return decoder.with(&adapter); });
+      decoder.release();
+    } else {
+      // The values as they are in the file: nothing is rounded to the base's type on the way in.
+      const Dtypes as_written{at::kFloat, session.dtypes.compute};
+      std::unique_ptr<model::WeightSource> weights;
+      std::unique_ptr<LazyDecoder> own;
+      scores = book.scores(artifact.format, artifact.sha256, as_written, [&]() -> model::Decoder& {
+        if (!own) {
+          weights = model::open_weights(artifact.path);
+          own = std::make_unique<LazyDecoder>(*weights, as_written);
+        }
+        return own->get();
+      });
+    }
+    all.insert(all.end(), scores.begin(), scores.end());
+  }
+  return all;
+}
+
+std::string text_of(const data::PrepareReport& report, const std::string& corpus) {
+  std::vector<std::vector<std::string>> rows = {{"split", "documents", "tokens"}};
+  for (const auto& [split, documents] : report.documents_by_split)
+    rows.push_back({split, std::to_string(documents), std::to_string(report.tokens_by_split.at(split))});
+  std::string out = cat("corpus ", corpus, ": ", report.documents_read, " documents read, ", report.documents_kept, " added, ",
+                        report.unchanged_documents, " known already\n");
+  if (rows.size() > 1) out += columns(rows);
+  for (const auto& [reason, documents] : report.dropped_documents)
+    if (documents > 0) out += cat("dropped ", documents, ": ", reason, "\n");
+  if (report.changed_documents > 0) out += cat(report.changed_documents, " documents have changed since; both versions are in the corpus\n");
+  if (report.replaced_sequences > 0) out += cat(report.replaced_sequences, " invalid UTF-8 sequences replaced\n");
+  if (report.control_literals > 0) out += cat(report.control_literals, " control tokens spelled out in documents, kept as plain text\n");
+  return out;
+}
+
+std::string text_of(const train::TrainReport& report) {
+  std::string out = cat(report.already_done ? "trained before: " : "trained ", report.steps, " steps, ", count(report.tokens), " tokens in ",
+                        human_time(report.seconds), " (", count(static_cast<std::int64_t>(report.tokens_per_second())),
+                        " tokens/s), loss ", fixed(report.first_loss, 4), " -> ", fixed(report.last_loss, 4), "\n");
+  if (report.skipped > 0) out += cat(report.skipped, " steps were skipped because their loss or gradient was not finite\n");
+  out += cat("adapter ", report.adapter.string(), ", ", count(report.adapter_parameters), " parameters; ", report.compute_dtype,
+             ", peak memory ", human_bytes(static_cast<double>(report.peak_memory)), "\n");
+  return out;
+}
+
+std::string text_of(const std::vector<exports::Artifact>& artifacts) {
+  std::vector<std::vector<std::string>> rows = {{"format", "written to", "size", "sha256"}};
+  for (const exports::Artifact& artifact : artifacts)
+    rows.push_back({artifact.format, artifact.path.string(), human_bytes(static_cast<double>(artifact.bytes)), artifact.sha256.substr(0, 16)});
+  return columns(rows);
+}
+
+}  // namespace graft::cli

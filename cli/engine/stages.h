@@ -1,0 +1,33 @@
+// The stages of `graft run`, each also a command of its own. A stage looks at what is on disk and does only what is missing.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/engine.h"
+#include "cli/engine/scores.h"
+#include "cli/engine/session.h"
+#include "data/prepare.h"
+#include "export/exporter.h"
+#include "train/train.h"
+
+namespace graft::cli {
+
+// What can be known to fail before any work is done: unknown or refused export formats, patterns that match no layer. ConfigError.
+void check_plan(const Session& session, const std::vector<std::string>& formats);
+
+data::PrepareReport prepare_corpus(const Session& session);
+train::TrainReport train_adapter(const Session& session, Restart restart);
+std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
+                                              const std::vector<std::string>& formats);
+// Base and adapted model on every held-out set. adapter may be null: the base alone.
+std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter);
+// Every artifact reopened from disk. An adapter's own formats hold the very values of the adapter, so they score as it does.
+std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora::AdapterSet& adapter,
+                                   const std::vector<exports::Artifact>& artifacts, LazyDecoder& decoder);
+
+std::string text_of(const data::PrepareReport& report, const std::string& corpus);
+std::string text_of(const train::TrainReport& report);
+std::string text_of(const std::vector<exports::Artifact>& artifacts);
+
+}  // namespace graft::cli
