@@ -57,9 +57,10 @@ void write_sampling(GgufWriter& writer, const std::filesystem::path& directory) 
   if (const Json* r = number("repetition_penalty")) real(writer, "general.sampling.penalty_repeat", r->get<double>());
 }
 
-// linear and yarn are keys, llama3 is a tensor (gguf_model.cpp), anything else was refused.
+// linear and yarn are keys, llama3 and longrope are tensors (gguf_model.cpp).
 void write_rope_scaling(GgufWriter& writer, const std::string& prefix, const Json& config, const model::RopeSpec& rope,
                         const std::string& origin) {
+  if (rope.scaling == model::RopeScaling::longrope) real(writer, prefix + "rope.scaling.attn_factor", rope.attention_factor);
   if (rope.scaling != model::RopeScaling::linear && rope.scaling != model::RopeScaling::yarn) return;
   const bool yarn = rope.scaling == model::RopeScaling::yarn;
   writer.string(prefix + "rope.scaling.type", yarn ? "yarn" : "linear");
@@ -80,6 +81,32 @@ void write_rope_scaling(GgufWriter& writer, const std::string& prefix, const Jso
   optional("beta_slow", "yarn_beta_slow");
 }
 
+// Keys that only some architectures have.
+void write_architecture_keys(GgufWriter& writer, const std::string& architecture, const model::ModelSpec& spec, const Json& config) {
+  const std::string prefix = architecture + ".";
+  const bool llama = architecture == "llama" || architecture == "smollm3", phi3 = architecture == "phi3";
+  // The converter writes the head size when transformers' config class has the field; these two have not.
+  if ((architecture != "qwen2" && !phi3) || (config.contains("head_dim") && !config["head_dim"].is_null())) {
+    integer(writer, prefix + "attention.key_length", spec.head_dim);
+    integer(writer, prefix + "attention.value_length", spec.head_dim);
+  }
+  if (llama) integer(writer, prefix + "vocab_size", spec.vocab);
+  if (llama || phi3) integer(writer, prefix + "rope.dimension_count", spec.rope.dims);
+  if (phi3) integer(writer, prefix + "rope.scaling.original_context_length",
+                    spec.rope.original_context > 0 ? spec.rope.original_context : spec.context);
+  std::int64_t window = 0;
+  for (const model::LayerSpec& layer : spec.layers) window = std::max(window, layer.window);
+  if (phi3 || architecture == "gemma2" || architecture == "gemma3") integer(writer, prefix + "attention.sliding_window", window);
+  if (architecture == "gemma3") real(writer, prefix + "rope.freq_base_swa", spec.rope_local.theta);
+  if (spec.attention_softcap > 0) real(writer, prefix + "attn_logit_softcapping", spec.attention_softcap);
+  if (spec.final_softcap > 0) real(writer, prefix + "final_logit_softcapping", spec.final_softcap);
+  if (spec.moe.experts > 0) {
+    integer(writer, prefix + "expert_count", spec.moe.experts);
+    integer(writer, prefix + "expert_used_count", spec.moe.per_token);
+    if (!llama) integer(writer, prefix + "expert_feed_forward_length", spec.moe.ffn);
+  }
+}
+
 void write_from_hf(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters) {
   const model::ModelSpec& spec = request.base.spec();
   const Json& config = request.base.hf_config();
@@ -98,16 +125,8 @@ void write_from_hf(GgufWriter& writer, const ExportRequest& request, GgmlType ty
   write_rope_scaling(writer, prefix, config, spec.rope, request.base.path().string());
   real(writer, prefix + "rope.freq_base", spec.rope.theta);
   real(writer, prefix + "attention.layer_norm_rms_epsilon", spec.norm_eps);
-  // The converter writes the head size when transformers' config class has the field; Qwen2's has not.
-  if (architecture != "qwen2" || (config.contains("head_dim") && !config["head_dim"].is_null())) {
-    integer(writer, prefix + "attention.key_length", spec.head_dim);
-    integer(writer, prefix + "attention.value_length", spec.head_dim);
-  }
+  write_architecture_keys(writer, architecture, spec, config);
   integer(writer, "general.file_type", file_type_of(type));
-  if (architecture == "llama") {
-    integer(writer, prefix + "vocab_size", spec.vocab);
-    integer(writer, prefix + "rope.dimension_count", spec.head_dim);
-  }
   write_tokenizer(writer, request.base.path(), spec);
 }
 

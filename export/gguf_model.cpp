@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/progress.h"
 #include "core/stop.h"
 #include "export/gguf_metadata.h"
@@ -71,8 +72,11 @@ std::vector<Planned> extra_tensors(const model::WeightSource& base) {
         dequantize(tensor->type, file.data(*tensor).data(), values.numel(), values.mutable_data_ptr<float>());
         add(name, values);
       }
-  } else if (base.spec().rope.scaling == model::RopeScaling::llama3) {
-    add("rope_freqs.weight", llama3_divisors(base.spec().rope));
+  } else if (const model::RopeSpec& rope = base.spec().rope; rope.scaling == model::RopeScaling::llama3) {
+    add("rope_freqs.weight", llama3_divisors(rope));
+  } else if (rope.scaling == model::RopeScaling::longrope) {
+    add("rope_factors_long.weight", at::tensor(rope.long_factors, at::kFloat));
+    add("rope_factors_short.weight", at::tensor(rope.short_factors, at::kFloat));
   }
   return extras;
 }
@@ -156,7 +160,14 @@ void write_gguf_model(const ExportRequest& request, GgmlType type, const std::fi
 }
 
 double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written) {
-  return verify_model({request.base, &request.adapter, request.storage}, *model::open_weights(written));
+  const auto reopened = model::open_weights(written);
+  for (std::size_t i = 0; i < reopened->spec().layers.size(); ++i)
+    if (const std::int64_t window = request.base.spec().layers.at(i).window; window > 0 && reopened->spec().layers[i].window == 0) {
+      log::warn("export", "GGUF has no sliding window for ", request.base.spec().architecture, ": beyond ", window,
+                " tokens llama.cpp attends to more than the model was trained on");
+      break;
+    }
+  return verify_model({request.base, &request.adapter, request.storage}, *reopened);
 }
 
 }  // namespace graft::exports

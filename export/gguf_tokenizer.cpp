@@ -23,6 +23,8 @@ namespace {
 enum TokenType : std::int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, SentencePiece's space
+// conversion/llama.py forbids a beginning-of-text token for this size, whatever the files say: Granite's and SmolLM's vocabulary.
+constexpr std::int64_t kCodeVocabulary = 49152;
 constexpr double kAddedScore = -1000, kUnusedScore = -10000;
 
 struct Vocabulary {
@@ -228,8 +230,9 @@ Special read_special(const Files& files) {
   return special;
 }
 
-void write_special(GgufWriter& writer, const Files& files, std::int64_t size) {
-  const Special special = read_special(files);
+void write_special(GgufWriter& writer, const Files& files, std::int64_t size, bool llama) {
+  Special special = read_special(files);
+  if (llama && size == kCodeVocabulary) special.add["bos"] = false;
   const Json none = Json::array();
   const Json& added = files.tokenizer.contains("added_tokens") ? files.tokenizer["added_tokens"] : none;
   const auto id_of = [&](const std::string& kind) -> std::int64_t {
@@ -280,6 +283,9 @@ void write_tokenizer(GgufWriter& writer, const std::filesystem::path& directory,
   if (llama && files.config.contains("add_prefix_space") && files.config["add_prefix_space"].is_boolean())
     writer.boolean("tokenizer.ggml.add_space_prefix", files.config["add_prefix_space"].get<bool>());
 
+  const bool gemma = spec.family.starts_with("gemma");
+  if (gemma && spm) writer.boolean("tokenizer.ggml.add_space_prefix", false);
+
   const Vocabulary vocabulary = spm ? spm_vocabulary(files, spec.vocab) : bpe_vocabulary(files, spec.vocab);
   writer.string("tokenizer.ggml.model", spm ? "llama" : "gpt2");
   if (spm) {
@@ -293,7 +299,7 @@ void write_tokenizer(GgufWriter& writer, const std::filesystem::path& directory,
   if (spm) writer.pair("tokenizer.ggml.scores", {GgufType::f32, true, vocabulary.scores});
   writer.pair("tokenizer.ggml.token_type", {GgufType::i32, true, vocabulary.types});
   if (!spm) writer.pair("tokenizer.ggml.merges", {GgufType::string, true, merges_of(files)});
-  write_special(writer, files, spec.vocab);
+  write_special(writer, files, spec.vocab, llama);
   write_chat_template(writer, files);
 }
 

@@ -59,7 +59,8 @@ void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) 
                                   std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}})
     if (file.has(gguf)) generation[key] = file.integer(gguf);
   write_file(target / "generation_config.json", generation.dump(2) + "\n");
-  data::write_hf_tokenizer(file, target);
+  write_file(target / "tokenizer.json", data::tokenizer_json_from_gguf(file).dump(1) + "\n");
+  write_file(target / "tokenizer_config.json", data::tokenizer_config_json_from_gguf(file).dump(2) + "\n");
   if (file.has("tokenizer.chat_template")) write_file(target / "chat_template.jinja", file.string("tokenizer.chat_template"));
 }
 

@@ -48,7 +48,7 @@ std::string shard_name(std::size_t index, std::size_t count) {
 
 void write_hf_weights(const MergedModel& source, const fs::path& target, std::uint64_t max_shard_bytes) {
   const auto shards = split(source.tensors(), max_shard_bytes);
-  Progress progress("write " + target.filename().string(), source.tensors().size(), "tensors");
+  Progress progress("write safetensors", source.tensors().size(), "tensors");
   Json map = Json::object();
   std::uint64_t total = 0, done = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {

@@ -34,6 +34,10 @@ void compare_specs(const model::ModelSpec& source, const model::WeightSource& wr
   same_number(written, "rotated dimensions", spec.rope.dims, source.rope.dims);
   same_number(written, "rope theta", spec.rope.theta, source.rope.theta);
   same_number(written, "norm epsilon", spec.norm_eps, source.norm_eps);
+  same_number(written, "attention scale", spec.attention_scale, source.attention_scale);
+  same_number(written, "soft cap of attention", spec.attention_softcap, source.attention_softcap);
+  same_number(written, "soft cap of the logits", spec.final_softcap, source.final_softcap);
+  same_number(written, "number of experts", spec.moe.experts, source.moe.experts);
   same_number(written, "head tying", spec.tied_head, source.tied_head);
 }
 

@@ -161,7 +161,7 @@ TEST_CASE("each failing call of the disk leaves the old artifact or the new one"
 
 TEST_CASE("the killed worker", "[.worker]") {  // run by the next test in a process of its own
   const char* directory = std::getenv(kWorkerDirectory);
-  REQUIRE(directory);
+  if (!directory) return;
   const GoldenCase golden_case("llama");
   REQUIRE(::write(1, "!", 1) == 1);
   exports::export_all(kFormats, golden_case.request(), directory);
