@@ -21,13 +21,11 @@ void block_q8_0(const float* x, std::byte* out) {
   }
   if (!finite) throw DataError("a weight is not finite; Q8_0 cannot hold it");
   const float d = largest / 127;
-  const float inverse = d == 0 ? 0 : 1 / d;
+  const float reciprocal = 1 / d;  // infinite for d = 0 and for subnormal d, which f16 holds as zero in any case
+  const float inverse = std::isfinite(reciprocal) ? reciprocal : 0;
   store16(out, f16_from_f32(d));
-  for (int j = 0; j < 32; ++j) {
-    // 1/d overflows for subnormal d, where f16 holds d as zero in any case.
-    const float q = std::clamp(std::round(x[j] * inverse), -128.f, 127.f);
-    out[2 + j] = static_cast<std::byte>(static_cast<std::int8_t>(q));
-  }
+  for (int j = 0; j < 32; ++j)
+    out[2 + j] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(x[j] * inverse)));
 }
 
 }  // namespace

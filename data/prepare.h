@@ -14,7 +14,7 @@
 namespace graft::data {
 
 struct SourceConfig {
-  std::string path;                  // file, folder (recursive) or glob ("docs/**/*.html")
+  std::string path;                  // file, folder (recursive) or glob ("docs/**/*.html"); part of its documents' ids
   std::string format = "auto";       // auto (by extension), text, markdown, html, jsonl
   std::string text_field = "text";   // jsonl: the field that holds the text
   std::string messages_field = "messages";  // jsonl: conversations, used when the field is there
@@ -40,7 +40,7 @@ struct CorpusConfig {
   std::int64_t min_bytes = 32;
   bool deduplicate = true;
   std::string compression = "none";
-  std::int64_t shard_tokens = 64 << 20;
+  std::int64_t shard_tokens = 16 << 20;
   std::string chat_template = "auto";
 
   template <class V>
@@ -59,18 +59,22 @@ struct CorpusConfig {
 
 struct PrepareReport {
   std::int64_t documents_read = 0, documents_kept = 0, tokens = 0, bytes = 0;
-  std::map<std::string, std::int64_t> dropped_documents;        // by reason
+  std::map<std::string, std::int64_t> dropped_documents;        // by reason; files and lines that gave no document too
+  std::map<std::string, std::int64_t> dropped_tokens;           // by reason, of documents that came as far as tokens
   std::map<std::string, std::int64_t> tokens_by_split, documents_by_split;
   std::int64_t control_literals = 0;   // control-token texts found in documents (encoded as plain text)
   std::int64_t replaced_sequences = 0; // invalid UTF-8 replaced
   std::int64_t unchanged_documents = 0;  // in the corpus already
+  std::int64_t changed_documents = 0;    // of those kept: other content under a known id; the old version stays in its shard
   std::vector<std::string> new_shards;
   Json json() const;
 };
 
 // Adds what is new in the sources to the corpus (documents already in it, by id and content hash, are left alone).
-// `token_limit_vocab` is the base model's vocabulary size: DataError when the tokenizer does not fit it.
-// DataError when nothing was found or everything was filtered; then nothing is written.
+// `model_vocab` is the base model's vocabulary size, 0 when unknown: DataError when the tokenizer does not fit it.
+// DataError when nothing was found or everything was filtered; then no shard is written.
+// A document is [bos if the tokenizer adds it] text [eos, else eot, where there is one]; a conversation is what ChatTemplate gives.
+// A run that is stopped or killed leaves the shards it recorded; running again adds the rest, with the same bytes as in one go.
 PrepareReport prepare(const CorpusConfig& config, const Tokenizer& tokenizer, std::int64_t model_vocab, int threads);
 
 }  // namespace graft::data

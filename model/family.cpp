@@ -25,13 +25,13 @@ const Family* find(std::vector<std::string_view> Family::*names, const std::stri
 const Family& family_of_architecture(const std::string& architecture) {
   if (const Family* family = find(&Family::architectures, architecture)) return *family;
   throw UnsupportedError(
-      cat("architecture \"", architecture, "\" is not supported; known: ", known(&Family::architectures)));
+      cat("architecture ", quote(architecture), " is not supported; known: ", known(&Family::architectures)));
 }
 
 const Family& family_of_gguf(const std::string& architecture) {
   if (const Family* family = find(&Family::gguf_architectures, architecture)) return *family;
   throw UnsupportedError(
-      cat("GGUF architecture \"", architecture, "\" is not supported; known: ", known(&Family::gguf_architectures)));
+      cat("GGUF architecture ", quote(architecture), " is not supported; known: ", known(&Family::gguf_architectures)));
 }
 
 const Family& family_named(const std::string& name) {

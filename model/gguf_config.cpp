@@ -110,7 +110,7 @@ RopeSpec read_rope(const GgufFile& file, std::int64_t head_dim, std::int64_t con
     const double automatic = rope.factor <= 1 ? 1 : 0.1 * std::log(rope.factor) + 1;
     rope.attention_factor = gguf_number_or(file, "rope.scaling.yarn_attn_factor", automatic) * attention_factor;
   } else if (type != "none" && type != "longrope") {
-    throw UnsupportedError(cat(file.path().string(), ": ", key, " is \"", type, "\"; known: none, linear, yarn, longrope"));
+    throw UnsupportedError(cat(file.path().string(), ": ", key, " is ", quote(type), "; known: none, linear, yarn, longrope"));
   }
   if (freqs) {
     if (rope.scaling != RopeScaling::none)

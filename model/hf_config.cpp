@@ -12,7 +12,7 @@ Activation read_activation(const HfFields& fields) {
   const std::string name = fields.string_or(key, "silu");
   if (name == "silu" || name == "swish") return Activation::silu;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return Activation::gelu_tanh;
-  fields.unsupported(key, cat("is \"", name, "\"; known: silu, gelu_pytorch_tanh"));
+  fields.unsupported(key, cat("is ", quote(name), "; known: silu, gelu_pytorch_tanh"));
 }
 
 std::int64_t bounded(const HfFields& fields, const char* key, std::int64_t low, std::int64_t high) {
@@ -100,7 +100,7 @@ RopeSpec read_hf_rope(const std::optional<HfFields>& scaling, double theta, doub
     rope.attention_factor = scaling->number_or("attention_factor", automatic);
     if (!scaling->boolean_or("truncate", true)) scaling->unsupported("truncate", "is false; only true is supported");
   } else {
-    scaling->unsupported(type_key, cat("is \"", type, "\"; known: default, linear, llama3, yarn, longrope"));
+    scaling->unsupported(type_key, cat("is ", quote(type), "; known: default, linear, llama3, yarn, longrope"));
   }
   scaling->finish();
   return rope;
@@ -113,7 +113,7 @@ std::vector<bool> sliding_from_types(const HfFields& fields, std::size_t layers)
   std::vector<bool> sliding(layers);
   for (std::size_t i = 0; i < layers; ++i) {
     if (types[i] != "full_attention" && types[i] != "sliding_attention")
-      fields.unsupported("layer_types", cat("has \"", types[i], "\"; known: full_attention, sliding_attention"));
+      fields.unsupported("layer_types", cat("has ", quote(types[i]), "; known: full_attention, sliding_attention"));
     sliding[i] = types[i] == "sliding_attention";
   }
   return sliding;

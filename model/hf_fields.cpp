@@ -154,7 +154,7 @@ void HfFields::finish() const {
   for (const auto& [key, value] : object_.items()) {
     if (asked_.contains(key) || contains(kHarmless, key)) continue;
     if (!contains(kMeaningful, key)) {
-      log::warn("model", origin_, ": key ", key, " is not known to this program and is ignored");
+      log::warn("model", origin_, ": key ", quote(key), " is not known to this program and is ignored");
     } else if (is_set(value)) {
       throw UnsupportedError(cat(origin_, ": ", key, " is set; models that need it are not supported"));
     }

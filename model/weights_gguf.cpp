@@ -20,7 +20,7 @@ constexpr std::int64_t kChunkElements = 1 << 16;  // decoded at a time by one th
 ModelSpec read_spec(const GgufFile& file) {
   const std::string origin = file.path().string();
   if (const std::string type = file.string_or("general.type", "model"); type != "model")
-    throw UserError(cat(origin, ": general.type is \"", type, "\", a model was expected"));
+    throw UserError(cat(origin, ": general.type is ", quote(type), ", a model was expected"));
   if (const std::int64_t parts = file.integer_or("split.count", 1); parts > 1)
     throw UnsupportedError(cat(origin, ": is one of ", parts, " parts; join them first with llama-gguf-split --merge"));
   const std::string& architecture = file.string("general.architecture");
@@ -71,7 +71,7 @@ class GgufSource : public TableSource {
     std::sort(known.begin(), known.end());
     for (const GgufTensor& tensor : file_->tensors())
       if (!std::binary_search(known.begin(), known.end(), tensor.name))
-        throw FormatError(cat(path_.string(), ": tensor ", tensor.name, " does not belong to a ", spec_.family, " model"));
+        throw FormatError(cat(path_.string(), ": tensor ", quote(tensor.name), " does not belong to a ", spec_.family, " model"));
   }
 
   at::Tensor load_tensor(std::size_t row, at::ScalarType type) const override {

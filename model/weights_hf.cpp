@@ -27,7 +27,7 @@ struct Shards {
     for (const auto& [name, tensor] : file.tensors()) {
       const auto [known, fresh] = tensors.emplace(name, Located{&file, &tensor});
       if (!fresh)
-        throw FormatError(cat("tensor ", name, " is in both ", known->second.file->path().string(), " and ", path.string()));
+        throw FormatError(cat("tensor ", quote(name), " is in both ", known->second.file->path().string(), " and ", path.string()));
     }
   }
 };
@@ -38,14 +38,14 @@ Shards open_indexed(const fs::path& directory, const fs::path& index) {
   if (map == json.end() || !map->is_object()) throw FormatError(cat(index.string(), ": weight_map is missing or not an object"));
   std::map<std::string, fs::path> paths;  // file name -> path
   for (const auto& [tensor, file] : map->items()) {
-    if (!file.is_string()) throw FormatError(cat(index.string(), ": the shard of tensor ", tensor, " is not a string"));
+    if (!file.is_string()) throw FormatError(cat(index.string(), ": the shard of tensor ", quote(tensor), " is not a string"));
     const std::string name = file.get<std::string>();
     if (paths.contains(name)) continue;
     const fs::path path = inside(directory, name);
     if (path.extension() != ".safetensors")
-      throw FormatError(cat(index.string(), ": tensor ", tensor, " is said to be in ", name, ", which is not a safetensors file"));
+      throw FormatError(cat(index.string(), ": tensor ", quote(tensor), " is said to be in ", quote(name), ", which is not a safetensors file"));
     if (!fs::is_regular_file(path))
-      throw FormatError(cat(path.string(), ": shard is missing; ", index.filename().string(), " names it for tensor ", tensor));
+      throw FormatError(cat(path.string(), ": shard is missing; ", index.filename().string(), " names it for tensor ", quote(tensor)));
     paths.emplace(name, path);
     if (paths.size() > kMostShards) throw FormatError(cat(index.string(), ": more than ", kMostShards, " shards"));
   }
@@ -55,7 +55,7 @@ Shards open_indexed(const fs::path& directory, const fs::path& index) {
     const auto found = shards.tensors.find(tensor);
     const std::string name = file.get<std::string>();
     if (found == shards.tensors.end() || found->second.file->path() != paths.at(name))
-      throw FormatError(cat(index.string(), ": tensor ", tensor, " is said to be in ", name, ", which does not hold it"));
+      throw FormatError(cat(index.string(), ": tensor ", quote(tensor), " is said to be in ", quote(name), ", which does not hold it"));
   }
   return shards;
 }
@@ -116,7 +116,7 @@ class HfSource : public TableSource {
     }
     for (const auto& [name, located] : shards_.tensors)
       if (!has(name) && !is_redundant(name, spec_))
-        throw FormatError(cat(located.file->path().string(), ": tensor ", name, " does not belong to a ", spec_.architecture,
+        throw FormatError(cat(located.file->path().string(), ": tensor ", quote(name), " does not belong to a ", spec_.architecture,
                               " with this config.json"));
   }
 

@@ -9,7 +9,7 @@ namespace {
 
 // A model that is not the config's base: its values as they are in the file.
 std::vector<Score> score_other(const Session& session, ScoreBook& book, const EvalOptions& options) {
-  const Dtypes dtypes{at::kFloat, session.dtypes.compute};
+  const Dtypes dtypes{at::kFloat, session.dtypes().compute};
   const auto weights = model::open_weights(options.model);
   if (weights->spec().vocab < session.tokenizer->vocab_size())
     throw DataError(cat(options.model, ": its vocabulary has ", weights->spec().vocab, " entries, the corpus was tokenized with ",
@@ -27,7 +27,7 @@ std::vector<Score> score_other(const Session& session, ScoreBook& book, const Ev
 std::vector<Score> score_base(const Session& session, ScoreBook& book, const EvalOptions& options) {
   std::unique_ptr<lora::AdapterSet> adapter;
   if (!options.base_only && (!options.adapter.empty() || session.has_adapter())) adapter = session.adapter(options.adapter);
-  LazyDecoder decoder(*session.base, session.dtypes);
+  LazyDecoder decoder(*session.base, session.dtypes());
   return score_models(session, book, decoder, adapter.get());
 }
 

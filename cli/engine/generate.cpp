@@ -71,7 +71,7 @@ int graft_generate(const Context& context, const GenerateOptions& options) {
     adapter = other ? lora::load_peft(options.adapter) : session.adapter(options.adapter);
     lora::check_base(*adapter, weights);
   }
-  LazyDecoder decoder(weights, other ? Dtypes{at::kFloat, session.dtypes.compute} : session.dtypes);
+  LazyDecoder decoder(weights, other ? Dtypes{at::kFloat, session.dtypes().compute} : session.dtypes());
   eval::GenerateOptions how;
   how.max_tokens = options.max_tokens;
   how.temperature = options.temperature;

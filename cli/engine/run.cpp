@@ -26,14 +26,14 @@ void score_and_export(const Session& session, RunResult& result) {
   const auto adapter = session.adapter();
   ScoreBook book(session);
   const std::string adapted = identity_of(*session.base, adapter.get()), bare = identity_of(*session.base, nullptr);
-  if (!result.trained.already_done) book.remember(adapted, session.dtypes, result.trained.heldout);
+  if (!result.trained.already_done) book.remember(adapted, session.dtypes(), result.trained.heldout);
   if (book.sets().empty()) log::warn("run", "nothing was held out (corpus.heldout is 0): the models cannot be scored");
-  LazyDecoder decoder(*session.base, session.dtypes);
+  LazyDecoder decoder(*session.base, session.dtypes());
   result.scores = score_models(session, book, decoder, adapter.get());
   for (const std::string& prompt : session.config.eval.prompts) {
     throw_if_stopped();
-    const auto base = book.answer(prompt, bare, session.dtypes, [&]() -> model::Decoder& { return decoder.with(nullptr); });
-    const auto own = book.answer(prompt, adapted, session.dtypes, [&]() -> model::Decoder& { return decoder.with(adapter.get()); });
+    const auto base = book.answer(prompt, bare, session.dtypes(), [&]() -> model::Decoder& { return decoder.with(nullptr); });
+    const auto own = book.answer(prompt, adapted, session.dtypes(), [&]() -> model::Decoder& { return decoder.with(adapter.get()); });
     result.answers.push_back({prompt, base, own});
   }
   decoder.release();

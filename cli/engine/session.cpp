@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "core/progress.h"
 #include "model/compute_type.h"
@@ -18,21 +19,23 @@ const std::string& named_base(const train::RunConfig& config) {
 
 }  // namespace
 
-Dtypes dtypes_of(const train::RunConfig& config) {
-  if (config.train.dtype == "fp32") return {at::kFloat, at::kFloat};
-  if (config.train.dtype == "bf16") return {at::kBFloat16, at::kBFloat16};
-  return {at::kBFloat16, model::fastest_compute_type()};
-}
-
 std::string name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
 
 Session::Session(const train::RunConfig& c) : config(c), base(model::open_weights(named_base(c))) {
   if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
-  dtypes = dtypes_of(config);
   tokenizer = data::load_tokenizer(config.base);
   if (tokenizer->vocab_size() > base->spec().vocab)
     throw DataError(cat(config.base, ": the tokenizer has ", tokenizer->vocab_size(), " ids, the model's embedding ", base->spec().vocab,
                         " rows; they are not of the same model"));
+}
+
+Dtypes Session::dtypes() const {
+  if (config.train.dtype == "fp32") return {at::kFloat, at::kFloat};
+  if (config.train.dtype == "bf16") return {at::kBFloat16, at::kBFloat16};
+  const fs::path run = run_dir() / "run.json";  // train/run_dir.h
+  if (!fs::exists(run)) return {at::kBFloat16, model::fastest_compute_type()};
+  const auto identity = json_get<Json>(read_json(run), "identity", run.string());
+  return {at::kBFloat16, json_get<std::string>(identity, "compute_dtype", run.string()) == "bf16" ? at::kBFloat16 : at::kFloat};
 }
 
 std::unique_ptr<lora::AdapterSet> Session::adapter(const std::string& path) const {

@@ -19,7 +19,6 @@ namespace graft::cli {
 struct Dtypes {
   at::ScalarType storage, compute;
 };
-Dtypes dtypes_of(const train::RunConfig& config);  // train.dtype as it comes out on this machine
 std::string name_of(at::ScalarType type);          // "bf16", "f32"
 
 struct Session {
@@ -27,10 +26,10 @@ struct Session {
   explicit Session(const train::RunConfig& config);
 
   const train::RunConfig& config;
-  Dtypes dtypes;
   std::unique_ptr<model::WeightSource> base;
   std::unique_ptr<data::Tokenizer> tokenizer;
 
+  Dtypes dtypes() const;  // train.dtype; "auto" is what the run settled on, else what this machine does fastest
   fs::path run_dir() const { return config.run_dir; }
   fs::path export_dir() const { return run_dir() / config.export_.dir; }
   // The adapter at `path`, or the run's own when it is empty; checked against the base. DataError when there is none.

@@ -48,16 +48,16 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
                                               const std::vector<std::string>& formats) {
   const fs::path run_dir = fs::absolute(session.run_dir()).lexically_normal();
   const std::string name = run_dir.has_filename() ? run_dir.filename().string() : run_dir.parent_path().filename().string();
-  const exports::ExportRequest request{*session.base, adapter, session.dtypes.storage, name,
+  const exports::ExportRequest request{*session.base, adapter, session.dtypes().storage, name,
                                        sha256_hex(config_json(session.config).dump())};
   return exports::export_all(formats, request, session.export_dir());
 }
 
 std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter) {
-  std::vector<Score> scores = book.scores("base", identity_of(*session.base, nullptr), session.dtypes,
+  std::vector<Score> scores = book.scores("base", identity_of(*session.base, nullptr), session.dtypes(),
                                           [&]() -> model::Decoder& { return decoder.with(nullptr); });
   if (adapter != nullptr)
-    for (Score& score : book.scores("adapted", identity_of(*session.base, adapter), session.dtypes,
+    for (Score& score : book.scores("adapted", identity_of(*session.base, adapter), session.dtypes(),
                                     [&]() -> model::Decoder& { return decoder.with(adapter); }))
       scores.push_back(std::move(score));
   return scores;
@@ -71,16 +71,16 @@ std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora
     std::vector<Score> scores;
     if (artifact.format == "peft") {
       const auto reopened = lora::load_peft(artifact.path);
-      scores = book.scores(artifact.format, identity_of(*session.base, reopened.get()), session.dtypes,
+      scores = book.scores(artifact.format, identity_of(*session.base, reopened.get()), session.dtypes(),
                            [&]() -> model::Decoder& { return decoder.with(reopened.get()); });
       decoder.release();
     } else if (artifact.format == "gguf-lora") {  // verified to hold the adapter's values, bit for bit
-      scores = book.scores(artifact.format, identity_of(*session.base, &adapter), session.dtypes,
+      scores = book.scores(artifact.format, identity_of(*session.base, &adapter), session.dtypes(),
                            [&]() -> model::Decoder& { return decoder.with(&adapter); });
       decoder.release();
     } else {
       // The values as they are in the file: nothing is rounded to the base's type on the way in.
-      const Dtypes as_written{at::kFloat, session.dtypes.compute};
+      const Dtypes as_written{at::kFloat, session.dtypes().compute};
       std::unique_ptr<model::WeightSource> weights;
       std::unique_ptr<LazyDecoder> own;
       scores = book.scores(artifact.format, artifact.sha256, as_written, [&]() -> model::Decoder& {

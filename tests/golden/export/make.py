@@ -98,8 +98,52 @@ def make_qwen3(base):
                                     bos_token_id=297, eos_token_id=298)
 
 
+def make_gemma2(base):
+    spm_tokenizer(base)
+    return transformers.Gemma2Config(**SHAPE, vocab_size=350, head_dim=16, sliding_window=16, query_pre_attn_scalar=16, bos_token_id=1,
+                                     eos_token_id=2)
+
+
+def make_gemma3(base):
+    spm_tokenizer(base)
+    return transformers.Gemma3TextConfig(**{**SHAPE, "num_hidden_layers": 6}, vocab_size=350, head_dim=16, sliding_window=16,
+                                         query_pre_attn_scalar=16, bos_token_id=1, eos_token_id=2)
+
+
+def make_phi3(base):
+    spm_tokenizer(base)
+    return transformers.Phi3Config(**SHAPE, vocab_size=350, bos_token_id=1, eos_token_id=2, pad_token_id=0, sliding_window=None,
+                                   original_max_position_embeddings=64, rope_parameters={
+                                       "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 64,
+                                       "short_factor": [1.0, 1.1, 1.3, 1.5], "long_factor": [1.5, 2.5, 4.0, 6.0]})
+
+
+def make_mixtral(base):
+    spm_tokenizer(base)
+    return transformers.MixtralConfig(**SHAPE, vocab_size=350, num_local_experts=4, num_experts_per_tok=2, sliding_window=None,
+                                      head_dim=8, bos_token_id=1, eos_token_id=2)
+
+
+def make_qwen3_moe(base):
+    make_qwen3(base)
+    return transformers.Qwen3MoeConfig(**SHAPE, vocab_size=304, head_dim=16, tie_word_embeddings=False, rope_theta=1e6, num_experts=4,
+                                       num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True, bos_token_id=297,
+                                       eos_token_id=298)
+
+
+def make_smollm3(base):
+    make_qwen2(base)
+    return transformers.SmolLM3Config(**{**SHAPE, "num_hidden_layers": 4}, vocab_size=304, tie_word_embeddings=True, bos_token_id=296,
+                                      eos_token_id=298, pad_token_id=296)
+
+
+# name: (maker, tokenizer.ggml.pre, rsLoRA)
 FAMILIES = {"llama": (make_llama, "llama-bpe", False), "mistral": (make_mistral, "default", False), "qwen2": (make_qwen2, "qwen2", True),
             "qwen3": (make_qwen3, "smollm", False)}
+# Compared while the converter is at hand (tests/peers/engines_converter.py), not kept as files.
+MORE_FAMILIES = {"gemma2": (make_gemma2, "default", False), "gemma3": (make_gemma3, "default", False),
+                 "phi3": (make_phi3, "default", False), "mixtral": (make_mixtral, "default", False),
+                 "qwen3_moe": (make_qwen3_moe, "smollm", False), "smollm3": (make_smollm3, "qwen2", True)}
 
 
 def convert(llama_cpp, script, arguments, pre):
@@ -117,7 +161,7 @@ def convert(llama_cpp, script, arguments, pre):
 
 
 def make(family, llama_cpp):
-    build, pre, rslora = FAMILIES[family]
+    build, pre, rslora = {**FAMILIES, **MORE_FAMILIES}[family]
     root = HERE / family
     shutil.rmtree(root, ignore_errors=True)
     base = root / "base"
@@ -134,8 +178,10 @@ def make(family, llama_cpp):
         (base / name).write_bytes(content)
 
     model = transformers.AutoModelForCausalLM.from_pretrained(base, torch_dtype=torch.float32)
-    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, use_rslora=rslora, task_type="CAUSAL_LM", target_modules=[
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]))
+    targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"] if family == "phi3" else ["q_proj", "k_proj", "v_proj", "o_proj"]
+    if family != "phi3" and not hasattr(config, "num_experts_per_tok"):
+        targets += ["gate_proj", "up_proj", "down_proj"]
+    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, use_rslora=rslora, task_type="CAUSAL_LM", target_modules=targets))
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_" in name:

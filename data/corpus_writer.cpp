@@ -1,0 +1,93 @@
+#include "data/corpus_writer.h"
+
+#include <algorithm>
+#include <regex>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/stop.h"
+
+namespace graft::data {
+namespace {
+
+const fs::path& made(const fs::path& directory) {
+  graft::create_directories(directory);
+  return directory;
+}
+
+std::vector<std::string> source_names(const CorpusConfig& config) {
+  std::vector<std::string> names;
+  for (const SourceConfig& source : config.sources) {
+    names.push_back(source.path);
+    std::ranges::replace(names.back(), '\n', ' ');
+  }
+  return names;
+}
+
+}  // namespace
+
+CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer)
+    : config_(config),
+      tokenizer_hash_(tokenizer.hash()),
+      vocab_size_(tokenizer.vocab_size()),
+      sources_(source_names(config)),
+      lock_(made(config.dir)),
+      existing_(read_manifest(config.dir)) {
+  remove_leftovers(config.dir);
+  remove_unrecorded();
+  for (const ShardRecord& record : existing_) {
+    throw_if_stopped();
+    if (record.tokenizer_hash != tokenizer_hash_) {
+      throw DataError(cat(config.dir, ": shard ", record.file, " was made with tokenizer ",
+                          record.tokenizer_hash.substr(0, 16), "..., the model's is ", tokenizer_hash_.substr(0, 16),
+                          "...; use another 'dir' for this model"));
+    }
+    ++shards_[record.split];
+    const TokenFile shard(config.dir, record);
+    for (std::int64_t i = 0; i < shard.documents(); ++i) {
+      const Hash128 content = shard.content_hash(i);
+      known_.insert(shard.document(i).id_hash, content.high);
+      contents_.insert(content.high, content.low);
+    }
+  }
+}
+
+// A writer killed between sealing a shard and recording it leaves the file. No reader knows it; the rerun makes it
+// again.
+void CorpusWriter::remove_unrecorded() const {
+  const std::regex shard_name("[A-Za-z0-9_-]+-[0-9]{4,}-[0-9a-f]{8}\\.h5");
+  for (const fs::directory_entry& entry : fs::directory_iterator(config_.dir)) {
+    const std::string name = entry.path().filename().string();
+    if (!std::regex_match(name, shard_name)) continue;
+    if (std::ranges::find(existing_, name, &ShardRecord::file) != existing_.end()) continue;
+    log::info("prepare", "removing ", name, ", which an interrupted run left unrecorded");
+    fs::remove(entry.path());
+  }
+}
+
+Novelty CorpusWriter::add(const std::string& split, const TokenizedDocument& document) {
+  if (known_.contains(document.id_hash, document.content.high)) return Novelty::unchanged;
+  if (!added_.insert(document.id_hash, document.content.high)) return Novelty::duplicate;  // the same file named twice
+  if (!contents_.insert(document.content.high, document.content.low) && config_.deduplicate) return Novelty::duplicate;
+  TokenFileWriter& shard = open_.try_emplace(split, vocab_size_).first->second;
+  const std::uint64_t limit = static_cast<std::uint64_t>(config_.shard_tokens);
+  if (shard.documents() > 0 && shard.tokens() + document.ids.size() > limit) seal(split, shard);
+  shard.add(document);
+  return known_.contains_first(document.id_hash) ? Novelty::changed : Novelty::added;
+}
+
+void CorpusWriter::seal(const std::string& split, TokenFileWriter& shard) {
+  throw_if_stopped();
+  records_.push_back(
+      shard.seal(config_.dir, split, ++shards_[split], tokenizer_hash_, sources_, config_.compression == "deflate"));
+  append_manifest(config_.dir, records_.back());
+  shard = TokenFileWriter(vocab_size_);
+}
+
+void CorpusWriter::finish() {
+  for (auto& [split, shard] : open_) {
+    if (shard.documents() > 0) seal(split, shard);
+  }
+}
+
+}  // namespace graft::data

@@ -1,0 +1,53 @@
+// Adds documents to a corpus directory: what is known already is left alone, the rest goes into new shards.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/file.h"
+#include "data/prepare.h"
+#include "data/seen.h"
+#include "data/token_file.h"
+
+namespace graft::data {
+
+enum class Novelty {
+  added,      // new
+  changed,    // a document of this id is in the corpus with other content; that one stays, this one is added
+  unchanged,  // in the corpus already
+  duplicate   // its content was seen before under another id
+};
+
+class CorpusWriter {
+ public:
+  // Locks the directory (made if needed), clears what killed writers left, and learns what is in the corpus.
+  // DataError when the corpus was made with another tokenizer.
+  CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer);
+
+  Novelty add(const std::string& split, const TokenizedDocument& document);
+  void finish();  // seals what is left; returns the records of all new shards through records()
+  const std::vector<ShardRecord>& records() const { return records_; }
+  std::int64_t forgotten() const {
+    return contents_.forgotten() + added_.forgotten();
+  }  // documents beyond deduplication's memory
+
+ private:
+  void seal(const std::string& split, TokenFileWriter& shard);
+  void remove_unrecorded() const;
+
+  const CorpusConfig& config_;
+  std::string tokenizer_hash_;
+  std::int32_t vocab_size_;
+  std::vector<std::string> sources_;
+  DirectoryLock lock_;
+  std::vector<ShardRecord> existing_, records_;
+  std::map<std::string, std::size_t> shards_;    // per split, in the corpus so far
+  std::map<std::string, TokenFileWriter> open_;  // per split
+  SeenPairs known_;                              // (id, content) in the corpus before this run
+  SeenPairs added_;                              // (id, content) of this run
+  SeenPairs contents_;                           // content, 128 bits
+};
+
+}  // namespace graft::data

@@ -1,0 +1,130 @@
+#include "kernels/lora_linear/lora_linear.h"
+
+#include "tests/support/catch.h"
+#include "tests/support/tensors.h"
+
+namespace graft::kernels {
+namespace {
+
+using namespace graft::testing;
+
+struct Case {
+  at::Tensor x, w, bias, dy;
+  LowRank adapter;
+};
+Case make(std::int64_t tokens, std::int64_t in, std::int64_t out, std::int64_t rank, at::ScalarType type, double dropout = 0) {
+  Case c{random({tokens, in}, 1, type), random({out, in}, 2, type, 0.2), random({out}, 3, type), random({tokens, out}, 4, type), {}};
+  c.adapter.a = random({rank, in}, 5, at::kFloat, 0.2);
+  c.adapter.b = random({out, rank}, 6, at::kFloat, 0.2);
+  c.adapter.grad_a = random({rank, in}, 7);  // not zero: gradients are accumulated
+  c.adapter.grad_b = random({out, rank}, 8);
+  c.adapter.scale = 2;
+  c.adapter.dropout = dropout;
+  return c;
+}
+
+struct Exact {
+  at::Tensor y, dx, grad_a, grad_b;
+};
+// mask: the dropout's factors (M, K), all ones without.
+Exact exact(const Case& c, const at::Tensor& mask) {
+  const at::Tensor x = c.x.to(at::kDouble).requires_grad_();
+  const at::Tensor a = c.adapter.a.to(at::kDouble).requires_grad_(), b = c.adapter.b.to(at::kDouble).requires_grad_();
+  const at::Tensor y = x.matmul(c.w.to(at::kDouble).t()) + c.bias.to(at::kDouble) +
+                       (x * mask).matmul(a.t()).matmul(b.t()) * c.adapter.scale;
+  (y * c.dy.to(at::kDouble)).sum().backward();
+  return {y.detach(), x.grad(), a.grad() + c.adapter.grad_a, b.grad() + c.adapter.grad_b};
+}
+
+// The mask itself, seen through A = I and W = 0: S = scale D(x).
+at::Tensor mask_of(const Case& c, std::uint64_t seed) {
+  const std::int64_t n = c.x.size(1);
+  LowRank probe{at::eye(n), at::zeros({n, n}), {}, {}, 1, c.adapter.dropout};
+  LoraLinearSaved saved{{}, seed};
+  lora_linear_forward(at::ones(c.x.sizes()), at::zeros({n, n}), {}, &probe, &saved);
+  return saved.s.to(at::kDouble);
+}
+
+}  // namespace
+
+TEST_CASE("lora_linear equals its formula in f64, forward and backward", "[lora_linear]") {
+  const PoisonedAllocations poisoned;
+  struct Shape {
+    std::int64_t tokens, in, out, rank;
+  };
+  for (const Shape s : {Shape{0, 4, 3, 2}, Shape{1, 1, 1, 1}, Shape{7, 13, 5, 3}, Shape{65, 96, 130, 16}}) {
+    for (const auto type : {at::kFloat, at::kBFloat16}) {
+      for (const double dropout : {0.0, 0.4}) {
+        INFO(s.tokens << " tokens, " << s.in << " -> " << s.out << ", " << c10::toString(type) << ", dropout " << dropout);
+        Case c = make(s.tokens, s.in, s.out, s.rank, type, dropout);
+        const Exact want = exact(c, mask_of(c, 99));
+        LoraLinearSaved saved{{}, 99};
+        const at::Tensor y = lora_linear_forward(c.x, c.w, c.bias, &c.adapter, &saved);
+        const at::Tensor dx = lora_linear_backward(c.dy, c.x, c.w, &c.adapter, saved, true);
+        const bool f32 = type == at::kFloat;
+        const auto bound = [&](double of_f32) { return f32 ? of_f32 : 8e-3; };
+        CHECK(relative_error(y, want.y) <= bound(1e-6));
+        CHECK(relative_error(dx, want.dx) <= bound(1e-6));
+        CHECK(relative_error(c.adapter.grad_a, want.grad_a) <= bound(2e-6));
+        CHECK(relative_error(c.adapter.grad_b, want.grad_b) <= bound(2e-6));
+        Case again = make(s.tokens, s.in, s.out, s.rank, type, dropout);
+        LoraLinearSaved saved_again{{}, 99};
+        CHECK(same_bits(y, lora_linear_forward(c.x, c.w, c.bias, &again.adapter, &saved_again)));
+        CHECK(same_bits(dx, lora_linear_backward(c.dy, c.x, c.w, &again.adapter, saved_again, true)));
+        CHECK(same_bits(c.adapter.grad_a, again.adapter.grad_a));
+      }
+    }
+  }
+}
+
+TEST_CASE("bf16 lora_linear is no worse than twice the plain bf16 composition", "[lora_linear]") {
+  Case c = make(64, 96, 80, 8, at::kBFloat16);
+  const Exact want = exact(c, at::ones(c.x.sizes(), at::kDouble));
+  const at::Tensor plain = at::linear(c.x, c.w, c.bias) +
+                           at::linear(at::linear(c.x, c.adapter.a.to(at::kBFloat16)), c.adapter.b.to(at::kBFloat16)) * c.adapter.scale;
+  const at::Tensor y = lora_linear_forward(c.x, c.w, c.bias, &c.adapter, nullptr);
+  CHECK(relative_error(y, want.y) <= 2 * relative_error(plain, want.y));
+}
+
+TEST_CASE("dropout keeps the expected share, scaled, and depends on the seed alone", "[lora_linear]") {
+  const Case c = make(200, 101, 4, 2, at::kFloat, 0.25);
+  const at::Tensor mask = mask_of(c, 5);
+  const double kept = mask.ne(0).to(at::kDouble).mean().item<double>();
+  CHECK(kept == Approx(0.75).margin(0.01));
+  CHECK(relative_error(mask.masked_select(mask.ne(0)), at::full({static_cast<std::int64_t>(kept * 20200 + 0.5)}, 1 / 0.75)) < 1e-6);
+  CHECK(same_bits(mask, mask_of(c, 5)));
+  CHECK_FALSE(same_bits(mask, mask_of(c, 6)));
+  // No column and no row is favoured.
+  CHECK(mask.ne(0).to(at::kDouble).mean(0).min().item<double>() > 0.6);
+  CHECK(mask.ne(0).to(at::kDouble).mean(1).min().item<double>() > 0.5);
+}
+
+TEST_CASE("inference has no dropout; without an adapter the layer is linear", "[lora_linear]") {
+  Case c = make(9, 12, 7, 3, at::kFloat, 0.5);
+  const Exact want = exact(c, at::ones(c.x.sizes(), at::kDouble));
+  CHECK(relative_error(lora_linear_forward(c.x, c.w, c.bias, &c.adapter, nullptr), want.y) < 1e-6);
+  CHECK(relative_error(lora_linear_forward(c.x, c.w, {}, nullptr, nullptr), c.x.to(at::kDouble).matmul(c.w.to(at::kDouble).t())) < 1e-6);
+  const at::Tensor before = random({9, 12}, 20), dx = before.clone();
+  lora_linear_backward(c.dy, c.x, c.w, nullptr, {}, true, dx);
+  CHECK(relative_error(dx, before.to(at::kDouble) + c.dy.to(at::kDouble).matmul(c.w.to(at::kDouble))) < 1e-6);
+  LoraLinearSaved saved;
+  lora_linear_forward(c.x, c.w, c.bias, &c.adapter, &saved);
+  CHECK_FALSE(lora_linear_backward(c.dy, c.x, c.w, &c.adapter, saved, false).defined());
+}
+
+TEST_CASE("lora_linear writes every element of its output, keeps NaN in its row, names what does not fit", "[lora_linear]") {
+  Case c = make(5, 8, 6, 2, at::kFloat);
+  at::Tensor y = at::full({5, 6}, std::numeric_limits<float>::quiet_NaN());
+  lora_linear_forward_out(y, c.x, c.w, {}, &c.adapter, nullptr);
+  CHECK(y.isfinite().all().item<bool>());
+  c.x[2][0] = std::numeric_limits<float>::quiet_NaN();
+  const at::Tensor nan = lora_linear_forward(c.x, c.w, {}, &c.adapter, nullptr).isnan();
+  CHECK((nan[2].all().item<bool>() && nan.sum().item<std::int64_t>() == 6));
+  CHECK(message_of([&] { lora_linear_forward(c.x, at::ones({6, 9}), {}, nullptr, nullptr); }) ==
+        "lora_linear: weight is (6, 9) but must be (6, 8), the last size of x (5, 8)");
+  LowRank other{at::ones({2, 9}), at::ones({6, 2}), {}, {}};
+  CHECK(message_of([&] { lora_linear_forward(c.x, c.w, {}, &other, nullptr); }) ==
+        "lora_linear: adapter A is (2, 9) but must be (2, 8), as the weight (6, 8) demands");
+}
+
+}  // namespace graft::kernels

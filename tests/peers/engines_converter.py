@@ -1,0 +1,91 @@
+"""Our GGUF files against those of llama.cpp's own converters, key by key and byte by byte.
+
+    <engines>/hf/bin/python tests/peers/engines_converter.py --build BUILD --llama-cpp SOURCE [--run RUN_DIRECTORY]
+
+For a tiny random model of every family (tests/golden/export/make.py makes them): base and adapter through our exporter and through
+convert_hf_to_gguf.py on what PEFT merged, convert_lora_to_gguf.py on the adapter. With --run, the same on a finished run's merged
+Hugging Face directory, whose tokenizer the converter must recognise by its own hash.
+"""
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/golden/export"))
+import make  # noqa: E402
+
+NAMES_MODEL = {"general.name", "general.basename", "general.version", "general.finetune", "general.size_label"}
+# Written by us and not by the converter, which drops what llama.cpp has as its default.
+OURS_ONLY = {"gemma.rope.freq_base", "gemma2.rope.freq_base"}
+
+
+def pairs(reader):
+    return {name: (tuple(t.name for t in field.types), field.contents()) for name, field in reader.fields.items()
+            if not name.startswith("GGUF.")}
+
+
+def compare(ours, theirs, skip=NAMES_MODEL):
+    import gguf
+    ours, theirs = gguf.GGUFReader(ours), gguf.GGUFReader(theirs)
+    problems, mine, reference = [], pairs(ours), pairs(theirs)
+    for key in sorted((mine.keys() | reference.keys()) - skip - OURS_ONLY):
+        if mine.get(key) != reference.get(key):
+            problems.append(f"{key}: ours {str(mine.get(key))[:120]}, the converter's {str(reference.get(key))[:120]}")
+    mine, reference = {t.name: t for t in ours.tensors}, {t.name: t for t in theirs.tensors}
+    for name in sorted(mine.keys() | reference.keys()):
+        if name not in mine or name not in reference:
+            problems.append(f"tensor {name} is only in {'ours' if name in mine else 'theirs'}")
+        elif mine[name].tensor_type != reference[name].tensor_type or list(mine[name].shape) != list(reference[name].shape):
+            problems.append(f"tensor {name}: ours {mine[name].tensor_type.name} {list(mine[name].shape)}, theirs "
+                            f"{reference[name].tensor_type.name} {list(reference[name].shape)}")
+        elif mine[name].data.tobytes() != reference[name].data.tobytes():
+            problems.append(f"tensor {name}: {(mine[name].data != reference[name].data).sum()} of {mine[name].data.size} elements differ")
+    return problems
+
+
+def report(what, problems):
+    print(f"{what}: {'equal' if not problems else 'DIFFERENT'}", flush=True)
+    for problem in problems[:10]:
+        print("   ", problem)
+    return not problems
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--llama-cpp", type=pathlib.Path, required=True)
+    parser.add_argument("--run", type=pathlib.Path)
+    parser.add_argument("--families", nargs="*", default=[*make.FAMILIES, *make.MORE_FAMILIES])
+    options = parser.parse_args()
+    sys.path.insert(0, str(options.llama_cpp / "gguf-py"))  # the converter's own, ahead of an installed gguf
+    import gguf
+    good = True
+    with tempfile.TemporaryDirectory() as scratch:
+        make.HERE = pathlib.Path(scratch)
+        for family in options.families:
+            make.make(family, options.llama_cpp)
+            root, out = make.HERE / family, make.HERE / f"{family}-ours"
+            subprocess.run([options.build / "export_files", root / "base", root / "adapter", out, "gguf-f16", "gguf-q8_0", "gguf-lora"],
+                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for kind in ["f16", "q8_0", "lora"]:
+                # The converter copies alpha of rsLoRA, although llama.cpp scales by alpha / r.
+                skip = NAMES_MODEL | ({"adapter.lora.alpha"} if {**make.FAMILIES, **make.MORE_FAMILIES}[family][2] else set())
+                if kind == "lora":
+                    skip = skip | {"general.base_model.count", "general.base_model.0.name"}
+                good &= report(f"{family} {kind}", compare(out / f"gguf-{kind}.gguf", root / f"{kind}.gguf", skip))
+        if options.run:
+            theirs = pathlib.Path(scratch) / "theirs.gguf"
+            subprocess.run([sys.executable, options.llama_cpp / "convert_hf_to_gguf.py", options.run / "export/hf", "--outtype", "bf16",
+                            "--outfile", theirs], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            reference, mine = gguf.GGUFReader(theirs), pairs(gguf.GGUFReader(options.run / "export/gguf-bf16.gguf"))
+            problems = [f"{key}: ours {str(mine.get(key))[:100]}, the converter's {str(value)[:100]}" for key, value in pairs(reference).items()
+                        if key not in NAMES_MODEL and key in mine and mine[key] != value]
+            problems += [p for p in compare(options.run / "export/gguf-bf16.gguf", theirs) if p.startswith("tensor")]
+            good &= report("the run's merged model, converted from hf", problems)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
