@@ -85,8 +85,8 @@ void write_rope_scaling(GgufWriter& writer, const std::string& prefix, const Jso
 void write_architecture_keys(GgufWriter& writer, const std::string& architecture, const model::ModelSpec& spec, const Json& config) {
   const std::string prefix = architecture + ".";
   const bool llama = architecture == "llama" || architecture == "smollm3", phi3 = architecture == "phi3";
-  // The converter writes the head size when transformers' config class has the field; these two have not.
-  if ((architecture != "qwen2" && !phi3) || (config.contains("head_dim") && !config["head_dim"].is_null())) {
+  // The converter writes the head size when transformers' config class has the field; these three have not.
+  if ((architecture != "qwen2" && architecture != "smollm3" && !phi3) || (config.contains("head_dim") && !config["head_dim"].is_null())) {
     integer(writer, prefix + "attention.key_length", spec.head_dim);
     integer(writer, prefix + "attention.value_length", spec.head_dim);
   }

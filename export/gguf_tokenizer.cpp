@@ -64,10 +64,11 @@ bool looks_special(std::string_view token) {
          between(cat("<", wide_bar), cat(wide_bar, ">")) || between("<unused", ">");
 }
 
-void place_added(Vocabulary& vocabulary, std::int64_t id, const std::string& content, bool special) {
+// literal: Phi-3's converter trusts the flag and leaves the space mark.
+void place_added(Vocabulary& vocabulary, std::int64_t id, const std::string& content, bool special, bool literal = false) {
   const auto i = static_cast<std::size_t>(id);
-  const bool control = special || looks_special(content);
-  vocabulary.tokens[i] = control ? content : replace_all(content, kSpaceMark, " ");
+  const bool control = special || (!literal && looks_special(content));
+  vocabulary.tokens[i] = control || literal ? content : replace_all(content, kSpaceMark, " ");
   vocabulary.types[i] = control ? kControl : kUserDefined;
   if (!vocabulary.scores.empty()) vocabulary.scores[i] = kAddedScore;
 }
@@ -136,7 +137,7 @@ std::vector<std::string> merges_of(const Files& files) {
   return merges;
 }
 
-Vocabulary spm_vocabulary(const Files& files, std::int64_t size) {
+Vocabulary spm_vocabulary(const Files& files, std::int64_t size, bool literal) {
   Vocabulary vocabulary = padding(size, true);
   const std::vector<SpmPiece> pieces = read_spm_pieces(files.directory / "tokenizer.model");
   for (std::size_t i = 0; i < std::min(pieces.size(), vocabulary.tokens.size()); ++i) {
@@ -156,7 +157,7 @@ Vocabulary spm_vocabulary(const Files& files, std::int64_t size) {
       }
   }
   each_configured_token(files, size, [&](std::int64_t id, const std::string& content, bool special) {
-    place_added(vocabulary, id, content, special);
+    place_added(vocabulary, id, content, special, literal);
   });
   return vocabulary;
 }
@@ -286,7 +287,7 @@ void write_tokenizer(GgufWriter& writer, const std::filesystem::path& directory,
   const bool gemma = spec.family.starts_with("gemma");
   if (gemma && spm) writer.boolean("tokenizer.ggml.add_space_prefix", false);
 
-  const Vocabulary vocabulary = spm ? spm_vocabulary(files, spec.vocab) : bpe_vocabulary(files, spec.vocab);
+  const Vocabulary vocabulary = spm ? spm_vocabulary(files, spec.vocab, spec.family == "phi3") : bpe_vocabulary(files, spec.vocab);
   writer.string("tokenizer.ggml.model", spm ? "llama" : "gpt2");
   if (spm) {
     writer.string("tokenizer.ggml.pre", "default");

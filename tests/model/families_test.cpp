@@ -141,9 +141,9 @@ TEST_CASE("a config that asks for other mathematics is refused by name", "[famil
   using Catch::Matchers::Contains;
   CHECK_THAT(with("llama", "quantization_config", {{"quant_method", "fp8"}}),
              Contains("config.json: quantization_config is set; models that need it are not supported"));
-  CHECK_THAT(with("llama", "hidden_act", "relu"), Contains("hidden_act is \"relu\"; known: silu, gelu_pytorch_tanh"));
+  CHECK_THAT(with("llama", "hidden_act", "relu"), Contains("hidden_act is 'relu'; known: silu, gelu_pytorch_tanh"));
   CHECK_THAT(with("llama", "rope_parameters", {{"rope_type", "dynamic"}, {"factor", 2.0}}),
-             Contains("rope_parameters: rope_type is \"dynamic\"; known: default, linear, llama3, yarn, longrope"));
+             Contains("rope_parameters: rope_type is 'dynamic'; known: default, linear, llama3, yarn, longrope"));
   CHECK_THAT(with("llama", "rope_interleaved", true), Contains("rope_interleaved is set"));
   CHECK(with("llama", "rope_interleaved", false).empty());
   CHECK_THAT(with("mistral", "attention_bias", true), Contains("attention_bias is set"));
@@ -151,7 +151,7 @@ TEST_CASE("a config that asks for other mathematics is refused by name", "[famil
   CHECK_THAT(with("qwen3_moe", "mlp_only_layers", {0}), Contains("mlp_only_layers is set"));
   CHECK_THAT(with("qwen3_moe", "decoder_sparse_step", 2), Contains("decoder_sparse_step is not 1"));
   CHECK_THAT(with("qwen2", "layer_types", {"full_attention", "linear_attention"}),
-             Contains("layer_types has \"linear_attention\"; known: full_attention, sliding_attention"));
+             Contains("layer_types has 'linear_attention'; known: full_attention, sliding_attention"));
   CHECK_THAT(with("gemma2", "hidden_activation", "silu"), Contains("hidden_activation is not gelu_pytorch_tanh"));
   Json yarn = config_of("llama_yarn");
   yarn["rope_parameters"]["truncate"] = false;
@@ -160,7 +160,7 @@ TEST_CASE("a config that asks for other mathematics is refused by name", "[famil
   yarn["rope_parameters"]["mscale"] = 0.7;
   CHECK_THAT(refusal(yarn), Contains("rope_parameters: mscale is set"));
   CHECK_THAT(with("llama", "architectures", {"GPT2LMHeadModel"}),
-             Contains("architecture \"GPT2LMHeadModel\" is not supported; known: ") && Contains("Qwen3ForCausalLM"));
+             Contains("architecture 'GPT2LMHeadModel' is not supported; known: ") && Contains("Qwen3ForCausalLM"));
 }
 
 TEST_CASE("numbers that cannot be are refused with their name", "[families][hostile]") {

@@ -155,6 +155,7 @@ TEST_CASE("a GGUF file gives the tensors of its Hugging Face twin", "[weights][g
       if (shifted && info.name.ends_with("norm.weight")) CHECK((got - want).abs().max().item<double>() < 1.5e-7);
       else CHECK(same_bits(got, want));
     }
+    INFO(name);
     // And the decoder cannot tell: same logits as the golden test has from the directory.
     Packed batch;
     batch.tokens = at::arange(3, 20, at::kLong);
@@ -193,7 +194,7 @@ TEST_CASE("an index that lies is refused", "[weights][hostile]") {
   SECTION("a shard that is no safetensors file") {
     Sharded model("suffix");
     model.index["weight_map"][norm] = "config.json";
-    CHECK_THAT(model.refusal(), Contains("\"model.norm.weight\" is said to be in \"config.json\", which is not a safetensors file"));
+    CHECK_THAT(model.refusal(), Contains("'model.norm.weight' is said to be in 'config.json', which is not a safetensors file"));
   }
   SECTION("a missing shard") {
     Sharded model("missing");
@@ -203,7 +204,7 @@ TEST_CASE("an index that lies is refused", "[weights][hostile]") {
   SECTION("a tensor in another shard") {
     Sharded model("moved");
     model.index["weight_map"][norm] = Sharded::file(1);
-    CHECK_THAT(model.refusal(), Contains("is said to be in \"model-00002-of-00002.safetensors\", which does not hold it"));
+    CHECK_THAT(model.refusal(), Contains("is said to be in 'model-00002-of-00002.safetensors', which does not hold it"));
   }
   SECTION("a tensor in two shards") {
     const Sharded model("twice");
@@ -216,7 +217,7 @@ TEST_CASE("an index that lies is refused", "[weights][hostile]") {
     model.index["weight_map"] = Json::array();
     CHECK_THAT(model.refusal(), Contains("weight_map is missing or not an object"));
     model.index["weight_map"] = {{norm, 5}};
-    CHECK_THAT(model.refusal(), Contains("the shard of tensor \"model.norm.weight\" is not a string"));
+    CHECK_THAT(model.refusal(), Contains("the shard of tensor 'model.norm.weight' is not a string"));
     model.index = Json::array();
     CHECK_THAT(model.refusal(), Contains("weight_map is missing or not an object"));
   }
@@ -238,7 +239,7 @@ TEST_CASE("tensors that do not fit the config are refused", "[weights][hostile]"
   SECTION("an extra tensor") {
     Editable model("llama");
     model.tensors["model.layers.0.self_attn.q_proj.bias"] = model.tensors["model.norm.weight"];
-    CHECK_THAT(model.refusal("extra"), Contains("tensor \"model.layers.0.self_attn.q_proj.bias\" does not belong to a LlamaForCausalLM"));
+    CHECK_THAT(model.refusal("extra"), Contains("tensor 'model.layers.0.self_attn.q_proj.bias' does not belong to a LlamaForCausalLM"));
   }
   SECTION("a type of another world") {
     Editable model("llama");
@@ -284,7 +285,7 @@ TEST_CASE("what is no model says what to name instead", "[weights]") {
   write_file(folder / "config.json", R"({"architectures": ["LlamaForCausalLM", "X"]})");
   CHECK_THAT(refusal(folder.path()), Contains("config.json: architectures must be a list with one name"));
   write_file(folder / "config.json", R"({"architectures": ["BertModel"]})");
-  CHECK_THAT(refusal(folder.path()), Contains("config.json: architecture \"BertModel\" is not supported; known: "));
+  CHECK_THAT(refusal(folder.path()), Contains("config.json: architecture 'BertModel' is not supported; known: "));
 }
 
 namespace {
@@ -319,13 +320,13 @@ TEST_CASE("GGUF files that are no base model are refused", "[weights][gguf][host
   using Tensors = std::vector<GgufTensor>;
   CHECK(gguf_refusal([](Pairs&, Tensors&) {}).empty());
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["general.type"].value = std::string("adapter"); }),
-             Contains("general.type is \"adapter\", a model was expected"));
+             Contains("general.type is 'adapter', a model was expected"));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["general.architecture"].value = std::string("mamba"); }),
-             Contains("GGUF architecture \"mamba\" is not supported; known: "));
+             Contains("GGUF architecture 'mamba' is not supported; known: "));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["split.count"] = {GgufType::u16, false, std::uint64_t{3}}; }),
              Contains("is one of 3 parts"));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["llama.rope.scaling.type"] = {GgufType::string, false, std::string("ntk")}; }),
-             Contains("llama.rope.scaling.type is \"ntk\"; known: none, linear, yarn, longrope"));
+             Contains("llama.rope.scaling.type is 'ntk'; known: none, linear, yarn, longrope"));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p.erase("llama.block_count"); }), Contains("llama.block_count"));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["llama.block_count"].value = std::uint64_t{4000000000}; }),
              Contains("llama.block_count is 4000000000, must be between 1 and 1024"));
