@@ -141,20 +141,24 @@ std::int64_t DecoderImpl::weight_bytes() const {
 }
 
 // What LayerSaved holds, times the layers that are alive at once, plus the widest moment of one layer or of the head.
-std::int64_t DecoderImpl::activation_bytes(std::int64_t tokens, Recompute recompute) const {
-  const auto element = static_cast<std::int64_t>(c10::elementSize(compute_));
-  const std::int64_t h = spec_.hidden, q = spec_.heads * spec_.head_dim, kv = spec_.kv_heads * spec_.head_dim;
-  const std::int64_t copies = spec_.moe.experts > 0 ? spec_.moe.per_token : 1;
-  const std::int64_t ffn = spec_.moe.experts > 0 ? spec_.moe.ffn : spec_.ffn;
+std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, std::int64_t tokens, Recompute recompute) {
+  const auto element = static_cast<std::int64_t>(c10::elementSize(compute));
+  const std::int64_t h = spec.hidden, q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim;
+  const std::int64_t copies = spec.moe.experts > 0 ? spec.moe.per_token : 1;
+  const std::int64_t ffn = spec.moe.experts > 0 ? spec.moe.ffn : spec.ffn;
   std::int64_t layer = 4 * h + 2 * q + 2 * kv + copies * 2 * ffn;  // input, x1, middle, x2; q, attended; k, v; gate, up
-  if (spec_.post_norms) layer += 2 * h;
-  if (spec_.qk_norm) layer += q + kv;
-  if (spec_.moe.experts > 0) layer += copies * 2 * h;
-  const auto layers = static_cast<std::int64_t>(layers_.size());
+  if (spec.post_norms) layer += 2 * h;
+  if (spec.qk_norm) layer += q + kv;
+  if (spec.moe.experts > 0) layer += copies * 2 * h;
+  const auto layers = static_cast<std::int64_t>(spec.layers.size());
   const std::int64_t alive = recompute == Recompute::layers ? layers * h + layer : layers * layer;
   const std::int64_t passing = 4 * h + std::max(copies * 2 * ffn, 2 * q + 4 * kv);
   constexpr std::int64_t kTilesAndChunk = 3 * (48ll << 20);  // attention scores and their gradient, a chunk of logits
   return tokens * (alive + passing) * element + kTilesAndChunk;
+}
+
+std::int64_t DecoderImpl::activation_bytes(std::int64_t tokens, Recompute recompute) const {
+  return model::activation_bytes(spec_, compute_, tokens, recompute);
 }
 
 }  // namespace graft::model

@@ -69,4 +69,7 @@ class Decoder {
   virtual std::int64_t activation_bytes(std::int64_t tokens, Recompute recompute) const = 0;  // peak estimate of train_step
 };
 
+// The same for a model whose weights are not loaded yet.
+std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, std::int64_t tokens, Recompute recompute);
+
 }  // namespace graft::model

@@ -80,15 +80,13 @@ MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available) {
           available};
 }
 
-MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
-                    std::int64_t rows_per_epoch, std::uint64_t available) {
+namespace {
+
+MemoryPlan plan_parts(const RunConfig& config, std::uint64_t weights, std::uint64_t activations, std::int64_t adapter_parameters,
+                      std::int64_t rows_per_epoch, std::uint64_t available) {
   const TrainConfig& t = config.train;
   const auto p = static_cast<std::uint64_t>(adapter_parameters);
-  const auto recompute = t.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
-  // An evaluation's windows go through the same layers without keeping anything for a backward pass.
-  const std::int64_t step_tokens = t.micro_rows * t.length;
-  const auto activations = static_cast<std::uint64_t>(decoder.activation_bytes(step_tokens, recompute));
-  MemoryPlan plan = plan_weights(static_cast<std::uint64_t>(decoder.weight_bytes()), available);
+  MemoryPlan plan = plan_weights(weights, available);
   plan.items.push_back({"activations", activations,
                         t.micro_rows > 1 ? "lower train.micro_rows"
                         : t.recompute == "none" ? "set train.recompute: layers, or lower train.length"
@@ -99,6 +97,30 @@ MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std:
   const auto batch = static_cast<std::uint64_t>(t.rows * t.length) * 28, table = static_cast<std::uint64_t>(rows_per_epoch) * 24;
   plan.items.push_back({"batches", batch + table, "lower train.rows or train.length"});
   return plan;
+}
+
+// An evaluation's windows go through the same layers without keeping anything for a backward pass.
+std::int64_t step_tokens(const TrainConfig& config) { return config.micro_rows * config.length; }
+
+model::Recompute recompute_of(const TrainConfig& config) {
+  return config.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
+}
+
+}  // namespace
+
+MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
+                    std::int64_t rows_per_epoch, std::uint64_t available) {
+  return plan_parts(config, static_cast<std::uint64_t>(decoder.weight_bytes()),
+                    static_cast<std::uint64_t>(decoder.activation_bytes(step_tokens(config.train), recompute_of(config.train))),
+                    adapter_parameters, rows_per_epoch, available);
+}
+
+MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute, std::int64_t adapter_parameters,
+                    std::int64_t rows_per_epoch, std::uint64_t available) {
+  return plan_parts(config, static_cast<std::uint64_t>(spec.parameters()) * c10::elementSize(compute),
+                    static_cast<std::uint64_t>(
+                        model::activation_bytes(spec, compute, step_tokens(config.train), recompute_of(config.train))),
+                    adapter_parameters, rows_per_epoch, available);
 }
 
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep) {

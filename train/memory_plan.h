@@ -33,6 +33,9 @@ MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available);
 // All of it, for a loaded decoder. corpus_tokens: the documents index and packing tables grow with the corpus, tokens are mapped.
 MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
                     std::int64_t rows_per_epoch, std::uint64_t available);
+// The same before anything is loaded, for `graft estimate`.
+MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute, std::int64_t adapter_parameters,
+                    std::int64_t rows_per_epoch, std::uint64_t available);
 
 // Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what the control group has left when that is less.
 // 0 when neither can be read. The roots are parameters for the tests.

@@ -15,7 +15,8 @@ namespace {
 
 std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
 
-// Linear layers by the names that adapters use: every matrix but the embedding.
+}  // namespace
+
 std::vector<std::string> linear_names(const model::WeightSource& base) {
   std::vector<std::string> names;
   for (const model::WeightInfo& weight : base.weights())
@@ -23,8 +24,6 @@ std::vector<std::string> linear_names(const model::WeightSource& base) {
       names.push_back(weight.name.substr(0, weight.name.size() - 7));
   return names;
 }
-
-}  // namespace
 
 void check_plan(const Session& session, const std::vector<std::string>& formats) {
   exports::check_formats(formats, session.base->spec(), session.config.lora);

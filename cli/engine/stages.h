@@ -16,6 +16,9 @@ namespace graft::cli {
 // What can be known to fail before any work is done: unknown or refused export formats, patterns that match no layer. ConfigError.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
+// Linear layers by the names that adapters use: every matrix but the embedding.
+std::vector<std::string> linear_names(const model::WeightSource& base);
+
 data::PrepareReport prepare_corpus(const Session& session);
 train::TrainReport train_adapter(const Session& session, Restart restart);
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,

@@ -1,0 +1,120 @@
+#include <ATen/Parallel.h>
+#include <torch/headeronly/version.h>
+
+#include <filesystem>
+#include <functional>
+#include <iostream>
+
+#include "cli/engine/machine.h"
+#include "cli/engine/output.h"
+#include "cli/engine/stages.h"
+#include "core/error.h"
+#include "core/progress.h"
+#include "data/find_files.h"
+#include "model/compute_type.h"
+#include "train/memory_plan.h"
+
+namespace graft::cli {
+namespace {
+
+struct Finding {
+  std::string topic, state, detail;  // state: "ok", "note", "fault"
+};
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
+  return out.empty() ? "none" : out;
+}
+
+std::vector<Finding> machine() {
+  std::vector<Finding> findings;
+  const auto extensions = processor_extensions();
+  const bool avx2 = !extensions.empty() && extensions.front() == "AVX2";
+  findings.push_back({"processor", avx2 ? "ok" : "note", cat(processor_name(), ", ", processor_count(), " processors; ", joined(extensions))});
+  findings.push_back({"memory", "ok", cat(human_bytes(static_cast<double>(total_memory())), ", ",
+                                          human_bytes(static_cast<double>(train::available_memory())), " available")});
+  const std::string pages = transparent_huge_pages();
+  findings.push_back({"huge pages", pages == "never" ? "note" : "ok", pages == "never" ? "never; 'madvise' would make large products faster" : pages});
+  findings.push_back({"LibTorch", "ok", cat(TORCH_VERSION, ", ", at::get_num_threads(), " threads")});
+  findings.push_back({"computes in", "ok", cat(name_of(model::fastest_compute_type()), " with train.dtype: auto (measured)")});
+  const std::string driver = nvidia_driver();
+  findings.push_back({"GPU", "note", driver.empty() ? "no NVIDIA driver; this build computes on the CPU"
+                                                    : cat("NVIDIA driver ", driver, "; this build computes on the CPU")});
+  return findings;
+}
+
+// Runs one check of the config; what it throws becomes a finding instead of the end.
+void check(std::vector<Finding>& findings, const char* topic, const std::function<std::string()>& what) {
+  try {
+    findings.push_back({topic, "ok", what()});
+  } catch (const Error& error) {
+    findings.push_back({topic, "fault", error.what()});
+  }
+}
+
+std::string free_space(const fs::path& directory) {
+  fs::path existing = fs::absolute(directory);
+  while (!fs::exists(existing)) existing = existing.parent_path();
+  return cat(human_bytes(static_cast<double>(fs::space(existing).available)), " free at ", existing.string());
+}
+
+std::vector<Finding> config_findings(const train::RunConfig& config) {
+  std::vector<Finding> findings;
+  std::unique_ptr<Session> session;
+  check(findings, "base", [&] {
+    session = std::make_unique<Session>(config);
+    const auto& spec = session->base->spec();
+    return cat(config.base, ": ", spec.architecture, ", ", human_count(static_cast<double>(spec.parameters())), " parameters, context ",
+               spec.context, "; tokenizer fits");
+  });
+  if (session) {
+    check(findings, "export", [&] {
+      check_plan(*session, config.export_.formats);
+      return cat("this base and adapter can be written as ", joined(config.export_.formats));
+    });
+    check(findings, "length", [&] {
+      if (session->base->spec().context > 0 && config.train.length > session->base->spec().context)
+        throw ConfigError(cat("train.length is ", config.train.length, ", the base's context is ", session->base->spec().context));
+      return cat(config.train.length, " tokens");
+    });
+  }
+  for (const auto& source : config.corpus.sources)
+    check(findings, "source", [&] {
+      if (source.path.empty()) throw ConfigError("corpus.sources: one has no path");
+      const auto files = data::find_files(source.path);
+      if (files.empty()) throw DataError(cat(source.path, ": no file matches"));
+      return cat(source.path, ": ", files.size(), " files");
+    });
+  check(findings, "corpus", [&] {
+    std::uint64_t documents = 0, tokens = 0;
+    for (const auto& record : data::read_manifest(config.corpus.dir)) documents += record.documents, tokens += record.tokens;
+    if (documents == 0 && config.corpus.sources.empty()) throw ConfigError("no corpus and no corpus.sources to make one from");
+    return documents == 0 ? cat(config.corpus.dir, ": not prepared yet") : cat(config.corpus.dir, ": ", documents, " documents, ", tokens, " tokens");
+  });
+  check(findings, "disk", [&] { return free_space(config.run_dir); });
+  return findings;
+}
+
+}  // namespace
+
+int graft_doctor(const Context& context, const bool& has_config) {
+  std::vector<Finding> findings = machine();
+  if (has_config)
+    for (Finding& finding : config_findings(context.config)) findings.push_back(std::move(finding));
+  bool fault = false;
+  Json list = Json::array();
+  std::vector<std::vector<std::string>> rows = {{"", "", "graft " GRAFT_VERSION}};
+  for (const Finding& finding : findings) {
+    fault = fault || finding.state == "fault";
+    list.push_back({{"topic", finding.topic}, {"state", finding.state}, {"detail", finding.detail}});
+    rows.push_back({finding.topic, finding.state, finding.detail});
+  }
+  if (context.json)
+    print_json({{"version", GRAFT_VERSION}, {"findings", list}});
+  else
+    std::cout << columns(rows);
+  return fault ? kUserFault : kDone;
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,98 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+
+#include "cli/engine/output.h"
+#include "cli/engine/stages.h"
+#include "core/error.h"
+#include "core/progress.h"
+#include "data/corpus.h"
+#include "train/memory_plan.h"
+#include "train/trainer.h"
+
+namespace graft::cli {
+namespace {
+
+std::int64_t adapter_parameters(const Session& session) {
+  std::int64_t count = 0;
+  const auto chosen = lora::match_targets(session.config.lora, linear_names(*session.base));
+  for (const model::WeightInfo& weight : session.base->weights())
+    if (weight.shape.size() == 2 && std::find(chosen.begin(), chosen.end(), weight.name.substr(0, weight.name.size() - 7)) != chosen.end())
+      count += session.config.lora.rank * (weight.shape[0] + weight.shape[1]);
+  return count;
+}
+
+// Floating point operations per second of the product that dominates a step, measured for a fifth of a second.
+double matrix_speed(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn, at::ScalarType type) {
+  const at::Tensor x = at::ones({std::min<std::int64_t>(tokens, 1024), hidden}, type), w = at::ones({ffn, hidden}, type);
+  at::matmul(x, w.t());  // warm
+  const auto start = std::chrono::steady_clock::now();
+  double seconds = 0;
+  int runs = 0;
+  for (; seconds < 0.2; ++runs) {
+    at::matmul(x, w.t());
+    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  return 2.0 * static_cast<double>(x.numel()) * static_cast<double>(ffn) * runs / seconds;
+}
+
+struct Work {
+  std::int64_t steps = 0, rows_per_epoch = 0;
+  double tokens_per_step = 0;
+};
+
+// From the packed corpus where there is one; else full rows and the steps the config names.
+Work work_of(const Session& session) {
+  const auto& train = session.config.train;
+  Work work{.steps = train.steps, .tokens_per_step = static_cast<double>(train.rows * train.length)};
+  const auto records = data::read_manifest(session.config.corpus.dir);
+  if (std::none_of(records.begin(), records.end(), [](auto& r) { return r.split == "train"; })) return work;
+  const auto corpus = data::Corpus::open(session.config.corpus.dir, "train", session.tokenizer->hash());
+  const auto batches = data::pack(*corpus, train.length, data::LongDocuments::split);
+  work.rows_per_epoch = batches->rows_per_epoch();
+  work.steps = train::total_steps(train, *batches);
+  work.tokens_per_step = static_cast<double>(train.rows) * static_cast<double>(batches->tokens_per_epoch()) /
+                         static_cast<double>(batches->rows_per_epoch());
+  return work;
+}
+
+}  // namespace
+
+int graft_estimate(const Context& context) {
+  const Session session(context.config);
+  check_plan(session, context.config.export_.formats);
+  const model::ModelSpec& spec = session.base->spec();
+  const auto& train = context.config.train;
+  const Dtypes dtypes = session.dtypes();
+  const std::int64_t parameters = adapter_parameters(session);
+  const Work work = work_of(session);
+  const auto plan = train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
+
+  // Two products with each weight per token (forward, gradient of the input; none for the frozen weight), three when the forward is
+  // repeated, and half as much again for attention, norms and the adapters: measured on SmolLM2-135M with rank 16.
+  const double passes = train.recompute == "layers" ? 3 : 2;
+  const double flops = work.tokens_per_step * 2 * static_cast<double>(spec.parameters()) * passes * 1.5;
+  const double step_seconds = flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute);
+  const double seconds = step_seconds * static_cast<double>(work.steps);
+  if (context.json) {
+    print_json({{"memory", plan.json()}, {"adapter_parameters", parameters}, {"steps", work.steps}, {"tokens_per_step", work.tokens_per_step},
+                {"seconds_per_step", step_seconds}, {"seconds", seconds}, {"compute", name_of(dtypes.compute)}});
+  } else {
+    std::cout << plan.text() << "\n\n";
+    std::vector<std::vector<std::string>> rows = {
+        {"adapter", cat(human_count(static_cast<double>(parameters)), " parameters of ", human_count(static_cast<double>(spec.parameters())))},
+        {"step", cat("about ", fixed(step_seconds, 1), " s for ", human_count(work.tokens_per_step), " tokens in ", name_of(dtypes.compute))}};
+    if (work.steps > 0)
+      rows.push_back({"training", cat("about ", human_time(seconds), " for ", work.steps, " steps, without evaluations")});
+    else
+      rows.push_back({"training", "unknown: run `graft prepare` first, or set train.steps"});
+    std::cout << columns(rows);
+  }
+  std::cout.flush();
+  plan.check();
+  return kDone;
+}
+
+}  // namespace graft::cli
