@@ -13,7 +13,8 @@ namespace graft::data {
 namespace {
 
 constexpr int kBpe = 2;
-constexpr std::size_t kMaxCharsmap = 64 << 20;
+constexpr std::size_t kMaxCharsmap = 1 << 20;  // four times that of NFKC
+constexpr int kMaxRuleBytes = 32;              // the library has room for so many matches at one place
 constexpr const char* kSpace = "\xE2\x96\x81";  // U+2581
 
 // Markers that Google's tokenizer.model holds as user-defined pieces although they are control tokens.
@@ -96,19 +97,21 @@ void check_charsmap(const SpmModel& model) {
   };
   const auto base = [&](std::uint32_t at) { return at ^ (unit(at) >> 10) << ((unit(at) & (1u << 9)) >> 6); };
   const auto label = [&](std::uint32_t at) { return unit(at) & (1u << 31 | 0xFF); };
-  std::vector<bool> seen(units);
-  std::vector<std::uint32_t> open{0};
-  seen[0] = true;
-  while (!open.empty()) {
-    const std::uint32_t at = open.back(), to = base(at);
-    open.pop_back();
-    if ((to | 0xFF) >= units) fail();
-    if (unit(at) >> 8 & 1 && (unit(to) & 0x7FFFFFFF) >= replacements) fail();
-    for (std::uint32_t byte = 0; byte < 256; ++byte) {
-      const std::uint32_t next = to ^ byte;
-      if (label(next) != byte || seen[next]) continue;
-      seen[next] = true;
-      open.push_back(next);
+  std::vector<std::uint8_t> reached(units);  // the last level at which a unit was seen
+  std::vector<std::uint32_t> level{0}, deeper;
+  for (std::uint8_t depth = 1; !level.empty(); ++depth, level.swap(deeper)) {
+    if (depth > kMaxRuleBytes) fail();
+    deeper.clear();
+    for (const std::uint32_t at : level) {
+      const std::uint32_t to = base(at);
+      if ((to | 0xFF) >= units) fail();
+      if ((unit(at) >> 8 & 1) && (unit(to) & 0x7FFFFFFF) >= replacements) fail();
+      for (std::uint32_t byte = 0; byte < 256; ++byte) {
+        const std::uint32_t next = to ^ byte;
+        if (label(next) != byte || reached[next] == depth) continue;
+        reached[next] = depth;
+        deeper.push_back(next);
+      }
     }
   }
 }
@@ -178,7 +181,7 @@ void check(const SpmModel& model) {
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const SpmPiece& piece = model.pieces[id];
     if (piece.text.empty()) fail(id, "is empty");
-    if (!valid_utf8(piece.text)) fail(id, "is not UTF-8");
+    if (!is_utf8(piece.text)) fail(id, "is not UTF-8");
     if (!std::isfinite(piece.score)) fail(id, "has a score that is not a finite number");
     if (piece.type == PieceType::user_defined && piece.text.find('\0') != std::string::npos) fail(id, "has a zero byte");
     // The library looks such text up among the control pieces first.

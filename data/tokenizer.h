@@ -27,6 +27,8 @@ class Tokenizer {
 
   // Appends the ids of `text` (valid UTF-8). Never yields a control id. Thread-safe; linear time in the length of text.
   virtual void encode(std::string_view text, std::vector<std::int32_t>& ids) const = 0;
+  // The same for text that stands behind other tokens, as in a conversation: SentencePiece puts no space in front of it.
+  virtual void encode_after(std::string_view text, std::vector<std::int32_t>& ids) const { encode(text, ids); }
   // Bytes of the ids; control tokens come out as their literal when with_control, else as nothing.
   virtual std::string decode(std::span<const std::int32_t> ids, bool with_control = false) const = 0;
 

@@ -105,8 +105,9 @@ SPM = {
     "gemma": dict(user_defined_symbols=["▁▁", "▁▁▁▁", "\n", "\n\n", "<b>"], control_symbols=["<start_of_turn>", "<end_of_turn>"],
                   normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False, pad_id=0, eos_id=1,
                   bos_id=2, unk_id=3, unk_piece="<unk>"),
-    # The library's other kind: unigram, spaces trimmed, characters folded, unknown characters without bytes.
-    "unigram": dict(model_type="unigram", byte_fallback=False, remove_extra_whitespaces=True),
+    # What other models use: spaces trimmed, characters folded, and unknown characters without bytes.
+    "folding": dict(remove_extra_whitespaces=True),
+    "bytes_missing": dict(byte_fallback=False, normalization_rule_name="identity", remove_extra_whitespaces=False),
 }
 
 
@@ -130,7 +131,7 @@ def main():
         rules.writelines(f"{0xFF01 + i:X}\t{0x21 + i:X}\n" for i in range(94))
         rules.write("FB01\t66 69\n3000\t20\nA\t20\n9\t20\n")
         rules.flush()
-        SPM["unigram"]["normalization_rule_tsv"] = rules.name
+        SPM["folding"]["normalization_rule_tsv"] = rules.name
         make()
 
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/check.h"
@@ -17,31 +18,57 @@ constexpr const char* kOp = "linear_cross_entropy";
 constexpr std::int64_t kNoLabel = -100;
 constexpr std::int64_t kChunkBytes = 48 << 20;  // of logits: a few hundred rows of a usual vocabulary
 
-// Log probability of `label`; with want_grad, z (n logits) becomes dz.
+// Sum of exp(z - largest): f32 within blocks, f64 across them.
 template <class T>
-GRAFT_SIMD float row(T* z, std::int64_t n, std::int64_t label, float cap, bool want_grad, float scale) {
-  const float inverse_cap = cap > 0 ? 1.f / cap : 0.f;
+GRAFT_SIMD double sum_of_exp(const T* z, std::int64_t n, float largest) {
+  double total = 0;
+  for (std::int64_t begin = 0; begin < n; begin += 512) {
+    const std::int64_t end = std::min(begin + 512, n);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t i = begin; i < end; ++i) sum += fast_exp(load(z[i]) - largest);
+    total += static_cast<double>(sum);
+  }
+  return total;
+}
+
+template <class T>
+GRAFT_SIMD float soft_capped_maximum(T* z, std::int64_t n, float cap) {
   if (cap > 0) {
+    const float inverse_cap = 1.f / cap;
 #pragma omp simd
     for (std::int64_t i = 0; i < n; ++i) store(z[i], cap * fast_tanh(load(z[i]) * inverse_cap));
   }
   float largest = load(z[0]);
 #pragma omp simd reduction(max : largest)
   for (std::int64_t i = 0; i < n; ++i) largest = load(z[i]) > largest ? load(z[i]) : largest;
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < n; ++i) sum += fast_exp(load(z[i]) - largest);
-  const float lse = largest + std::log(sum), target = load(z[label]), logprob = target - lse;
-  if (!want_grad) return logprob;
-  const float weight = scale / sum;
+  return largest;
+}
+
+// z becomes weight exp(z - largest) (1 - (z / cap)^2).
+template <class T>
+GRAFT_SIMD void gradient_row(T* z, std::int64_t n, float largest, float weight, float inverse_cap) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
     const float capped = load(z[i]) * inverse_cap;
     store(z[i], weight * fast_exp(load(z[i]) - largest) * (1.f - capped * capped));
   }
-  // The one subtraction of nearly equal numbers is done in f32 and rounded once, however close to 1 the probability is.
-  const float capped = target * inverse_cap;
-  store(z[label], scale * std::expm1(logprob) * (1.f - capped * capped));
+}
+
+// Log probability of `label`; with want_grad, z (n logits) becomes dz.
+template <class T>
+double loss_row(T* z, std::int64_t n, std::int64_t label, const LinearCrossEntropyOptions& options) {
+  const auto cap = static_cast<float>(options.softcap);
+  const float largest = soft_capped_maximum(z, n, cap), target = load(z[label]);
+  // The label is summed apart from the others: its probability minus one is their share, exact however close to one it is.
+  store(z[label], -std::numeric_limits<float>::infinity());
+  const double above = static_cast<double>(target) - static_cast<double>(largest);
+  const double others = sum_of_exp(z, n, largest), sum = others + std::exp(above);
+  const double logprob = above > -0.5 ? -std::log1p(others * std::exp(-above)) : above - std::log(sum);
+  if (!options.want_grad) return logprob;
+  const float inverse_cap = cap > 0 ? 1.f / cap : 0.f, capped = target * inverse_cap;
+  gradient_row(z, n, largest, static_cast<float>(options.grad_scale / sum), inverse_cap);
+  store(z[label], static_cast<float>(-options.grad_scale * others / sum) * (1.f - capped * capped));
   return logprob;
 }
 
@@ -59,15 +86,13 @@ std::vector<std::int64_t> labelled_rows(const at::Tensor& labels, std::int64_t v
   return rows;
 }
 
-void chunk_rows(at::Tensor& z, const std::int64_t* labels, float* logprob,
-                const LinearCrossEntropyOptions& options) {
-  const auto cap = static_cast<float>(options.softcap), scale = static_cast<float>(options.grad_scale);
+void chunk_rows(at::Tensor& z, const std::int64_t* labels, double* logprob, const LinearCrossEntropyOptions& options) {
   by_type(z.scalar_type(), [&](auto type) {
     using T = decltype(type);
     T* data = z.mutable_data_ptr<T>();
     const std::int64_t n = z.size(1);
     at::parallel_for(0, z.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) logprob[i] = row(data + i * n, n, labels[i], cap, options.want_grad, scale);
+      for (std::int64_t i = begin; i < end; ++i) logprob[i] = loss_row(data + i * n, n, labels[i], options);
     });
   });
 }
@@ -93,7 +118,7 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
   const at::Tensor index = at::tensor(rows, at::kLong);
   const at::Tensor inputs = all ? x : x.index_select(0, index);
   const at::Tensor targets = all ? dense_labels : dense_labels.index_select(0, index);
-  at::Tensor logprob = at::empty({trained}, x.options().dtype(at::kFloat));
+  at::Tensor logprob = at::empty({trained}, x.options().dtype(at::kDouble));
   const bool want_dx = options.want_grad && options.want_dx;
   at::Tensor dx = want_dx ? at::empty({trained, hidden}, x.options()) : at::Tensor();
 
@@ -107,17 +132,17 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
     LoraLinearSaved saved;
     saved.dropout_seed = options.dropout_seed + static_cast<std::uint64_t>(begin);
     lora_linear_forward_out(z, part, weight, {}, adapter, options.want_grad ? &saved : nullptr);
-    chunk_rows(z, targets.const_data_ptr<std::int64_t>() + begin, logprob.mutable_data_ptr<float>() + begin, options);
+    chunk_rows(z, targets.const_data_ptr<std::int64_t>() + begin, logprob.mutable_data_ptr<double>() + begin, options);
     if (!options.want_grad) continue;
     const at::Tensor gradient = lora_linear_backward(z, part, weight, adapter, saved, want_dx);
     if (want_dx) dx.narrow(0, begin, count).copy_(gradient);
   }
 
   LinearCrossEntropyResult result;
-  const float* values = logprob.const_data_ptr<float>();
-  for (std::int64_t i = 0; i < trained; ++i) result.sum -= static_cast<double>(values[i]);
+  const double* values = logprob.const_data_ptr<double>();
+  for (std::int64_t i = 0; i < trained; ++i) result.sum -= values[i];
   if (want_dx) result.dx = all ? dx : at::zeros({tokens, hidden}, x.options()).index_copy_(0, index, dx);
-  if (options.want_logprob) result.logprob = logprob;
+  if (options.want_logprob) result.logprob = logprob.to(at::kFloat);
   return result;
 }
 
