@@ -42,6 +42,20 @@ Json post_processor(const SpecialTokens& special, const std::vector<std::string>
   return {{"type", "Sequence"}, {"processors", Json::array({byte_level(false), of_template})}};
 }
 
+// SentencePiece: the model file says which pieces are control tokens, transformers wants it said here too.
+Json added_tokens_decoder(const GgufFile& file) {
+  const auto types = gguf_token_types(file);
+  const auto& tokens = file.strings("tokenizer.ggml.tokens");
+  Json decoder = Json::object();
+  for (std::size_t id = 0; id < types.size(); ++id) {
+    const bool special = types[id] == GgufTokenType::control || types[id] == GgufTokenType::unknown;
+    if (!special && types[id] != GgufTokenType::user_defined) continue;
+    append(decoder, std::to_string(id), {{"content", tokens[id]}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
+                                         {"normalized", false}, {"special", special}});
+  }
+  return decoder;
+}
+
 }  // namespace
 
 Json tokenizer_json_from_gguf(const GgufFile& file) {
@@ -69,7 +83,15 @@ Json tokenizer_json_from_gguf(const GgufFile& file) {
 Json tokenizer_config_json_from_gguf(const GgufFile& file) {
   const SpecialTokens special = special_tokens_from_gguf(file);
   const auto& tokens = file.strings("tokenizer.ggml.tokens");
-  Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}, {"add_prefix_space", false}};
+  const bool spm = file.string_or("tokenizer.ggml.model", "") == "llama";
+  Json config = {{"tokenizer_class", spm ? "LlamaTokenizer" : "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
+  if (spm) {
+    config["add_bos_token"] = special.add_bos;
+    config["add_eos_token"] = special.add_eos;
+    config["added_tokens_decoder"] = added_tokens_decoder(file);
+  } else {
+    config["add_prefix_space"] = false;
+  }
   for (const auto& [key, id] : {std::pair{"bos_token", special.bos}, std::pair{"eos_token", special.eos},
                                 std::pair{"pad_token", special.pad}, std::pair{"unk_token", special.unknown}})
     if (id >= 0) config[key] = tokens[static_cast<std::size_t>(id)];

@@ -14,7 +14,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "data/pretokenizer.h"
-#include "export/spm_pieces.h"
+#include "data/spm_model.h"
 
 namespace graft::exports {
 namespace {
@@ -139,11 +139,13 @@ std::vector<std::string> merges_of(const Files& files) {
 
 Vocabulary spm_vocabulary(const Files& files, std::int64_t size, bool literal) {
   Vocabulary vocabulary = padding(size, true);
-  const std::vector<SpmPiece> pieces = read_spm_pieces(files.directory / "tokenizer.model");
+  const std::string model_file = files.origin("tokenizer.model");
+  const std::vector<data::SpmPiece> pieces = data::parse_spm_model(read_file(model_file), model_file).pieces;
   for (std::size_t i = 0; i < std::min(pieces.size(), vocabulary.tokens.size()); ++i) {
     vocabulary.tokens[i] = pieces[i].text;
     vocabulary.scores[i] = static_cast<double>(pieces[i].score);
-    vocabulary.types[i] = pieces[i].type == kUserDefined ? kNormal : pieces[i].type;
+    const auto type = static_cast<std::int64_t>(pieces[i].type);
+    vocabulary.types[i] = type == kUserDefined ? kNormal : type;
   }
   const auto added_file = files.directory / "added_tokens.json";
   if (std::filesystem::is_regular_file(added_file)) {

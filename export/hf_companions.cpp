@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/gguf.h"
+#include "data/spm_model.h"
 #include "data/tokenizer_export.h"
 #include "export/hf_model.h"
 
@@ -59,7 +60,10 @@ void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) 
                                   std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}})
     if (file.has(gguf)) generation[key] = file.integer(gguf);
   write_file(target / "generation_config.json", generation.dump(2) + "\n");
-  write_file(target / "tokenizer.json", data::tokenizer_json_from_gguf(file).dump(1) + "\n");
+  if (file.string("tokenizer.ggml.model") == "llama")
+    write_file(target / "tokenizer.model", data::serialize(data::spm_model_from_gguf(file)));
+  else
+    write_file(target / "tokenizer.json", data::tokenizer_json_from_gguf(file).dump(1) + "\n");
   write_file(target / "tokenizer_config.json", data::tokenizer_config_json_from_gguf(file).dump(2) + "\n");
   if (file.has("tokenizer.chat_template")) write_file(target / "chat_template.jinja", file.string("tokenizer.chat_template"));
 }

@@ -29,6 +29,15 @@ Exact exact(const at::Tensor& x, const at::Tensor& w, const LowRank* adapter, co
   return {sum.item<double>(), in.grad(), logprob.detach(), adapter ? a.grad() : a, adapter ? b.grad() : b};
 }
 
+// The gradient by unfused ATen ops in the type of x; ours may be twice as far from the truth.
+at::Tensor plain_dx(const at::Tensor& x, const at::Tensor& w, const at::Tensor& labels, double softcap, double scale) {
+  const at::Tensor in = x.detach().clone().requires_grad_();
+  at::Tensor z = in.matmul(w.t());
+  if (softcap > 0) z = at::tanh(z / softcap) * softcap;
+  (at::nll_loss(at::log_softmax(z.to(at::kFloat), -1), labels, {}, at::Reduction::Sum, -100) * scale).backward();
+  return in.grad();
+}
+
 at::Tensor labels_of(std::int64_t tokens, std::int64_t vocabulary) {
   at::Tensor labels = at::randint(0, vocabulary, {tokens}, at::detail::createCPUGenerator(9), at::kLong);
   for (std::int64_t i = 0; i < tokens; i += 3) labels[i] = -100;
@@ -60,22 +69,13 @@ TEST_CASE("linear_cross_entropy equals log-softmax in f64: sum, logprobs and gra
         const auto got = linear_cross_entropy(x, w, nullptr, labels, training(softcap, 0.25));
         const bool f32 = type == at::kFloat;
         CHECK(got.sum == Approx(want.sum).epsilon(f32 ? 1e-6 : 4e-3).margin(1e-6));
-        CHECK(relative_error(got.dx, want.dx) <= (f32 ? 5e-6 : 1.2e-2));
+        CHECK(relative_error(got.dx, want.dx) <= std::max(2e-6, 2 * relative_error(plain_dx(x, w, labels, softcap, 0.25), want.dx)));
         CHECK(relative_error(got.logprob, want.logprob) <= (f32 ? 1e-6 : 1e-2));
         const auto again = linear_cross_entropy(x, w, nullptr, labels, training(softcap, 0.25));
         CHECK((got.sum == again.sum && same_bits(got.dx, again.dx)));
       }
     }
   }
-}
-
-TEST_CASE("bf16 linear_cross_entropy is no worse than twice the plain bf16 composition", "[linear_cross_entropy]") {
-  const auto x = random({60, 32}, 1, at::kBFloat16), w = random({500, 32}, 2, at::kBFloat16, 0.5), labels = labels_of(60, 500);
-  const Exact want = exact(x, w, nullptr, labels, 0, 1);
-  const at::Tensor in = x.detach().clone().requires_grad_();
-  at::nll_loss(at::log_softmax(in.matmul(w.t()).to(at::kFloat), -1), labels, {}, at::Reduction::Sum, -100).backward();
-  const auto got = linear_cross_entropy(x, w, nullptr, labels, training(0, 1));
-  CHECK(relative_error(got.dx, want.dx) <= 2 * relative_error(in.grad(), want.dx));
 }
 
 TEST_CASE("linear_cross_entropy trains an adapter of the head", "[linear_cross_entropy]") {

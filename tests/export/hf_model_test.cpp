@@ -2,6 +2,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "data/tokenizer.h"
 #include "export/hf_model.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
@@ -79,4 +80,27 @@ TEST_CASE("hf-base is the base without the adapter", "[export][hf]") {
   const auto written = model::open_weights(artifact.path);
   for (const model::WeightInfo& tensor : golden_case.base->weights())
     CHECK(at::equal(written->load(tensor.name, at::kFloat), golden_case.base->load(tensor.name, at::kFloat)));
+}
+
+TEST_CASE("the tokenizer of a GGUF base comes out as Hugging Face files with the same ids", "[export][hf]") {
+  const std::string family = GENERATE("llama", "mistral", "qwen2", "qwen3");
+  INFO(family);
+  const auto base = model::open_weights(golden(family) / "f16.gguf");
+  const auto adapter = lora::load_peft(golden(family) / "adapter");
+  const ScratchDirectory directory;
+  const auto artifact = write("hf", {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
+  const auto ours = data::load_tokenizer(artifact.path), original = data::load_tokenizer(golden(family) / "base");
+  CHECK(ours->special().bos == original->special().bos);
+  CHECK(ours->special().eos == original->special().eos);
+  CHECK(ours->special().add_bos == original->special().add_bos);
+  for (const char* text : {"the quick brown fox", "PostgreSQL's manual: 12345", "größe \xF0\x9F\x9A\x80 <tool> <|im_end|>", "  two  spaces\n"}) {
+    INFO(text);
+    std::vector<std::int32_t> found, expected;
+    ours->encode(text, found);
+    original->encode(text, expected);
+    CHECK(found == expected);
+  }
+  if (fs::exists(golden(family) / "base/chat_template.jinja"))
+    CHECK(read_file(artifact.path / "chat_template.jinja") == read_file(golden(family) / "base/chat_template.jinja"));
+  CHECK(ours->chat_template() == original->chat_template());
 }

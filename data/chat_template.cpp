@@ -1,0 +1,249 @@
+#include "data/chat_template.h"
+
+#include <array>
+
+#include "core/error.h"
+
+namespace graft::data {
+namespace {
+
+std::int32_t marker(const Tokenizer& tokenizer, std::string_view literal, std::string_view layout) {
+  const auto id = tokenizer.find_token(literal);
+  if (!id || !tokenizer.is_control(*id))
+    throw UnsupportedError(cat("the ", layout, " chat layout needs the control token ", literal, ", which the tokenizer ",
+                               tokenizer.origin().string(), " does not have; choose another corpus.chat_template"));
+  return *id;
+}
+
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string::npos) return "";
+  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+void check_role(const Message& message, std::size_t index) {
+  if (message.role != "system" && message.role != "user" && message.role != "assistant")
+    throw DataError(cat("message ", index + 1, " has the role '", message.role.substr(0, 32), "'; known: system, user, assistant"));
+  if (message.role == "system" && index != 0) throw DataError(cat("message ", index + 1, " is a system message; only the first may be"));
+}
+
+// System text in front of the first user turn, then strictly user, assistant, user, ...: for layouts without a system turn.
+std::vector<Message> alternating(const std::vector<Message>& messages, std::string_view layout) {
+  std::vector<Message> turns;
+  std::string prefix;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    check_role(messages[i], i);
+    if (messages[i].role == "system") {
+      prefix = messages[i].content + "\n\n";
+      continue;
+    }
+    const char* expected = turns.size() % 2 == 0 ? "user" : "assistant";
+    if (messages[i].role != expected)
+      throw DataError(cat("message ", i + 1, " is of the ", messages[i].role, ", but the ", layout, " layout expects the ", expected));
+    turns.push_back({messages[i].role, prefix + messages[i].content});
+    prefix.clear();
+  }
+  return turns;
+}
+
+// Collects ids and the spans that carry loss.
+class Writer {
+ public:
+  explicit Writer(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  void token(std::int32_t id) { out_.ids.push_back(id); }
+  void text(std::string_view text) { tokenizer_.encode(text, out_.ids); }
+  // The assistant's words and the token that ends them.
+  void answer(std::string_view words, std::int32_t stop) {
+    const auto begin = static_cast<std::uint32_t>(out_.ids.size());
+    text(words);
+    token(stop);
+    out_.loss.emplace_back(begin, static_cast<std::uint32_t>(out_.ids.size()));
+  }
+  RenderedChat take() { return std::move(out_); }
+
+ private:
+  const Tokenizer& tokenizer_;
+  RenderedChat out_;
+};
+
+// <|im_start|>role\ncontent<|im_end|>\n ...   SmolLM2, Qwen
+class ChatMl : public ChatTemplate {
+ public:
+  explicit ChatMl(const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer), start_(marker(tokenizer, "<|im_start|>", name())), end_(marker(tokenizer, "<|im_end|>", name())),
+        default_system_(default_system(tokenizer.chat_template())) {}
+  std::string_view name() const override { return "chatml"; }
+  std::vector<std::int32_t> stop_ids() const override { return {end_}; }
+
+  RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
+    Writer out(tokenizer_);
+    const auto turn = [&](const std::string& role, const std::string& content) {
+      out.token(start_);
+      if (role == "assistant") {
+        out.text("assistant\n");
+        out.answer(content, end_);
+      } else {
+        out.text(role + "\n" + content);
+        out.token(end_);
+      }
+      out.text("\n");
+    };
+    if (!default_system_.empty() && (messages.empty() || messages.front().role != "system")) turn("system", default_system_);
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      check_role(messages[i], i);
+      turn(messages[i].role, messages[i].content);
+    }
+    if (add_prompt) {
+      out.token(start_);
+      out.text("assistant\n");
+    }
+    return out.take();
+  }
+
+ private:
+  // The system text that the shipped template puts in when a conversation has none: the literal between the markers.
+  static std::string default_system(const std::string& source) {
+    for (const std::string_view open : {"<|im_start|>system\n", "<|im_start|>system\\n"}) {
+      for (auto at = source.find(open); at != std::string::npos; at = source.find(open, at + 1)) {
+        const auto begin = at + open.size(), end = source.find("<|im_end|>", begin);
+        if (end == std::string::npos) break;
+        const std::string text = source.substr(begin, end - begin);
+        if (!text.empty() && text.find_first_of("'\"{}\\") == std::string::npos) return text;
+      }
+    }
+    return "";
+  }
+
+  const Tokenizer& tokenizer_;
+  std::int32_t start_, end_;
+  std::string default_system_;
+};
+
+// <|begin_of_text|><|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|> ...   Llama 3
+class Llama3 : public ChatTemplate {
+ public:
+  explicit Llama3(const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer), start_(marker(tokenizer, "<|start_header_id|>", name())),
+        end_(marker(tokenizer, "<|end_header_id|>", name())), eot_(marker(tokenizer, "<|eot_id|>", name())) {}
+  std::string_view name() const override { return "llama3"; }
+  std::vector<std::int32_t> stop_ids() const override { return {eot_}; }
+
+  RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
+    Writer out(tokenizer_);
+    if (tokenizer_.special().bos >= 0) out.token(tokenizer_.special().bos);
+    const auto header = [&](const std::string& role) {
+      out.token(start_);
+      out.text(role);
+      out.token(end_);
+    };
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      check_role(messages[i], i);
+      header(messages[i].role);
+      if (messages[i].role == "assistant") {
+        out.text("\n\n");
+        out.answer(trimmed(messages[i].content), eot_);
+      } else {
+        out.text("\n\n" + trimmed(messages[i].content));
+        out.token(eot_);
+      }
+    }
+    if (add_prompt) {
+      header("assistant");
+      out.text("\n\n");
+    }
+    return out.take();
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::int32_t start_, end_, eot_;
+};
+
+// <s>[INST] question[/INST] answer</s> ...   Mistral v3 (SentencePiece); without the spaces in Tekken
+class Mistral : public ChatTemplate {
+ public:
+  explicit Mistral(const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer), open_(marker(tokenizer, "[INST]", name())), close_(marker(tokenizer, "[/INST]", name())),
+        space_(tokenizer.kind() == "bpe" ? "" : " ") {}
+  std::string_view name() const override { return "mistral"; }
+  std::vector<std::int32_t> stop_ids() const override { return {tokenizer_.special().eos}; }
+
+  RenderedChat render(const std::vector<Message>& messages, bool) const override {  // [/INST] is the prompt
+    Writer out(tokenizer_);
+    if (tokenizer_.special().bos >= 0) out.token(tokenizer_.special().bos);
+    for (const auto& turn : alternating(messages, name())) {
+      if (turn.role == "user") {
+        out.token(open_);
+        out.text(space_ + turn.content);
+        out.token(close_);
+      } else {
+        out.answer(space_ + trimmed(turn.content), tokenizer_.special().eos);
+      }
+    }
+    return out.take();
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::int32_t open_, close_;
+  std::string space_;
+};
+
+// <bos><start_of_turn>user\nquestion<end_of_turn>\n<start_of_turn>model\nanswer<end_of_turn>\n ...   Gemma
+class Gemma : public ChatTemplate {
+ public:
+  explicit Gemma(const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer), start_(marker(tokenizer, "<start_of_turn>", name())),
+        end_(marker(tokenizer, "<end_of_turn>", name())) {}
+  std::string_view name() const override { return "gemma"; }
+  std::vector<std::int32_t> stop_ids() const override { return {end_}; }
+
+  RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
+    Writer out(tokenizer_);
+    if (tokenizer_.special().bos >= 0) out.token(tokenizer_.special().bos);
+    for (const auto& turn : alternating(messages, name())) {
+      out.token(start_);
+      if (turn.role == "user") {
+        out.text("user\n" + trimmed(turn.content));
+        out.token(end_);
+      } else {
+        out.text("model\n");
+        out.answer(trimmed(turn.content), end_);
+      }
+      out.text("\n");
+    }
+    if (add_prompt) {
+      out.token(start_);
+      out.text("model\n");
+    }
+    return out.take();
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::int32_t start_, end_;
+};
+
+struct Layout {
+  std::string_view name, sign;  // sign: the control token that tells the layout
+  std::unique_ptr<ChatTemplate> (*make)(const Tokenizer&);
+};
+template <class T>
+std::unique_ptr<ChatTemplate> make(const Tokenizer& tokenizer) {
+  return std::make_unique<T>(tokenizer);
+}
+constexpr std::array kLayouts = {Layout{"chatml", "<|im_start|>", make<ChatMl>}, Layout{"llama3", "<|start_header_id|>", make<Llama3>},
+                                 Layout{"gemma", "<start_of_turn>", make<Gemma>}, Layout{"mistral", "[INST]", make<Mistral>}};
+
+}  // namespace
+
+std::unique_ptr<ChatTemplate> make_chat_template(const Tokenizer& tokenizer, const std::string& name) {
+  for (const auto& layout : kLayouts) {
+    const auto id = tokenizer.find_token(layout.sign);
+    if (name == "auto" ? id && tokenizer.is_control(*id) : name == layout.name) return layout.make(tokenizer);
+  }
+  throw UnsupportedError(cat("no chat layout fits the tokenizer ", tokenizer.origin().string(),
+                             ": it has none of the control tokens <|im_start|>, <|start_header_id|>, <start_of_turn>, [INST]"));
+}
+
+}  // namespace graft::data

@@ -1,0 +1,46 @@
+#include "train/identity.h"
+
+#include "tests/support/catch.h"
+
+namespace graft::train {
+namespace {
+
+const IdentityParts kParts = {.base = "b", .tokenizer = "t", .corpus = "c", .threads = 2, .storage = "bf16", .compute = "f32"};
+
+}  // namespace
+
+TEST_CASE("what decides the bits is in the identity, where things lie and how often they are saved is not", "[train]") {
+  const RunConfig config;
+  const Json identity = run_identity(config, kParts);
+  RunConfig same = config;
+  same.run_dir = "elsewhere";
+  same.train.checkpoint_every = 7;
+  same.train.keep_checkpoints = 9;
+  same.train.eval_every = 3;
+  same.eval.max_tokens = 10;
+  same.export_.formats = {"hf"};
+  CHECK(differences(identity, run_identity(same, kParts)).empty());
+
+  RunConfig other = config;
+  other.lora.rank = 8;
+  other.lora.target_modules = {"q_proj"};
+  other.train.learning_rate = 0.5;
+  other.train.seed = 1;
+  IdentityParts parts = kParts;
+  parts.threads = 1;
+  CHECK(differences(identity, run_identity(other, parts)) ==
+        std::vector<std::string>{
+            "lora.rank: 16 then, 8 now",
+            "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"dow... then, [\"q_proj\"] now",
+            "threads: 2 then, 1 now", "train.learning_rate: 0.0002 then, 0.5 now", "train.seed: 0 then, 1 now"});
+}
+
+TEST_CASE("an identity survives its file", "[train]") {
+  RunConfig config;
+  config.train.learning_rate = 1.0 / 3;
+  const Json identity = run_identity(config, kParts);
+  CHECK(parse_json(identity.dump(2), "run.json") == identity);
+  CHECK(differences(Json{{"old", 1}}, Json{{"new", "x"}}) == std::vector<std::string>{"new: nothing then, x now", "old: 1 then, nothing now"});
+}
+
+}  // namespace graft::train

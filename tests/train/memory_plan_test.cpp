@@ -1,0 +1,60 @@
+#include "train/memory_plan.h"
+
+#include "core/error.h"
+#include "tests/support/catch.h"
+#include "tests/support/fake_decoder.h"
+#include "tests/support/files.h"
+
+namespace graft::train {
+
+using testing::message_of;
+using testing::TempDir;
+
+TEST_CASE("available memory is the smaller of the machine's and the control group's", "[train]") {
+  TempDir dir;
+  const auto available = [&] { return available_memory(dir / "proc", dir / "cgroup"); };
+  graft::create_directories(dir / "proc");
+  graft::create_directories(dir / "cgroup");
+  CHECK(available() == 0);
+  write_file(dir / "proc/meminfo", "MemTotal:  900 kB\nMemFree:  1 kB\nMemAvailable:     800 kB\nBuffers: 2 kB\n");
+  CHECK(available() == 800 << 10);
+  write_file(dir / "cgroup/memory.max", "max\n");
+  CHECK(available() == 800 << 10);
+  write_file(dir / "cgroup/memory.max", "500000\n");
+  write_file(dir / "cgroup/memory.current", "300000\n");
+  write_file(dir / "cgroup/memory.stat", "anon 100\nactive_file 5\ninactive_file 50000\n");
+  CHECK(available() == 250000);
+  write_file(dir / "cgroup/memory.current", "900000\n");
+  CHECK(available() == 0);
+  CHECK(available_memory() > 1 << 20);  // of this machine
+}
+
+TEST_CASE("a run that cannot fit is refused with its largest part and the key to change", "[train]") {
+  testing::FakeDecoder decoder;
+  RunConfig config;
+  config.train.micro_rows = 4;
+  config.train.rows = 8;
+  config.train.length = 1000;
+  MemoryPlan plan = plan_run(config, decoder, 1 << 20, 100, std::uint64_t{8} << 30);
+  CHECK_NOTHROW(plan.check());
+  CHECK(plan.text().find("optimizer") != std::string::npos);
+  CHECK(plan.json()["total"] == plan.total());
+  for (const auto& item : plan.items)
+    if (item.name == "optimizer") CHECK(item.bytes == 8 << 20);
+
+  plan.items[2].bytes = std::uint64_t{9} << 30;
+  REQUIRE(plan.items[2].name == "activations");
+  const auto text = message_of<MachineError>([&] { plan.check(); });
+  CHECK(text.find("8.00 GiB are available; the largest part is activations with 9.00 GiB: lower train.micro_rows") != std::string::npos);
+  plan.available = 0;  // unknown
+  CHECK_NOTHROW(plan.check());
+}
+
+TEST_CASE("a disk without room for the checkpoints is refused before training", "[train]") {
+  CHECK_NOTHROW(check_disk(fs::temp_directory_path(), 1000, 3));
+  const auto text = message_of<MachineError>([] { check_disk(fs::temp_directory_path(), std::int64_t{1} << 50, 2); });
+  CHECK(text.find("for 2 checkpoints and the adapter") != std::string::npos);
+  CHECK(text.find("train.keep_checkpoints") != std::string::npos);
+}
+
+}  // namespace graft::train
