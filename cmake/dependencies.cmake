@@ -8,7 +8,6 @@ find_package(CLI11 REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
-pkg_check_modules(GUMBO REQUIRED IMPORTED_TARGET gumbo)
 
 set(torch_root "${GRAFT_DEPS}/libtorch/torch")
 if(NOT EXISTS "${torch_root}/lib/libtorch_cpu.so")
