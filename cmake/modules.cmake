@@ -79,12 +79,13 @@ function(graft_tests)
   endforeach()
   graft_test_tool(tokenize_ids LINKS graft_data)
   graft_test_tool(export_files LINKS graft_export)
+  graft_test_tool(model_logits LINKS graft_lora)
   if(TARGET cli_test AND TARGET graft)
     add_dependencies(cli_test graft)
   endif()
 endfunction()
 
-# A program of tests/support that the scripts in tests/peers compare with other libraries.
+# A program of tests/support that the scripts in tests/peers and tests/engines compare with other libraries.
 function(graft_test_tool name)
   cmake_parse_arguments(ARG "" "" "LINKS" ${ARGN})
   add_executable(${name} tests/support/${name}.cpp)
