@@ -15,6 +15,7 @@ constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 32;
 constexpr hsize_t kMaxLinks = 64;        // of one group, and attributes of the root
 constexpr hsize_t kMaxChunks = 1 << 14;  // listing them is quadratic in libhdf5
 constexpr std::size_t kMaxString = 4096;
+constexpr std::uint64_t kMaxInflation = 1032;  // the most that deflate can do (zlib's technical notes)
 
 // Held by every public function: one thread in libhdf5 at a time, no messages of its own on stderr, no plugins.
 class Session {
@@ -239,6 +240,8 @@ void Lister::chunks(hid_t id, hid_t properties, const std::string& path, Dataset
     const std::uint64_t bytes = length * static_cast<std::uint64_t>(out.element_size);
     if (!chunk.deflated && stored != bytes)
       refuse(path, cat("a plain chunk has ", stored, " bytes instead of ", bytes));
+    if (chunk.deflated && bytes / kMaxInflation > stored)
+      refuse(path, cat("a chunk of ", stored, " bytes cannot inflate to ", bytes, " bytes"));
     out.chunks.push_back(chunk);
   }
   std::ranges::sort(out.chunks, {}, &Chunk::first);

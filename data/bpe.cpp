@@ -8,6 +8,7 @@ namespace {
 
 constexpr std::size_t kShort = 48;  // up to here the plain loop is the faster one
 constexpr std::uint32_t kEnd = 0xFFFFFFFF;
+constexpr std::uint32_t kKept = 1 << 20;  // working memory of a longer piece is given back
 
 void merge_short(const MergeTable& table, std::vector<std::int32_t>& ids, std::vector<std::uint32_t>& ranks) {
   const auto rank_at = [&](std::size_t i) {
@@ -27,46 +28,59 @@ void merge_short(const MergeTable& table, std::vector<std::int32_t>& ids, std::v
   }
 }
 
-// A linked list of symbols and a heap of candidate merges; a candidate whose pair has changed since is dropped when it
-// comes up.
+// A linked list of symbols, and per rank the places where its pair was seen. A rank's places are merged from left to right in one go:
+// what a merge makes is longer than its parts, so that no new place of the same rank comes up. A place whose pair has changed since is
+// passed over.
 void merge_long(const MergeTable& table, std::vector<std::int32_t>& ids, MergeScratch& scratch) {
   const auto n = static_cast<std::uint32_t>(ids.size());
-  auto& symbols = scratch.symbols;
-  auto& heap = scratch.heap;
+  std::vector<MergeScratch::Symbol>& symbols = scratch.symbols;
+  std::vector<std::uint32_t>&current = scratch.current, &order = scratch.order;
+  auto& places = scratch.places;
   symbols.resize(n);
-  heap.clear();
+  places.resize(table.ranks());
   for (std::uint32_t i = 0; i < n; ++i) symbols[i] = {ids[i], i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1};
   const auto find = [&](std::uint32_t i) { return table.find(symbols[i].id, symbols[symbols[i].next].id); };
-  const auto candidate = [](std::uint32_t rank, std::uint32_t i) { return static_cast<std::uint64_t>(rank) << 32 | i; };
-  for (std::uint32_t i = 0; i + 1 < n; ++i)
-    if (const auto entry = find(i); entry.rank != MergeTable::kNone) heap.push_back(candidate(entry.rank, i));
-  std::make_heap(heap.begin(), heap.end(), std::greater<>());
-  const auto offer = [&](std::uint32_t i) {
-    if (symbols[i].next == kEnd) return;
-    const auto entry = find(i);
-    if (entry.rank == MergeTable::kNone) return;
-    heap.push_back(candidate(entry.rank, i));
-    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+  const auto offer = [&](std::uint32_t rank, std::uint32_t i) {
+    if (places[rank].empty()) {
+      order.push_back(rank);
+      std::push_heap(order.begin(), order.end(), std::greater<>());
+    }
+    places[rank].push_back(i);
   };
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-    const auto rank = static_cast<std::uint32_t>(heap.back() >> 32);
-    const auto i = static_cast<std::uint32_t>(heap.back());
-    heap.pop_back();
-    if (symbols[i].id == kNoToken || symbols[i].next == kEnd) continue;
-    const auto entry = find(i);
-    if (entry.rank != rank) continue;
-    const std::uint32_t right = symbols[i].next;
-    symbols[i].id = entry.result;
-    symbols[i].next = symbols[right].next;
-    if (symbols[right].next != kEnd) symbols[symbols[right].next].previous = i;
-    symbols[right].id = kNoToken;
-    offer(i);
-    if (symbols[i].previous != kEnd) offer(symbols[i].previous);
+  const auto look_at = [&](std::uint32_t i) {
+    if (symbols[i].next == kEnd) return;
+    if (const auto entry = find(i); entry.rank != MergeTable::kNone) offer(entry.rank, i);
+  };
+  for (std::uint32_t i = 0; i < n; ++i) look_at(i);
+  while (!order.empty()) {
+    std::pop_heap(order.begin(), order.end(), std::greater<>());
+    const std::uint32_t rank = order.back();
+    order.pop_back();
+    current.swap(places[rank]);
+    if (!std::is_sorted(current.begin(), current.end())) std::sort(current.begin(), current.end());
+    for (auto place = current.begin(); place != current.end(); ++place) {
+      if (!order.empty() && order.front() < rank) {  // a merge that a later one in the list makes possible comes first
+        std::for_each(place, current.end(), [&](std::uint32_t i) { offer(rank, i); });
+        break;
+      }
+      const std::uint32_t i = *place;
+      if (symbols[i].id == kNoToken || symbols[i].next == kEnd) continue;
+      const auto entry = find(i);
+      if (entry.rank != rank) continue;
+      const std::uint32_t right = symbols[i].next;
+      symbols[i].id = entry.result;
+      symbols[i].next = symbols[right].next;
+      if (symbols[right].next != kEnd) symbols[symbols[right].next].previous = i;
+      symbols[right].id = kNoToken;
+      look_at(i);
+      if (symbols[i].previous != kEnd) look_at(symbols[i].previous);
+    }
+    current.clear();
   }
   ids.clear();
   for (const auto& symbol : symbols)
     if (symbol.id != kNoToken) ids.push_back(symbol.id);
+  if (n > kKept) scratch = {};
 }
 
 }  // namespace
@@ -77,6 +91,7 @@ MergeTable::MergeTable(const std::vector<Merge>& merges) {
   slots_.assign(std::size_t{1} << bits, Entry{});
   mask_ = slots_.size() - 1;
   shift_ = 64 - bits;
+  ranks_ = merges.size();
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const std::uint64_t pair = key(merges[rank].left, merges[rank].right);
     std::size_t slot = slot_of(pair);

@@ -27,6 +27,7 @@ class MergeTable {
     std::int32_t result = kNoToken;
   };
   static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+  std::size_t ranks() const { return ranks_; }
   // The merge of two neighbours; rank kNone when there is none.
   Entry find(std::int32_t left, std::int32_t right) const {
     const std::uint64_t pair = key(left, right);
@@ -41,7 +42,7 @@ class MergeTable {
   }
   std::size_t slot_of(std::uint64_t pair) const { return (pair * 0x9E3779B97F4A7C15u) >> shift_ & mask_; }
   std::vector<Entry> slots_ = std::vector<Entry>(2);
-  std::size_t mask_ = 1;
+  std::size_t mask_ = 1, ranks_ = 0;
   int shift_ = 63;
 };
 
@@ -52,8 +53,9 @@ struct MergeScratch {
     std::uint32_t previous, next;
   };
   std::vector<Symbol> symbols;
-  std::vector<std::uint64_t> heap;  // rank << 32 | position: smallest first
-  std::vector<std::uint32_t> ranks;
+  std::vector<std::vector<std::uint32_t>> places;  // by rank
+  std::vector<std::uint32_t> current, order;       // the places in work; a heap of the ranks that have some
+  std::vector<std::uint32_t> ranks;                // of the pairs of a short piece
 };
 
 // Replaces `ids` by what is left after all merges. At most 2^32 - 2 ids.

@@ -27,21 +27,22 @@ void check_role(const Message& message, std::size_t index) {
   if (message.role == "system" && index != 0) throw DataError(cat("message ", index + 1, " is a system message; only the first may be"));
 }
 
-// System text in front of the first user turn, then strictly user, assistant, user, ...: for layouts without a system turn.
-std::vector<Message> alternating(const std::vector<Message>& messages, std::string_view layout) {
+// For layouts without a system turn: strictly user, assistant, user, ...; the system text goes in front of the first question or of
+// the last one.
+enum class SystemText { first_question, last_question };
+std::vector<Message> alternating(const std::vector<Message>& messages, SystemText place, std::string_view layout) {
   std::vector<Message> turns;
-  std::string prefix;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     check_role(messages[i], i);
-    if (messages[i].role == "system") {
-      prefix = messages[i].content + "\n\n";
-      continue;
-    }
+    if (messages[i].role == "system") continue;
     const char* expected = turns.size() % 2 == 0 ? "user" : "assistant";
     if (messages[i].role != expected)
       throw DataError(cat("message ", i + 1, " is of the ", messages[i].role, ", but the ", layout, " layout expects the ", expected));
-    turns.push_back({messages[i].role, prefix + messages[i].content});
-    prefix.clear();
+    turns.push_back(messages[i]);
+  }
+  if (!turns.empty() && messages.front().role == "system") {
+    Message& question = turns[place == SystemText::first_question ? 0 : (turns.size() - 1) / 2 * 2];
+    question.content = messages.front().content + "\n\n" + question.content;
   }
   return turns;
 }
@@ -51,7 +52,7 @@ class Writer {
  public:
   explicit Writer(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
   void token(std::int32_t id) { out_.ids.push_back(id); }
-  void text(std::string_view text) { tokenizer_.encode(text, out_.ids); }
+  void text(std::string_view text) { tokenizer_.encode_after(text, out_.ids); }  // it always stands behind a marker
   // The assistant's words and the token that ends them.
   void answer(std::string_view words, std::int32_t stop) {
     const auto begin = static_cast<std::uint32_t>(out_.ids.size());
@@ -119,12 +120,14 @@ class ChatMl : public ChatTemplate {
   std::string default_system_;
 };
 
-// <|begin_of_text|><|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|> ...   Llama 3
+// <|begin_of_text|><|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|> ...   Llama 3; from 3.1 on there always is a system
+// turn, which begins with two lines of dates
 class Llama3 : public ChatTemplate {
  public:
   explicit Llama3(const Tokenizer& tokenizer)
       : tokenizer_(tokenizer), start_(marker(tokenizer, "<|start_header_id|>", name())),
-        end_(marker(tokenizer, "<|end_header_id|>", name())), eot_(marker(tokenizer, "<|eot_id|>", name())) {}
+        end_(marker(tokenizer, "<|end_header_id|>", name())), eot_(marker(tokenizer, "<|eot_id|>", name())),
+        dates_(tokenizer.chat_template().find("Cutting Knowledge Date: December 2023") == std::string::npos ? "" : kDates) {}
   std::string_view name() const override { return "llama3"; }
   std::vector<std::int32_t> stop_ids() const override { return {eot_}; }
 
@@ -136,15 +139,21 @@ class Llama3 : public ChatTemplate {
       out.text(role);
       out.token(end_);
     };
+    const auto turn = [&](const std::string& role, const std::string& content) {
+      header(role);
+      out.text("\n\n" + content);
+      out.token(eot_);
+    };
+    if (!dates_.empty() && (messages.empty() || messages.front().role != "system")) turn("system", dates_);
     for (std::size_t i = 0; i < messages.size(); ++i) {
       check_role(messages[i], i);
-      header(messages[i].role);
-      if (messages[i].role == "assistant") {
+      const std::string& role = messages[i].role;
+      if (role == "assistant") {
+        header(role);
         out.text("\n\n");
         out.answer(trimmed(messages[i].content), eot_);
       } else {
-        out.text("\n\n" + trimmed(messages[i].content));
-        out.token(eot_);
+        turn(role, (role == "system" ? dates_ : "") + trimmed(messages[i].content));
       }
     }
     if (add_prompt) {
@@ -155,8 +164,12 @@ class Llama3 : public ChatTemplate {
   }
 
  private:
+  // The date is the one in the template of 3.1; those after it ask the clock, which must not decide what a corpus holds.
+  static constexpr const char* kDates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+
   const Tokenizer& tokenizer_;
   std::int32_t start_, end_, eot_;
+  std::string dates_;  // or empty
 };
 
 // <s>[INST] question[/INST] answer</s> ...   Mistral v3 (SentencePiece); without the spaces in Tekken
@@ -171,7 +184,7 @@ class Mistral : public ChatTemplate {
   RenderedChat render(const std::vector<Message>& messages, bool) const override {  // [/INST] is the prompt
     Writer out(tokenizer_);
     if (tokenizer_.special().bos >= 0) out.token(tokenizer_.special().bos);
-    for (const auto& turn : alternating(messages, name())) {
+    for (const auto& turn : alternating(messages, SystemText::last_question, name())) {
       if (turn.role == "user") {
         out.token(open_);
         out.text(space_ + turn.content);
@@ -201,7 +214,7 @@ class Gemma : public ChatTemplate {
   RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
     Writer out(tokenizer_);
     if (tokenizer_.special().bos >= 0) out.token(tokenizer_.special().bos);
-    for (const auto& turn : alternating(messages, name())) {
+    for (const auto& turn : alternating(messages, SystemText::first_question, name())) {
       out.token(start_);
       if (turn.role == "user") {
         out.text("user\n" + trimmed(turn.content));

@@ -41,7 +41,7 @@ std::size_t cut(const std::string& text) {
 }  // namespace
 
 DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
-  if (sources.empty()) throw ConfigError("no sources: name at least one file, folder or pattern under 'sources'");
+  if (sources.empty()) throw ConfigError("corpus.sources is empty: name at least one file, folder or pattern");
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const std::size_t before = files_.size();
     const std::vector<std::string> found = find_files(sources[i].path);

@@ -173,8 +173,8 @@ void HtmlText::text(std::size_t end) {
     if (rest[0] == '&') {
       const CharacterReference reference = character_reference(rest);
       if (reference.length > 0) code = reference.code, length = reference.length;
-    } else if (rest.starts_with("\xC2\xA0")) {
-      code = 0xA0, length = 2;
+    } else if (rest.starts_with("\xC2\xA0") || rest.starts_with("\xC2\xAD")) {
+      code = static_cast<unsigned char>(rest[1]), length = 2;
     } else if (rest[0] == '\xC2') {
       put(rest.substr(0, 1));
       ++at_;

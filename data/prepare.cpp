@@ -156,7 +156,8 @@ PrepareReport prepare(const CorpusConfig& config, const Tokenizer& tokenizer, st
       report.replaced_sequences += document.replaced;
       if (!document.dropped.empty()) {
         ++report.dropped_documents[document.dropped];
-        report.dropped_tokens[document.dropped] += static_cast<std::int64_t>(document.tokenized.ids.size());
+        if (const auto tokens = static_cast<std::int64_t>(document.tokenized.ids.size()); tokens > 0)
+          report.dropped_tokens[document.dropped] += tokens;
         return;
       }
       report.control_literals += document.control_literals;
@@ -172,9 +173,14 @@ PrepareReport prepare(const CorpusConfig& config, const Tokenizer& tokenizer, st
       progress.update(reader.bytes_read(), cat(human_count(static_cast<double>(report.tokens)), " tokens"));
     }
     while (!pool.empty()) accept();
-    for (const auto& [reason, count] : reader.dropped()) report.dropped_documents[reason] += count;
+    progress.finish(cat(human_count(static_cast<double>(report.tokens)), " tokens"));
+    for (const auto& [reason, count] : reader.dropped()) {
+      report.documents_read += count;
+      report.dropped_documents[reason] += count;
+    }
   }
-  if (report.documents_kept == 0 && report.unchanged_documents == 0) {
+  const bool known_only = report.unchanged_documents > 0 || report.dropped_documents.contains("duplicate");
+  if (report.documents_kept == 0 && !known_only) {
     throw DataError(cat("no document is left of ", report.documents_read,
                         " that were read: ", reasons(report.dropped_documents), "; nothing was written"));
   }

@@ -58,8 +58,9 @@ struct CorpusConfig {
 };
 
 struct PrepareReport {
-  std::int64_t documents_read = 0, documents_kept = 0, tokens = 0, bytes = 0;
-  std::map<std::string, std::int64_t> dropped_documents;        // by reason; files and lines that gave no document too
+  // read = kept + unchanged + dropped; a file or line that cannot be read counts as one document read and dropped.
+  std::int64_t documents_read = 0, documents_kept = 0, tokens = 0, bytes = 0;  // tokens and bytes: of those kept
+  std::map<std::string, std::int64_t> dropped_documents;        // by reason
   std::map<std::string, std::int64_t> dropped_tokens;           // by reason, of documents that came as far as tokens
   std::map<std::string, std::int64_t> tokens_by_split, documents_by_split;
   std::int64_t control_literals = 0;   // control-token texts found in documents (encoded as plain text)

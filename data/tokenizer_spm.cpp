@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581 stands for a space
 constexpr std::uint32_t kSpaceCode = 0x2581;
+constexpr std::ptrdiff_t kMaxSegment = 1 << 14;
 
 std::uint64_t pair_of(std::uint32_t left, std::uint32_t right) { return std::uint64_t{left} << 32 | right; }
 
@@ -163,7 +164,7 @@ void SpmTokenizer::encode_text(std::string_view text, bool space_in_front, State
   }
   for (p += left.bytes;; ) {
     const CodePoint right = p < end ? decode_utf8(p, end) : CodePoint{0, 0};
-    if (p == end || !may_join(left.value, right.value)) {
+    if (p == end || !may_join(left.value, right.value) || p - begin >= kMaxSegment) {
       const std::string_view segment(begin, static_cast<std::size_t>(p - begin));
       if (front.empty()) {
         encode_segment(segment, end, state, out);

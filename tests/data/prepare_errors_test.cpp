@@ -1,0 +1,105 @@
+// What prepare() refuses: with a named reason, and nothing left in the corpus directory.
+#include "tests/data/support.h"
+
+using namespace graft;
+using namespace graft::data;
+
+namespace {
+
+void refused(Corpora& corpora, const std::string& message) {
+  CHECK(message_of<UserError>([&] { corpora.prepare(); }) == message);
+  CHECK(corpora.files().empty());
+}
+
+}  // namespace
+
+TEST_CASE("nothing to read is named", "[prepare][errors]") {
+  Corpora none;
+  refused(none, "corpus.sources is empty: name at least one file, folder or pattern");
+  Corpora empty;
+  fs::create_directories(empty.dir / "docs/inner");
+  empty.source((empty.dir / "docs").string());
+  refused(empty, (empty.dir / "docs").string() + ": the folder holds no files");
+  Corpora glob;
+  glob.source((glob.dir / "docs/**/*.md").string());
+  refused(glob, (glob.dir / "docs/**/*.md").string() + ": the pattern matches no file");
+  Corpora missing;
+  missing.source((missing.dir / "docs").string());
+  refused(missing, cat((missing.dir / "docs").string(), ": no such file or folder; it is looked up from the working directory ",
+                       fs::current_path().string()));
+  Corpora pdf;
+  pdf.document("a.pdf", "");
+  pdf.document("b.docx", "");
+  pdf.source((pdf.dir / "docs").string());
+  refused(pdf, (pdf.dir / "docs").string() +
+                   ": none of its 2 files ends in .txt, .md, .html or .jsonl (or these with .gz); set 'format' to read them anyway");
+}
+
+TEST_CASE("everything filtered is named with the reasons", "[prepare][errors]") {
+  Corpora corpora;
+  corpora.config.min_bytes = 10;
+  corpora.document("a.txt", "short");
+  corpora.document("b.txt", "brief");
+  corpora.document("c.txt", "\n");
+  corpora.document("d.html", "<script>let long_enough = 'but no text';</script>");
+  corpora.source((corpora.dir / "docs").string());
+  refused(corpora, "no document is left of 4 that were read: 2 empty, 2 shorter than min_bytes; nothing was written");
+}
+
+TEST_CASE("a corpus of one token is nothing to train on", "[prepare][errors]") {
+  Corpora corpora;
+  corpora.source(corpora.document("a.txt", "x"));
+  refused(corpora, "no document is left of 1 that were read: 1 single token; nothing was written");
+}
+
+TEST_CASE("a tokenizer larger than the base's vocabulary is refused before anything is read", "[prepare][errors]") {
+  Corpora corpora;
+  corpora.source(corpora.document("a.txt", "some document"));
+  const auto run = [&](std::int64_t vocab) { data::prepare(corpora.config, corpora.tokenizer, vocab, 1); };
+  CHECK(message_of<DataError>([&] { run(258); }) ==
+        "byte-tokenizer: the tokenizer has 259 ids, the base model embeds 258; use the tokenizer that belongs to the base");
+  CHECK(!fs::exists(corpora.config.dir));
+  run(259);  // it fits, and a base may embed more
+  run(300);
+}
+
+TEST_CASE("a corpus of another tokenizer is left alone", "[prepare][errors]") {
+  struct Other : ByteTokenizer {
+    Other() { hash_ = sha256_hex("other"); }
+  };
+  Corpora corpora;
+  corpora.source(corpora.document("a.txt", "some document"));
+  corpora.prepare();
+  const auto files = corpora.files();
+  const std::string shard = files[1], theirs = sha256_hex("other"), ours = corpora.tokenizer.hash();
+  CHECK(message_of<DataError>([&] { data::prepare(corpora.config, Other(), 0, 1); }) ==
+        cat(corpora.config.dir, ": shard ", shard, " was made with tokenizer ", ours.substr(0, 16), "..., the model's is ",
+            theirs.substr(0, 16), "...; use another 'dir' for this model"));
+  CHECK(corpora.files() == files);
+  CHECK(message_of<DataError>([&] { Corpus::open(corpora.config.dir, "train", theirs); }) ==
+        cat(corpora.config.dir, "/", shard, ": made with tokenizer ", ours.substr(0, 16), "..., the model's is ", theirs.substr(0, 16),
+            "...; prepare a corpus for this model in another dir"));
+}
+
+TEST_CASE("the name of an evaluation set may not be a path", "[prepare][errors]") {
+  Corpora corpora;
+  const std::string file = corpora.document("a.txt", "some document");
+  for (const char* set : {"../up", "a/b", "a b", "a.b"}) {
+    corpora.config.sources.clear();
+    corpora.source(file).set = set;
+    refused(corpora, cat("source ", file, ": set '", set, "' may hold letters, digits, - and _ only"));
+  }
+}
+
+TEST_CASE("conversations need a layout that the tokenizer has", "[prepare][errors]") {
+  Corpora corpora;
+  corpora.config.chat_template = "llama3";
+  corpora.source(corpora.document("a.jsonl", R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]})"));
+  refused(corpora, "the llama3 chat layout needs the control token <|start_header_id|>, which the tokenizer byte-tokenizer does not have; "
+                   "choose another corpus.chat_template");
+}
+
+TEST_CASE("a corpus that is not there is named", "[prepare][errors]") {
+  TempDir dir;
+  CHECK(message_of<DataError>([&] { Corpus::open(dir.path, "train", ""); }) == dir.path.string() + ": no corpus here; run 'graft prepare' first");
+}

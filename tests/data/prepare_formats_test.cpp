@@ -1,0 +1,201 @@
+// What prepare() makes of each kind of document.
+#include <algorithm>
+
+#include "tests/data/support.h"
+
+using namespace graft;
+using namespace graft::data;
+
+namespace {
+
+using Texts = std::vector<std::string>;
+
+// The one document that a file gives.
+std::string text_of(const std::string& name, std::string_view content) {
+  Corpora corpora;
+  corpora.source(corpora.document(name, content));
+  CHECK(conserved(corpora.prepare()));
+  const Texts texts = corpora.texts();
+  REQUIRE(texts.size() == 1);
+  return texts[0];
+}
+
+}  // namespace
+
+TEST_CASE("a text file is one document", "[prepare]") {
+  CHECK(text_of("a.txt", "\xEF\xBB\xBF first \r\nsecond\t \rthird\n\n\n\n\n\nfourth\n\n") == " first\nsecond\nthird\n\n\nfourth");
+  CHECK(text_of("A.TEXT", "upper case\x01 name\x7F") == "upper case name");
+}
+
+TEST_CASE("Markdown loses its front matter and comments, code keeps them", "[prepare]") {
+  CHECK(text_of("a.md", "---\ntitle: x\n---\n# Head\n\ntext <!-- hidden\nlines --> more\n```\n<!-- shown -->\n```\n") ==
+        "# Head\n\ntext  more\n```\n<!-- shown -->\n```");
+  CHECK(text_of("b.markdown", "rule\n---\nno front matter <!-- never closed") == "rule\n---\nno front matter <!-- never closed");
+}
+
+TEST_CASE("HTML is read as text", "[prepare]") {
+  CHECK(text_of("a.html", "<html><head><title>no</title></head><body><p>One &amp; two</p><p>three</body>") == "One & two\n\nthree");
+}
+
+TEST_CASE("jsonl gives a document per line, from the field by name", "[prepare]") {
+  Corpora corpora;
+  SourceConfig& source = corpora.source(corpora.document(
+      "a.jsonl", "{\"body\":{\"text\":\"nested\"},\"n\":1}\n\n{\"body.text\":\"dotted\"}\n{\"text\":\"other field\"}\n[1]\n{\"body\":{\"text\":7}}\n"
+                 "{\"body\":\n{\"body\":{\"text\":\"no newline at the end\"}}"));
+  source.text_field = "body.text";
+  const PrepareReport report = corpora.prepare();
+  CHECK(corpora.texts() == Texts{"nested", "dotted", "no newline at the end"});
+  CHECK(report.documents_read == 7);
+  CHECK(conserved(report));
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{
+                                        {"bad JSON line", 1}, {"missing text field", 2}, {"text field is no text", 1}});
+}
+
+TEST_CASE("jsonl conversations carry loss on the answers alone", "[prepare]") {
+  Corpora corpora;
+  corpora.source(corpora.document("chat.jsonl", R"({"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"cd"}]}
+{"messages":[{"role":"user","content":"only a question"}]}
+{"messages":[{"role":"user","content":"x"},{"role":"system","content":"late"}]}
+{"messages":[{"role":"tool","content":"x"},{"role":"assistant","content":"y"}]}
+{"messages":[{"role":"user"}]}
+{"messages":[]}
+{"text":"plain text beside them"}
+)"));
+  const PrepareReport report = corpora.prepare();
+  CHECK(conserved(report));
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"bad conversation", 2},
+                                                                        {"conversation that the chat template cannot express", 2},
+                                                                        {"conversation without an assistant's turn", 1}});
+  CHECK(report.dropped_tokens.at("conversation without an assistant's turn") > 0);
+  const auto corpus = Corpus::open(corpora.config.dir, "train", "");
+  REQUIRE(corpus->documents() == 2);
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(corpus->document(0).tokens));
+  std::vector<std::uint8_t> loss(ids.size());
+  corpus->read(0, 0, ids, loss);
+  CHECK(corpora.tokenizer.decode(ids, true) == "<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\ncd<|im_end|>\n");
+  std::vector<std::int32_t> trained;
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (loss[i]) trained.push_back(ids[i]);
+  CHECK(trained == std::vector<std::int32_t>{'c', 'd', 257});
+  CHECK(corpus->document(0).bytes == 4);
+  ids.resize(static_cast<std::size_t>(corpus->document(1).tokens));
+  loss.assign(ids.size(), 0);
+  corpus->read(1, 0, ids, loss);
+  CHECK(std::count(loss.begin(), loss.end(), 1) == static_cast<std::ptrdiff_t>(ids.size()));
+  CHECK(ids.back() == 257);
+}
+
+TEST_CASE("a field names the document, so that lines may move", "[prepare]") {
+  Corpora corpora;
+  const std::string file = corpora.document("a.jsonl", "{\"id\":\"x\",\"text\":\"first\"}\n{\"id\":7,\"text\":\"second\"}\n{\"text\":\"third\"}\n");
+  corpora.source(file).id_field = "id";
+  CHECK(corpora.prepare().dropped_documents == std::map<std::string, std::int64_t>{{"missing id field", 1}});
+  put(file, "{\"id\":7,\"text\":\"second\"}\n{\"id\":\"x\",\"text\":\"changed\"}\n");
+  const PrepareReport again = corpora.prepare();
+  CHECK(again.unchanged_documents == 1);
+  CHECK(again.changed_documents == 1);
+  CHECK(corpora.texts() == Texts{"first", "second", "changed"});
+}
+
+TEST_CASE("gz of every format is the same as the file", "[prepare]") {
+  Corpora plain, zipped;
+  const std::pair<std::string, std::string> files[] = {{"a.txt", "text of a"}, {"b.md", "# of b"}, {"c.html", "<p>of c"}, {"d.jsonl", "{\"text\":\"of d\"}\n"}};
+  for (const auto& [name, content] : files) {
+    plain.document(name, content);
+    fs::create_directories(zipped.dir / "docs");
+    put_gzip(zipped.dir / ("docs/" + name + ".gz"), content);
+  }
+  plain.source((plain.dir / "docs").string());
+  zipped.source((zipped.dir / "docs").string());
+  plain.prepare();
+  zipped.prepare();
+  CHECK(plain.texts() == Texts{"text of a", "# of b", "of c", "of d"});
+  CHECK(zipped.texts() == plain.texts());
+}
+
+TEST_CASE("gzip that is damaged, cut, or a bomb gives up that file alone", "[prepare]") {
+  Corpora corpora;
+  corpora.document("good.txt", "a good document");
+  put_gzip(corpora.dir / "docs/cut.txt.gz", "some text that is cut off somewhere in its middle, where no block ends");
+  const std::string whole = get(corpora.dir / "docs/cut.txt.gz");
+  put(corpora.dir / "docs/cut.txt.gz", whole.substr(0, whole.size() / 2));
+  put(corpora.dir / "docs/no.txt.gz", "not gzip at all");
+  put(corpora.dir / "docs/nothing.txt.gz", "");
+  put_gzip(corpora.dir / "docs/bomb.jsonl.gz", std::string(64 << 20, '\n'));
+  corpora.source((corpora.dir / "docs").string());
+  const PrepareReport report = corpora.prepare();
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"unreadable file", 4}});
+  CHECK(conserved(report));
+  CHECK(corpora.texts() == Texts{"a good document"});
+}
+
+TEST_CASE("folders are read recursively, globs by component, hidden files never", "[prepare]") {
+  Corpora corpora;
+  for (const char* name : {"a.txt", "b/c.txt", "b/d/e.md", "b/d/f.txt", "b/g.pdf", ".hidden.txt", "b/.git/x.txt"})
+    corpora.document(name, std::string("document ") + name);
+  fs::create_directory_symlink(corpora.dir / "docs", corpora.dir / "docs/b/loop");
+  const auto found = [&](const std::string& path) {
+    Corpora reader;
+    reader.source((corpora.dir / path).string());
+    const PrepareReport report = reader.prepare();
+    CHECK(conserved(report));
+    return reader.texts();
+  };
+  CHECK(found("docs") == Texts{"document a.txt", "document b/c.txt", "document b/d/e.md", "document b/d/f.txt"});
+  CHECK(found("docs/*.txt") == Texts{"document a.txt"});
+  CHECK(found("docs/**/*.txt") == Texts{"document a.txt", "document b/c.txt", "document b/d/f.txt"});
+  CHECK(found("docs/**/**/d/*.[mt]*") == Texts{"document b/d/e.md", "document b/d/f.txt"});
+  CHECK(found("docs/?/c.txt") == Texts{"document b/c.txt"});
+  CHECK(found("docs/b/**") == Texts{"document b/c.txt", "document b/d/e.md", "document b/d/f.txt"});
+}
+
+TEST_CASE("a file of another type is counted, or read when its format is told", "[prepare]") {
+  Corpora corpora;
+  corpora.document("a.txt", "text");
+  corpora.document("b.log", "a log");
+  SourceConfig& source = corpora.source((corpora.dir / "docs").string());
+  const PrepareReport report = corpora.prepare();
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"unknown file type", 1}});
+  CHECK(conserved(report));
+  source.format = "text";
+  CHECK(corpora.prepare().documents_kept == 1);
+  CHECK(corpora.texts() == Texts{"text", "a log"});
+}
+
+TEST_CASE("invalid UTF-8 is replaced and counted, or its document dropped", "[prepare]") {
+  // As Python's bytes.decode(errors="replace"): one U+FFFD per maximal invalid part.
+  const std::string bad = "a\xFF\xC3(\xE2\x82x\xF0\x9F\x98y\xED\xA0\x80z\xC0\xAF.\xF4\x90\x80\x80";
+  const std::string fffd = "\xEF\xBF\xBD";
+  const auto times = [&](int n) {
+    std::string out;
+    while (n-- > 0) out += fffd;
+    return out;
+  };
+  Corpora corpora;
+  corpora.source(corpora.document("a.txt", bad));
+  corpora.source(corpora.document("b.txt", "good \xF0\x9F\x98\x80"));
+  PrepareReport report = corpora.prepare();
+  CHECK(corpora.texts() == Texts{"a" + times(2) + "(" + times(1) + "x" + times(1) + "y" + times(3) + "z" + times(2) + "." + times(4),
+                                 "good \xF0\x9F\x98\x80"});
+  CHECK(report.replaced_sequences == 13);
+  Corpora strict;
+  strict.config.invalid_utf8 = "reject";
+  strict.source(corpora.config.sources[0].path);
+  strict.source(corpora.config.sources[1].path);
+  report = strict.prepare();
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"invalid UTF-8", 1}});
+  CHECK(report.replaced_sequences == 0);
+  CHECK(strict.texts() == Texts{"good \xF0\x9F\x98\x80"});
+}
+
+TEST_CASE("a long text becomes parts that add up to it", "[prepare][long]") {
+  Corpora corpora;
+  std::string text;
+  for (int line = 0; text.size() < (40u << 20); ++line) text += "line " + std::to_string(line) + " of a long file\n";
+  corpora.source(corpora.document("long.txt", text));
+  const PrepareReport report = corpora.prepare();
+  CHECK(report.documents_kept == 3);
+  std::string joined;
+  for (const std::string& part : corpora.texts()) joined += part + "\n";
+  CHECK((joined == text));  // without the 40 MB in the message
+}
