@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -175,6 +176,14 @@ void fsync_directory(const fs::path& directory) {
   fsync_or_throw(descriptor.get(), directory);
 }
 
+namespace {
+
+bool lies_below(const fs::path& path, const fs::path& directory) {
+  return std::mismatch(directory.begin(), directory.end(), path.begin(), path.end()).first == directory.end();
+}
+
+}  // namespace
+
 fs::path inside(const fs::path& directory, std::string_view name) {
   const fs::path relative(name);
   bool plain = !name.empty() && name.find('\0') == std::string_view::npos &&
@@ -182,6 +191,16 @@ fs::path inside(const fs::path& directory, std::string_view name) {
   for (const fs::path& part : relative) plain = plain && part != ".." && part != "." && !part.empty();
   if (!plain)
     throw FormatError(cat(directory.string(), ": the name ", quote(name), " leads outside of this directory"));
+  // Links are followed before they are judged. One that leads nowhere yet is judged by what there is of its path.
+  std::error_code error;
+  const fs::path root = fs::weakly_canonical(directory);
+  const fs::path target = fs::weakly_canonical(directory / relative, error);
+  if (error) throw FormatError(cat((directory / relative).string(), ": ", error.message()));
+  const bool in_cache = root.parent_path().filename() == "snapshots" &&
+                        lies_below(target, root.parent_path().parent_path() / "blobs");
+  if (!lies_below(target, root) && !in_cache)
+    throw FormatError(cat(directory.string(), ": ", quote(name), " is a link to ", target.string(),
+                          ", outside of this directory; put the file itself here"));
   return directory / relative;
 }
 

@@ -122,8 +122,8 @@ class DirectoryLock {
 void create_directories(const fs::path& directory);
 void fsync_directory(const fs::path& directory);
 
-// directory/name, when name is one plain component or a relative path that stays inside; FormatError otherwise. For names that
-// come out of files (shard indexes, manifests).
+// directory/name, a relative path that stays inside even when links are followed; FormatError otherwise. For names out of files
+// (shard indexes, manifests). A snapshot of the Hugging Face cache (models--x/snapshots/<revision>) may link to models--x/blobs.
 fs::path inside(const fs::path& directory, std::string_view name);
 
 }  // namespace graft

@@ -48,19 +48,19 @@ ModelSpec read_hf_base(const HfFields& fields, const char* family, const char* a
   const char* key = fields.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   if (const auto scaling = fields.object(key);
       !scaling || !(scaling->has("full_attention") || scaling->has("sliding_attention")))
-    spec.rope = read_hf_rope(scaling, fields.number_or("rope_theta", defaults.theta),
+    spec.rope = read_hf_rope(fields, scaling, fields.number_or("rope_theta", defaults.theta),
                              fields.number_or("partial_rotary_factor", 1), spec.head_dim, spec.context,
                              fields.integer_or("original_max_position_embeddings", 0));
   return spec;
 }
 
-RopeSpec read_hf_rope(const std::optional<HfFields>& scaling, double theta, double partial, std::int64_t head_dim,
-                      std::int64_t context, std::int64_t original_context) {
+RopeSpec read_hf_rope(const HfFields& fields, const std::optional<HfFields>& scaling, double theta, double partial,
+                      std::int64_t head_dim, std::int64_t context, std::int64_t original_context) {
   RopeSpec rope;
   rope.theta = scaling ? scaling->number_or("rope_theta", theta) : theta;
   if (scaling) partial = scaling->number_or("partial_rotary_factor", partial);
   if (!(partial > 0 && partial <= 1))
-    throw FormatError(cat(scaling ? scaling->origin() : "config.json", ": partial_rotary_factor is ", partial,
+    throw FormatError(cat(scaling ? scaling->origin() : fields.origin(), ": partial_rotary_factor is ", partial,
                           ", must be above 0 and at most 1"));
   rope.dims = static_cast<std::int64_t>(static_cast<double>(head_dim) * partial);
   if (!scaling) return rope;

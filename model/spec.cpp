@@ -87,6 +87,8 @@ void check(const ModelSpec& spec, const std::string& origin) {
   check.range("max_position_embeddings", spec.context, 1, 1ll << 31);
   check.range("num_hidden_layers", static_cast<std::int64_t>(spec.layers.size()), 1, 1024);
   check.range("num_experts", spec.moe.experts, 0, 1024);
+  // Each expert of each layer is three entries of the table of tensors; published models have up to 25,000.
+  check.range("num_hidden_layers times num_experts", static_cast<std::int64_t>(spec.layers.size()) * spec.moe.experts, 0, 1 << 16);
   if (spec.moe.experts > 0) {
     check.range("num_experts_per_tok", spec.moe.per_token, 1, spec.moe.experts);
     check.range("intermediate_size of an expert", spec.moe.ffn, 1, 1 << 20);

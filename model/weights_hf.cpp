@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/safetensors.h"
+#include "core/stop.h"
 #include "model/family.h"
 #include "model/weights_source.h"
 
@@ -12,6 +13,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMostShards = 4096;
+constexpr std::uint64_t kMaxConfig = 4 << 20, kMaxIndex = 64 << 20;                       // bytes
+constexpr std::size_t kMaxConfigValues = 1 << 18, kMaxIndexValues = std::size_t{1} << 22;  // some 50 bytes of memory each
 
 struct Located {
   const SafetensorsFile* file;
@@ -33,7 +36,7 @@ struct Shards {
 };
 
 Shards open_indexed(const fs::path& directory, const fs::path& index) {
-  const Json json = read_json(index);
+  const Json json = parse_json(read_file(index, kMaxIndex), index.string(), kMaxIndexValues);
   const auto map = json.is_object() ? json.find("weight_map") : json.end();
   if (map == json.end() || !map->is_object()) throw FormatError(cat(index.string(), ": weight_map is missing or not an object"));
   std::map<std::string, fs::path> paths;  // file name -> path
@@ -64,10 +67,10 @@ Shards open_shards(const fs::path& directory) {
   const fs::path single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
   if (fs::is_regular_file(single)) {
     Shards shards;
-    shards.add(single);
+    shards.add(inside(directory, "model.safetensors"));
     return shards;
   }
-  if (fs::is_regular_file(index)) return open_indexed(directory, index);
+  if (fs::is_regular_file(index)) return open_indexed(directory, inside(directory, "model.safetensors.index.json"));
   for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
     if (fs::exists(directory / pickle))
       throw UnsupportedError(cat((directory / pickle).string(),
@@ -81,7 +84,8 @@ Json read_config(const fs::path& directory) {
       throw UserError(cat(directory.string(), ": is a LoRA adapter, not a model; name its base model"));
     throw UserError(cat(directory.string(), ": has no config.json; name a Hugging Face model directory or a GGUF file"));
   }
-  return read_json(directory / "config.json");
+  const fs::path file = inside(directory, "config.json");
+  return parse_json(read_file(file, kMaxConfig), file.string(), kMaxConfigValues);
 }
 
 ModelSpec read_spec(const fs::path& directory, const Json& config) {
@@ -156,6 +160,7 @@ class HfSource : public TableSource {
   // In the order of the model, so that one file and its shards have one identity.
   void hash_content(Sha256& hash) const override {
     for (std::size_t row = 0; row < table_.size(); ++row) {
+      throw_if_stopped();
       hash.update(cat(weights_[row].name, " ", weights_[row].stored_as, " ", shape_text(weights_[row].shape), "\n"));
       const auto bytes = located_[row].file->data(*located_[row].tensor);
       hash.update(bytes.data(), bytes.size());

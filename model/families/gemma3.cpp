@@ -28,12 +28,12 @@ void set_local(ModelSpec& spec, std::size_t layer, std::int64_t window) {
 void read_ropes(const HfFields& fields, ModelSpec& spec) {
   const double global = fields.number_or("rope_theta", 1e6), local = fields.number_or("rope_local_base_freq", 1e4);
   if (const auto nested = fields.object("rope_parameters")) {
-    spec.rope = read_hf_rope(nested->object("full_attention"), global, 1, spec.head_dim, spec.context, 0);
-    spec.rope_local = read_hf_rope(nested->object("sliding_attention"), local, 1, spec.head_dim, spec.context, 0);
+    spec.rope = read_hf_rope(*nested, nested->object("full_attention"), global, 1, spec.head_dim, spec.context, 0);
+    spec.rope_local = read_hf_rope(*nested, nested->object("sliding_attention"), local, 1, spec.head_dim, spec.context, 0);
     nested->finish();
   } else {
-    spec.rope = read_hf_rope(fields.object("rope_scaling"), global, 1, spec.head_dim, spec.context, 0);
-    spec.rope_local = read_hf_rope(std::nullopt, local, 1, spec.head_dim, spec.context, 0);
+    spec.rope = read_hf_rope(fields, fields.object("rope_scaling"), global, 1, spec.head_dim, spec.context, 0);
+    spec.rope_local = read_hf_rope(fields, std::nullopt, local, 1, spec.head_dim, spec.context, 0);
   }
 }
 

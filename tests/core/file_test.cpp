@@ -263,3 +263,37 @@ TEST_CASE("names out of files stay inside their directory", "[file]") {
   }
   CHECK_THROWS_AS(inside("/m", std::string_view("a\0b", 3)), FormatError);
 }
+
+TEST_CASE("links may not lead out of a directory either", "[file][hostile]") {
+  const Scratch dir;
+  const fs::path model = dir / "model";
+  fs::create_directories(model / "sub");
+  write_file(dir / "secret", "x");
+  write_file(model / "sub/file", "x");
+  fs::create_symlink("sub/file", model / "near");
+  fs::create_symlink("../secret", model / "far");
+  fs::create_symlink("/etc/passwd", model / "absolute");
+  fs::create_directory_symlink("..", model / "up");
+  fs::create_symlink("loop", model / "loop");
+  CHECK(inside(model, "near") == model / "near");
+  fs::create_directory_symlink("model", dir / "alias");  // the directory itself may be reached by a link
+  CHECK(inside(dir / "alias", "near") == dir / "alias" / "near");
+  const std::string target = fs::canonical(dir.path / "secret").string();
+  for (const char* name : {"far", "up/secret"})
+    CHECK_THROWS_WITH(inside(model, name), cat(model.string(), ": ", quote(name), " is a link to ", target,
+                                               ", outside of this directory; put the file itself here"));
+  CHECK_THROWS_WITH(inside(model, "absolute"), cat(model.string(), ": 'absolute' is a link to /etc/passwd, outside of this ",
+                                                   "directory; put the file itself here"));
+  CHECK_THROWS_AS(inside(model, "loop"), FormatError);
+
+  // A snapshot of the Hugging Face cache: its files are links to the blobs beside it, and to nothing else.
+  const fs::path cache = dir / "models--x", snapshot = cache / "snapshots/0a1b";
+  fs::create_directories(snapshot);
+  fs::create_directories(cache / "blobs");
+  write_file(cache / "blobs/9f", "x");
+  write_file(cache / "other", "x");
+  fs::create_symlink("../../blobs/9f", snapshot / "config.json");
+  fs::create_symlink("../../other", snapshot / "other");
+  CHECK(inside(snapshot, "config.json") == snapshot / "config.json");
+  CHECK_THROWS_AS(inside(snapshot, "other"), FormatError);
+}

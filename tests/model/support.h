@@ -1,4 +1,4 @@
-// What the tests of specs and weights share: the golden models, folders that disappear, a spec as text.
+// What the tests of specs and weights share: folders that disappear, a spec as text.
 #pragma once
 
 #include <unistd.h>
@@ -12,19 +12,9 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "model/spec.h"
+#include "tests/support/golden_paths.h"
 
 namespace graft::testing {
-
-inline std::filesystem::path golden_model(const std::string& name) {
-  return std::filesystem::path(GRAFT_SOURCE_DIR) / "tests/golden/models" / name;
-}
-
-inline std::vector<std::string> golden_models() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(golden_model("")))
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
-  return names;
-}
 
 class Folder {
  public:
