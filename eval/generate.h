@@ -16,7 +16,7 @@ struct GenerateOptions {
   double top_p = 1;
   std::int64_t top_k = 0;   // 0: off
   std::uint64_t seed = 0;
-  std::vector<std::int32_t> stop_ids;
+  std::vector<std::int32_t> stop_ids = {};
 };
 // Returns the new ids without the stop id; on_token is called for each (may be empty).
 std::vector<std::int32_t> generate(model::Decoder& decoder, const std::vector<std::int32_t>& prompt, const GenerateOptions& options,

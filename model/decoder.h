@@ -61,6 +61,7 @@ class Decoder {
   struct Cache {
     std::vector<at::Tensor> keys, values;  // per layer (capacity, kv_heads, D)
     std::int64_t length = 0;
+    std::vector<std::int32_t> tokens;      // so far, where the rotation of old ones depends on the length (longrope)
   };
   virtual Cache make_cache(std::int64_t capacity) = 0;
   virtual at::Tensor logits_next(std::span<const std::int32_t> tokens, Cache& cache) = 0;  // (V) f32 after the last token

@@ -1,6 +1,8 @@
 // Incremental decoding of one sequence: keys and values of the tokens so far are kept, new tokens attend to them.
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "core/error.h"
 #include "model/decoder_impl.h"
 
@@ -35,6 +37,16 @@ at::Tensor DecoderImpl::logits_next(std::span<const std::int32_t> tokens, Cache&
   if (cache.length + added > capacity) {
     throw DataError(cat("decoder: ", cache.length, " + ", added, " tokens do not fit the cache of ", capacity,
                         "; ask for a larger one"));
+  }
+  if (spec_.rope.scaling == RopeScaling::longrope) {
+    // A sequence that outgrows the original context changes its frequencies: all of its keys are rotated anew.
+    cache.tokens.insert(cache.tokens.end(), tokens.begin(), tokens.end());
+    const std::int64_t context = spec_.rope.original_context;
+    if (cache.length > 0 && cache.length <= context && cache.length + added > context) {
+      cache.length = 0;
+      const std::vector<std::int32_t> all = std::exchange(cache.tokens, {});
+      return logits_next(all, cache);
+    }
   }
   Packed batch;
   batch.tokens = at::tensor(at::ArrayRef<std::int32_t>(tokens.data(), tokens.size()), at::kInt);

@@ -1,29 +1,13 @@
 // The decoder against transformers and PEFT: tiny random models of every family (scripts/make_golden_models.py), in f32.
-#include <ATen/ATen.h>
+#include <cstdio>
 
-#include <cstring>
-#include <filesystem>
-
-#include "core/json.h"
-#include "core/safetensors.h"
-#include "model/decoder.h"
 #include "tests/support/catch.h"
+#include "tests/support/golden_model.h"
 
 namespace graft::model {
 namespace {
 
-namespace fs = std::filesystem;
-
-at::Tensor read(const SafetensorsFile& file, const std::string& name) {
-  const SafeTensor& info = file.tensors().at(name);
-  const std::map<DType, at::ScalarType> types = {
-      {DType::f32, at::kFloat}, {DType::f64, at::kDouble}, {DType::i64, at::kLong}, {DType::i32, at::kInt}};
-  at::Tensor tensor = at::empty(info.shape, at::TensorOptions(types.at(info.dtype)));
-  const auto bytes = file.data(info);
-  REQUIRE(bytes.size() == tensor.nbytes());
-  std::memcpy(tensor.mutable_data_ptr(), bytes.data(), bytes.size());
-  return tensor;
-}
+using namespace graft::testing;
 
 // Largest absolute difference over the largest value; NaN anywhere is infinity.
 double relative_error(const at::Tensor& got, const at::Tensor& want) {
@@ -33,83 +17,75 @@ double relative_error(const at::Tensor& got, const at::Tensor& want) {
   return difference.max().item<double>() / want.abs().max().to(at::kDouble).item<double>();
 }
 
-struct Golden {
-  explicit Golden(const fs::path& directory) : file(directory / "golden.safetensors"), adapter(directory / "adapter/adapter_model.safetensors") {
-    const Json config = read_json(directory / "adapter/adapter_config.json");
-    const double alpha = config["lora_alpha"], rank = config["r"];
-    scale = alpha / (config["use_rslora"] ? std::sqrt(rank) : rank);
-    batch.tokens = read(file, "tokens").to(at::kLong);
-    const auto starts = read(file, "starts").to(at::kInt);
-    batch.starts.assign(starts.const_data_ptr<int>(), starts.const_data_ptr<int>() + starts.numel());
-    std::vector<at::Tensor> positions;
-    for (std::size_t i = 0; i + 1 < batch.starts.size(); ++i) positions.push_back(at::arange(batch.starts[i + 1] - batch.starts[i]));
-    batch.positions = at::cat(positions);
-    labels = read(file, "labels").to(at::kLong);
-  }
-
-  // Adapters of every module in the file, attached.
-  std::vector<std::unique_ptr<kernels::LowRank>> attach(Decoder& decoder) const {
-    std::vector<std::unique_ptr<kernels::LowRank>> adapters;
-    std::size_t used = 0;
-    for (Linear* linear : decoder.linears()) {
-      const std::string prefix = "base_model.model." + linear->name;
-      if (adapter.tensors().count(prefix + ".lora_A.weight") == 0) continue;
-      auto& low_rank = adapters.emplace_back(std::make_unique<kernels::LowRank>());
-      low_rank->a = read(adapter, prefix + ".lora_A.weight");
-      low_rank->b = read(adapter, prefix + ".lora_B.weight");
-      low_rank->grad_a = at::zeros_like(low_rank->a);
-      low_rank->grad_b = at::zeros_like(low_rank->b);
-      low_rank->scale = scale;
-      linear->adapter = low_rank.get();
-      used += 2;
-    }
-    CHECK(used == adapter.tensors().size());
-    return adapters;
-  }
-
-  SafetensorsFile file, adapter;
-  double scale;
-  Packed batch;
-  at::Tensor labels;
+// Mean and largest Kullback-Leibler divergence of a token's distribution from the golden one, nats.
+struct Divergence {
+  double mean, largest;
 };
+Divergence divergence(const at::Tensor& got, const at::Tensor& want) {
+  const at::Tensor p = at::log_softmax(want.to(at::kDouble), -1), q = at::log_softmax(got.to(at::kDouble), -1);
+  const at::Tensor kl = (p.exp() * (p - q)).sum(-1);
+  return {kl.mean().item<double>(), kl.max().item<double>()};
+}
 
 }  // namespace
 
 TEST_CASE("logits, losses and adapter gradients equal transformers' and PEFT's for every family", "[decoder][golden]") {
-  std::size_t models = 0;
-  for (const auto& entry : fs::directory_iterator(fs::path(GRAFT_SOURCE_DIR) / "tests/golden/models")) {
-    if (!entry.is_directory()) continue;
+  std::size_t models = 0, tensors = 0;
+  double worst = 0;
+  for (const std::string& name : golden_models()) {
     ++models;
-    INFO(entry.path().filename().string());
-    const Golden golden(entry.path());
-    const auto decoder = Decoder::load(*open_weights(entry.path()), at::kFloat, at::kFloat);
-    CHECK(relative_error(decoder->logits(golden.batch), read(golden.file, "logits")) < 1e-4);
+    INFO(name);
+    const Golden golden(name);
+    const auto decoder = golden.load();
+    CHECK(relative_error(decoder->logits(golden.batch), golden.tensor("logits")) < 1e-4);
     const double loss = decoder->loss(golden.batch, golden.labels, false).sum;
-    CHECK(loss == Approx(read(golden.file, "loss_sum").item<double>()).epsilon(1e-5));
+    CHECK(loss == Approx(golden.tensor("loss_sum").item<double>()).epsilon(1e-5));
 
     const auto adapters = golden.attach(*decoder);
-    CHECK(relative_error(decoder->logits(golden.batch), read(golden.file, "adapter_logits")) < 1e-4);
-    const double adapter_loss = read(golden.file, "adapter_loss_sum").item<double>();
+    CHECK(relative_error(decoder->logits(golden.batch), golden.tensor("adapter_logits")) < 1e-4);
+    const double adapter_loss = golden.tensor("adapter_loss_sum").item<double>();
     CHECK(decoder->loss(golden.batch, golden.labels, false).sum == Approx(adapter_loss).epsilon(1e-5));
     const double trained = golden.labels.ne(-100).sum().item<double>();
-    for (const Recompute recompute : {Recompute::none, Recompute::layers}) {
-      for (const auto& low_rank : adapters) {
-        low_rank->grad_a.zero_();
-        low_rank->grad_b.zero_();
-      }
-      CHECK(decoder->train_step(golden.batch, golden.labels, 1 / trained, recompute, 0).sum == Approx(adapter_loss).epsilon(1e-5));
-      for (Linear* linear : decoder->linears()) {
-        if (linear->adapter == nullptr) continue;
-        const std::string prefix = "grad.base_model.model." + linear->name;
-        INFO(prefix);
-        CHECK(relative_error(linear->adapter->grad_a, read(golden.file, prefix + ".lora_A.weight")) < 1e-4);
-        CHECK(relative_error(linear->adapter->grad_b, read(golden.file, prefix + ".lora_B.weight")) < 1e-4);
+    zero_gradients(adapters);
+    CHECK(decoder->train_step(golden.batch, golden.labels, 1 / trained, Recompute::none, 0).sum == Approx(adapter_loss).epsilon(1e-5));
+    for (Linear* linear : decoder->linears()) {
+      if (linear->adapter == nullptr) continue;
+      const std::string prefix = "grad.base_model.model." + linear->name;
+      for (const auto& [gradient, suffix] : {std::pair{linear->adapter->grad_a, ".lora_A.weight"}, {linear->adapter->grad_b, ".lora_B.weight"}}) {
+        INFO(prefix << suffix);
+        const double error = relative_error(gradient, golden.tensor(prefix + suffix));
+        CHECK(error < 1e-4);
+        worst = std::max(worst, error);
+        ++tensors;
       }
     }
     decoder->set_adapters_enabled(false);
     CHECK(decoder->loss(golden.batch, golden.labels, false).sum == loss);
   }
   CHECK(models >= 17);
+  CHECK(tensors >= 540);
+  std::printf("%zu gradients of %zu families: largest relative error %.1e\n", tensors, models, worst);
+}
+
+// Real models are held to 1e-3. A random network averages nothing out, and transformers' own bf16 run of two of these models is
+// beyond that (measured with version 5.23, eager attention; one token of mixtral changes its experts): there ours may be half as
+// much worse than theirs.
+const std::map<std::string, std::pair<double, double>> kTransformersDivergence = {{"smollm2", {9.7e-4, 2.0e-3}}, {"mixtral", {1.1e-4, 1.9e-3}}};
+
+TEST_CASE("bf16 stays close to f32: divergence per token", "[decoder][golden]") {
+  for (const std::string& name : golden_models()) {
+    INFO(name);
+    const Golden golden(name);
+    const auto decoder = golden.load(at::kBFloat16, at::kBFloat16);
+    const Divergence base = divergence(decoder->logits(golden.batch), golden.tensor("logits"));
+    const auto adapters = golden.attach(*decoder);
+    const Divergence adapted = divergence(decoder->logits(golden.batch), golden.tensor("adapter_logits"));
+    std::printf("%-14s KL base %.1e (largest %.1e), adapted %.1e (largest %.1e)\n", name.c_str(), base.mean, base.largest, adapted.mean, adapted.largest);
+    const auto theirs = kTransformersDivergence.find(name);
+    const bool hard = theirs != kTransformersDivergence.end();
+    CHECK(base.mean < (hard ? std::max(1e-3, 1.5 * theirs->second.first) : 1e-3));
+    CHECK(adapted.mean < (hard ? std::max(1e-3, 1.5 * theirs->second.second) : 1e-3));
+  }
 }
 
 }  // namespace graft::model

@@ -1,3 +1,4 @@
+// A tensor of a golden file.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,0 +1,175 @@
+// Held-out loss against the plain computation: every window of every document alone, softmax in f64.
+#include "eval/heldout.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/rng.h"
+#include "tests/support/catch.h"
+#include "tests/support/golden_model.h"
+#include "tests/support/temp_dir.h"
+
+namespace graft::eval {
+namespace {
+
+using namespace graft::testing;
+
+// Documents in memory.
+class Documents final : public data::Corpus {
+ public:
+  struct Text {
+    std::vector<std::int32_t> tokens;
+    std::vector<std::uint8_t> loss;  // empty: all
+    std::uint64_t bytes;
+  };
+  explicit Documents(std::vector<Text> texts) : texts_(std::move(texts)) {}
+  std::int64_t documents() const override { return static_cast<std::int64_t>(texts_.size()); }
+  std::int64_t tokens() const override {
+    std::int64_t count = 0;
+    for (const Text& text : texts_) count += static_cast<std::int64_t>(text.tokens.size());
+    return count;
+  }
+  data::Document document(std::int64_t index) const override {
+    const Text& text = texts_.at(static_cast<std::size_t>(index));
+    return {0, text.bytes, static_cast<std::int64_t>(text.tokens.size())};
+  }
+  void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out, std::span<std::uint8_t> loss) const override {
+    const Text& text = texts_.at(static_cast<std::size_t>(index));
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const std::size_t at = static_cast<std::size_t>(begin) + i;
+      out[i] = text.tokens.at(at);
+      if (!loss.empty()) loss[i] = text.loss.empty() ? 1 : text.loss.at(at);
+    }
+  }
+  const std::string& snapshot() const override { return snapshot_; }
+  const std::vector<Text>& texts() const { return texts_; }
+
+ private:
+  std::vector<Text> texts_;
+  std::string snapshot_ = "memory";
+};
+
+std::vector<std::int32_t> made_up(std::size_t count, std::uint64_t seed) {
+  const Random random(seed, Stream::split);
+  std::vector<std::int32_t> tokens(count);
+  for (std::size_t i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(3 + random.bits(i) % 90);
+  return tokens;
+}
+
+Documents corpus() {
+  std::vector<std::uint8_t> answers(20, 0);  // loss on the last five only
+  std::fill(answers.begin() + 15, answers.end(), std::uint8_t{1});
+  return Documents({{made_up(13, 1), {}, 40},
+                    {made_up(1, 2), {}, 3},     // nothing to predict
+                    {made_up(37, 3), {}, 160},  // more than two windows of 16
+                    {{}, {}, 0},
+                    {made_up(20, 4), answers, 70},
+                    {made_up(6, 5), std::vector<std::uint8_t>(6, 0), 9},  // carries no loss at all
+                    {made_up(17, 6), {}, 71}});  // inputs fill one window exactly
+}
+
+struct Reference {
+  double nll = 0;
+  std::int64_t tokens = 0, bytes = 0, documents = 0;
+};
+
+// Token i + 1 is predicted from the tokens of its window before it; windows begin at multiples of `length`.
+Reference reference(model::Decoder& decoder, const Documents& corpus, std::int64_t length, std::size_t first = 0, std::size_t last = 99) {
+  Reference result;
+  for (std::size_t d = first; d < std::min(last, corpus.texts().size()); ++d) {
+    const Documents::Text& text = corpus.texts()[d];
+    const auto size = static_cast<std::int64_t>(text.tokens.size());
+    std::int64_t predicted = 0;
+    for (std::int64_t begin = 0; begin + 1 < size; begin += length) {
+      const std::int64_t inputs = std::min(length, size - 1 - begin);
+      const at::Tensor tokens = at::empty({inputs}, at::kLong);
+      for (std::int64_t i = 0; i < inputs; ++i) tokens[i] = text.tokens[static_cast<std::size_t>(begin + i)];
+      const at::Tensor logp = at::log_softmax(decoder.logits(packed(tokens, {0, static_cast<std::int32_t>(inputs)})).to(at::kDouble), -1);
+      for (std::int64_t i = 0; i < inputs; ++i) {
+        const auto next = static_cast<std::size_t>(begin + i + 1);
+        if (!text.loss.empty() && text.loss[next] == 0) continue;
+        result.nll -= logp[i][text.tokens[next]].item<double>();
+        ++predicted;
+      }
+    }
+    if (predicted == 0) continue;
+    result.tokens += predicted;
+    result.bytes += static_cast<std::int64_t>(text.bytes);
+    ++result.documents;
+  }
+  return result;
+}
+
+void check_same(const HeldoutScore& score, const Reference& want) {
+  CHECK(score.tokens == want.tokens);
+  CHECK(score.documents == want.documents);
+  CHECK(score.bytes == want.bytes);
+  CHECK(score.nll == Approx(want.nll).epsilon(1e-5));
+  CHECK(score.bits_per_byte() == Approx(want.nll / std::log(2.0) / static_cast<double>(want.bytes)).epsilon(1e-5));
+  CHECK(score.perplexity() == Approx(std::exp(want.nll / static_cast<double>(want.tokens))).epsilon(1e-4));
+}
+
+}  // namespace
+
+TEST_CASE("held-out loss is that of every window of every document alone", "[heldout]") {
+  const Documents documents = corpus();
+  for (const std::string& name : golden_models()) {
+    const Golden golden(name);
+    const auto decoder = golden.load();
+    for (const std::int64_t length : {8, 16, 64}) {
+      INFO(name << ", windows of " << length);
+      const Reference want = reference(*decoder, documents, length);
+      CHECK((want.tokens == 12 + 36 + 5 + 16 && want.bytes == 40 + 160 + 70 + 71));
+      check_same(heldout(*decoder, documents, "heldout", length, 0), want);
+    }
+  }
+}
+
+TEST_CASE("scores are per document too, with and without the adapter", "[heldout]") {
+  const Documents documents = corpus();
+  const Golden golden("llama");
+  const auto decoder = golden.load();
+  const HeldoutScore base = heldout(*decoder, documents, "a", 16, 0);
+  REQUIRE(base.document_nll.size() == 4);
+  CHECK(base.document_bytes == std::vector<std::int64_t>{40, 160, 70, 71});
+  const std::size_t scored[] = {0, 2, 4, 6};
+  for (std::size_t i = 0; i < 4; ++i)
+    CHECK(base.document_nll[i] == Approx(reference(*decoder, documents, 16, scored[i], scored[i] + 1).nll).epsilon(1e-5));
+
+  const auto adapters = golden.attach(*decoder);
+  const HeldoutScore adapted = heldout(*decoder, documents, "a", 16, 0);
+  check_same(adapted, reference(*decoder, documents, 16));
+  CHECK(std::abs(adapted.nll - base.nll) > 1);
+  decoder->set_adapters_enabled(false);
+  CHECK(heldout(*decoder, documents, "a", 16, 0).nll == base.nll);
+
+  const Json json = base.json();
+  CHECK(json["set"] == "a");
+  CHECK(json["tokens"] == 69);
+  CHECK(json["bytes"] == 341);
+  CHECK(json["documents"] == 4);
+  CHECK(json["bits_per_byte"].get<double>() == base.bits_per_byte());
+  CHECK(json["perplexity"].get<double>() == base.perplexity());
+}
+
+TEST_CASE("a limit on tokens ends at a document's end", "[heldout]") {
+  const Documents documents = corpus();
+  const auto decoder = Golden("llama").load();
+  for (const auto& [limit, last] : {std::pair{1, 1}, {12, 1}, {13, 3}, {48, 3}, {49, 5}, {1000, 7}}) {
+    INFO("limit " << limit);
+    check_same(heldout(*decoder, documents, "heldout", 16, limit), reference(*decoder, documents, 16, 0, static_cast<std::size_t>(last)));
+  }
+}
+
+TEST_CASE("a set without anything to predict is refused by name", "[heldout]") {
+  const auto decoder = Golden("llama").load();
+  const auto refusal = [&](const Documents& documents, std::int64_t length) {
+    return message_of<UserError>([&] { heldout(*decoder, documents, "wiki", length, 0); });
+  };
+  CHECK(refusal(Documents({}), 16) == "the evaluation set 'wiki' has no token to predict in 0 documents; add documents to it or choose another set");
+  CHECK(refusal(Documents({{made_up(1, 2), {}, 3}, {made_up(4, 2), {0, 0, 0, 0}, 3}}), 16) ==
+        "the evaluation set 'wiki' has no token to predict in 2 documents; add documents to it or choose another set");
+  CHECK(refusal(corpus(), 0) == "the evaluation window is 0 tokens; it must be at least 1");
+}
+
+}  // namespace graft::eval
