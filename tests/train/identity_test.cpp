@@ -31,7 +31,7 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
   CHECK(differences(identity, run_identity(other, parts)) ==
         std::vector<std::string>{
             "lora.rank: 16 then, 8 now",
-            "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"dow... then, [\"q_proj\"] now",
+            "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"] then, [\"q_proj\"] now",
             "threads: 2 then, 1 now", "train.learning_rate: 0.0002 then, 0.5 now", "train.seed: 0 then, 1 now"});
 }
 

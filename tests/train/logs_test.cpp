@@ -1,6 +1,7 @@
 // The append-only logs and TensorBoard's events, byte by byte.
 #include <limits>
 
+#include "core/error.h"
 #include "core/file.h"
 #include "tests/support/catch.h"
 #include "tests/support/files.h"
