@@ -161,9 +161,12 @@ SpmModel spm_model_from_gguf(const GgufFile& file) {
     model.pieces.push_back({plain ? spaces_escaped(tokens[id]) : tokens[id], static_cast<float>(scores[id]), types[id]});
     model.byte_fallback |= types[id] == PieceType::byte;
   }
+  // llama.cpp's converter writes Hugging Face's "special" over the type of the unknown token; id 0 is llama.cpp's own default.
+  model.unk = std::max(special.unknown, 0);
   const bool has_unknown = std::find(types.begin(), types.end(), PieceType::unknown) != types.end();
-  if (!has_unknown && special.unknown >= 0) model.pieces[static_cast<std::size_t>(special.unknown)].type = PieceType::unknown;
-  model.unk = special.unknown;
+  if (const auto unk = static_cast<std::size_t>(model.unk);
+      !has_unknown && unk < types.size() && (special.unknown >= 0 || types[unk] == PieceType::control))
+    model.pieces[unk].type = PieceType::unknown;
   model.bos = special.bos;
   model.eos = special.eos;
   model.pad = special.pad;

@@ -1,10 +1,10 @@
 """Our GGUF files against those of llama.cpp's own converters, key by key and byte by byte.
 
-    <engines>/hf/bin/python tests/peers/engines_converter.py --build BUILD --llama-cpp SOURCE [--run RUN_DIRECTORY]
+    <engines>/hf/bin/python tests/peers/engines_converter.py --build BUILD --llama-cpp SOURCE [--merged HF_DIRECTORY GGUF_BF16]
 
 For a tiny random model of every family (tests/golden/export/make.py makes them): base and adapter through our exporter and through
-convert_hf_to_gguf.py on what PEFT merged, convert_lora_to_gguf.py on the adapter. With --run, the same on a finished run's merged
-Hugging Face directory, whose tokenizer the converter must recognise by its own hash.
+convert_hf_to_gguf.py on what PEFT merged, convert_lora_to_gguf.py on the adapter. With --merged, the same for what a real run wrote:
+the converter makes a GGUF file of the Hugging Face directory, whose tokenizer it must recognise by its own hash.
 """
 import argparse
 import pathlib
@@ -13,8 +13,9 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/golden/export"))
+sys.path[:0] = [str(ROOT / "tests/golden/export"), str(ROOT / "tests/engines")]
 import make  # noqa: E402
+from common import check, finish  # noqa: E402
 
 NAMES_MODEL = {"general.name", "general.basename", "general.version", "general.finetune", "general.size_label"}
 # Written by us and not by the converter, which drops what llama.cpp has as its default.
@@ -46,22 +47,20 @@ def compare(ours, theirs, skip=NAMES_MODEL):
 
 
 def report(what, problems):
-    print(f"{what}: {'equal' if not problems else 'DIFFERENT'}", flush=True)
     for problem in problems[:10]:
         print("   ", problem)
-    return not problems
+    check(f"{what}: keys and tensors that differ from the converter's", len(problems), 0)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--llama-cpp", type=pathlib.Path, required=True)
-    parser.add_argument("--run", type=pathlib.Path)
+    parser.add_argument("--merged", type=pathlib.Path, nargs=2, metavar=("HF_DIRECTORY", "GGUF_BF16"))
     parser.add_argument("--families", nargs="*", default=[*make.FAMILIES, *make.MORE_FAMILIES])
     options = parser.parse_args()
     sys.path.insert(0, str(options.llama_cpp / "gguf-py"))  # the converter's own, ahead of an installed gguf
     import gguf
-    good = True
     with tempfile.TemporaryDirectory() as scratch:
         make.HERE = pathlib.Path(scratch)
         for family in options.families:
@@ -74,18 +73,19 @@ def main():
                 skip = NAMES_MODEL | ({"adapter.lora.alpha"} if {**make.FAMILIES, **make.MORE_FAMILIES}[family][2] else set())
                 if kind == "lora":
                     skip = skip | {"general.base_model.count", "general.base_model.0.name"}
-                good &= report(f"{family} {kind}", compare(out / f"gguf-{kind}.gguf", root / f"{kind}.gguf", skip))
-        if options.run:
+                report(f"{family} {kind}", compare(out / f"gguf-{kind}.gguf", root / f"{kind}.gguf", skip))
+        if options.merged:
+            directory, written = options.merged
             theirs = pathlib.Path(scratch) / "theirs.gguf"
-            subprocess.run([sys.executable, options.llama_cpp / "convert_hf_to_gguf.py", options.run / "export/hf", "--outtype", "bf16",
-                            "--outfile", theirs], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            reference, mine = gguf.GGUFReader(theirs), pairs(gguf.GGUFReader(options.run / "export/gguf-bf16.gguf"))
-            problems = [f"{key}: ours {str(mine.get(key))[:100]}, the converter's {str(value)[:100]}" for key, value in pairs(reference).items()
-                        if key not in NAMES_MODEL and key in mine and mine[key] != value]
-            problems += [p for p in compare(options.run / "export/gguf-bf16.gguf", theirs) if p.startswith("tensor")]
-            good &= report("the run's merged model, converted from hf", problems)
-    return 0 if good else 1
+            subprocess.run([sys.executable, options.llama_cpp / "convert_hf_to_gguf.py", directory, "--outtype", "bf16", "--outfile", theirs],
+                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            # A GGUF base's own keys are carried over, and may be more or fewer than this version of the converter writes.
+            mine = pairs(gguf.GGUFReader(written))
+            problems = [f"{key}: ours {str(mine[key])[:100]}, the converter's {str(value)[:100]}"
+                        for key, value in pairs(gguf.GGUFReader(theirs)).items() if key not in NAMES_MODEL and mine.get(key, value) != value]
+            report("merged model of the run, bf16", problems + [p for p in compare(written, theirs) if p.startswith("tensor")])
+    finish()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,99 @@
+"""Our files in vLLM on the CPU. Runs in the vllm environment, one part a process.
+
+merged   the merged directory: distributions over a text against ours
+lora     the base as we export it with the PEFT directory as a LoRA: differs from the base, equals ours
+served   the merged directory in bf16, as it is served: greedy text, a chat request
+
+Distributions as in transformers_logits.py: KL(vLLM in fp32 || ours in bf16). Two runs in bf16 would differ by twice bf16's own error.
+"""
+import math
+
+from common import KL_LIMIT, LOGITS_ERROR, Run, check, finish, kl, offline, relative_error
+
+offline()
+
+import torch  # noqa: E402
+import vllm  # noqa: E402
+from vllm.lora.request import LoRARequest  # noqa: E402
+
+QUESTION = [{"role": "user", "content": "How do I rename a table in PostgreSQL?"}]
+# bf16 ties: a greedy token of theirs may be our second when the two logits are this close (one rounding at the size of a logit).
+TIE = 0.25
+TOKENS = 128
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM knows
+
+
+def engine(path, dtype="float32", **options):
+    return vllm.LLM(model=str(path), dtype=dtype, enforce_eager=True, max_model_len=512, max_logprobs=-1, seed=0, **options)
+
+
+def distributions(llm, ids, **request):
+    """log p of the vocabulary after each of ids but the last."""
+    settings = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=-1)
+    output = llm.generate({"prompt_token_ids": ids}, settings, use_tqdm=False, **request)[0]
+    rows = []
+    for row in output.prompt_logprobs[1:]:
+        values = torch.full((len(row),), -math.inf)
+        for token, entry in row.items():
+            values[token] = entry.logprob
+        rows.append(values)
+    return torch.stack(rows)
+
+
+def relative_error_of_logprob(logprob, logits):
+    """vLLM gives log probabilities: logits up to a constant of each position."""
+    return relative_error(logits, logprob + torch.logsumexp(logits.double(), -1, keepdim=True))
+
+
+def greedy(llm, ids, count, **request):
+    settings = vllm.SamplingParams(max_tokens=count, temperature=0, ignore_eos=True)
+    return list(llm.generate({"prompt_token_ids": ids}, settings, use_tqdm=False, **request)[0].outputs[0].token_ids)
+
+
+def greedy_agrees(what, run, model, adapter, prompt, continuation):
+    """Every token of theirs is our most likely one, given the same text before it."""
+    logits = run.ours(model, [prompt + continuation[:-1]], adapter)[len(prompt) - 1:]
+    chosen = logits.gather(1, torch.tensor(continuation)[:, None])[:, 0]
+    gap = (logits.max(1).values - chosen).max().item()
+    check(f"{what}: {len(continuation)} greedy tokens, largest gap to our best logit", gap, TIE)
+
+
+def compare(what, theirs, run, ids, model, adapter=None):
+    check(f"{what}: logits, fp32", relative_error_of_logprob(theirs, run.ours(model, [ids], adapter, compute="f32")[:-1]), LOGITS_ERROR)
+    check(f"{what}: KL, bf16", kl(theirs, run.ours(model, [ids], adapter)[:-1]).mean().item(), KL_LIMIT)
+
+
+def merged(run):
+    ids, path = run.heldout()["ids"][0][:TOKENS], run.artifact("hf")
+    compare("vLLM, merged directory", distributions(engine(path), ids), run, ids, path)
+
+
+def served(run):
+    llm, prompt = engine(run.artifact("hf"), "bfloat16"), run.heldout()["ids"][0][:24]
+    greedy_agrees("vLLM in bf16, merged directory", run, run.artifact("hf"), None, prompt, greedy(llm, prompt, 32))
+    answer = llm.chat(QUESTION, vllm.SamplingParams(max_tokens=24, temperature=0), use_tqdm=False)[0].outputs[0].text
+    print(f"vLLM answers a chat request: {answer!r}")
+    check("vLLM in bf16, merged directory: words in a chat answer", len(answer.split()), ">= 5", len(answer.split()) >= 5 and "<|" not in answer)
+
+
+def lora(run):
+    ids = run.heldout()["ids"][0][:TOKENS]
+    llm = engine(run.artifact("hf-base"), enable_lora=True, max_lora_rank=min(rank for rank in RANKS if rank >= run.rank))
+    request = {"lora_request": LoRARequest("ours", 1, str(run.artifact("peft")))}
+    bare, adapted = distributions(llm, ids), distributions(llm, ids, **request)
+    moved = kl(adapted, bare).mean().item()
+    check("vLLM, LoRA: KL(adapted || base)", moved, "> 1e-2", moved > 1e-2)
+    compare("vLLM, base directory", bare, run, ids, run.base)
+    compare("vLLM, LoRA", adapted, run, ids, run.base, run.adapter)
+    greedy_agrees("vLLM, LoRA", run, run.base, run.adapter, ids[:24], greedy(llm, ids[:24], 32, **request))
+
+
+def main():
+    run = Run()
+    print(f"vLLM {vllm.__version__}, torch {torch.__version__}")
+    {"merged": merged, "lora": lora, "served": served}[run.part](run)
+    finish()
+
+
+if __name__ == "__main__":
+    main()
