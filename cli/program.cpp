@@ -14,8 +14,7 @@ namespace {
 
 constexpr const char* kSummary =
     "Turns your documents into a domain-adapted open-weight model, on this machine and offline.";
-constexpr const char* kFooter = R"(
-First steps:
+constexpr const char* kFooter = R"(First steps:
   graft run -c configs/minimal.yaml     everything: documents -> corpus -> adapter -> scores -> files for serving
   graft run --help                      what it reads and writes
   graft help config                     every key of the config with its default, range and meaning
@@ -55,7 +54,7 @@ struct CommandLine {
 
   explicit CommandLine(const Command& command) : app(std::string(command.summary), cat("graft ", command.name)) {
     app.formatter(std::make_shared<Formatter>());
-    app.footer("\n" + std::string(command.details));
+    app.footer(std::string(command.details));
     app.allow_extras();
     run = command.bind(app, common);
     app.add_flag("--json", common.json, "print the result as one JSON object");
@@ -98,6 +97,11 @@ int dispatch(int argc, const char* const* argv) {
     return kUserFault;
   }
   const std::string name = argv[1];
+  if ((name == "-h" || name == "--help") && argc > 2)
+    if (const Command* command = find_command(argv[2])) {
+      std::cout << help_of(*command);
+      return kDone;
+    }
   if (name.rfind("-", 0) == 0) {
     if (parse(*top, argc, argv)) throw ConfigError("no command given; see `graft --help`");
     return kDone;

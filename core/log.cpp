@@ -12,9 +12,10 @@ std::atomic<Level> threshold{Level::info};
 }  // namespace
 
 void set_level(Level level) { threshold = level; }
+bool shows(Level level) { return level >= threshold; }
 
 void write(Level level, std::string_view module, const std::string& message) {
-  if (level < threshold) return;
+  if (!shows(level)) return;
   static const bool terminal = isatty(STDERR_FILENO) == 1;
   std::string line = terminal ? "\r\x1b[K" : "";  // over a progress bar
   const std::size_t start = line.size();

@@ -12,6 +12,7 @@ namespace graft::log {
 enum class Level { debug, info, warn, error };
 
 void set_level(Level level);  // default info
+bool shows(Level level);
 void write(Level level, std::string_view module, const std::string& message);
 
 // log::info("prepare", "read ", n, " documents") prints "[prepare] read 3 documents".

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/log.h"
+
 namespace graft {
 namespace {
 
@@ -77,23 +79,24 @@ void Progress::finish(const std::string& note) {
 }
 
 void Progress::draw(bool last) {
+  if (!log::shows(log::Level::info)) return;
+  const std::uint64_t total = total_ ? std::max(total_, done_) : 0;  // totals of tokens are estimates
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   const double speed = seconds > 0 ? static_cast<double>(done_ - std::min(first_, done_)) / seconds : 0;
   std::string line = terminal_ ? "\r\x1b[K" : "";
   line += title_ + ": ";
-  if (total_ && terminal_) {
-    const auto filled =
-        static_cast<std::size_t>(24.0 * std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)));
+  if (total && terminal_) {
+    const auto filled = static_cast<std::size_t>(24.0 * static_cast<double>(done_) / static_cast<double>(total));
     line += "[" + std::string(filled, '=') + std::string(24 - filled, ' ') + "] ";
   }
   line += human_count(static_cast<double>(done_));
-  if (total_) line += " of " + human_count(static_cast<double>(total_));
+  if (total) line += " of " + human_count(static_cast<double>(total));
   line += " " + unit_;
   if (speed > 0) line += ", " + human_count(speed) + " " + unit_ + "/s";
   if (last)
     line += ", took " + human_time(seconds);
-  else if (total_ > done_ && speed > 0)
-    line += ", " + human_time(static_cast<double>(total_ - done_) / speed) + " left";
+  else if (total > done_ && speed > 0)
+    line += ", " + human_time(static_cast<double>(total - done_) / speed) + " left";
   if (!note_.empty()) line += ", " + note_;
   if (last || !terminal_) line += '\n';
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());

@@ -1,4 +1,5 @@
-// One progress line on stderr: a bar redrawn in place on a terminal, a plain line every few seconds elsewhere.
+// One progress line on stderr: a bar redrawn in place on a terminal, a plain line every few seconds elsewhere; nothing
+// when log::Level::info is not shown.
 #pragma once
 
 #include <chrono>

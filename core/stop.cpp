@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 #include "core/error.h"
 
@@ -17,6 +18,10 @@ static_assert(std::atomic<int>::is_always_lock_free);
 void on_signal(int signal) {
   int none = 0;
   if (!received.compare_exchange_strong(none, signal)) _exit(128 + signal);
+  const int error_number = errno;  // of whatever was interrupted
+  static constexpr char note[] = "\nstopping cleanly; a second signal ends it at once\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, note, sizeof note - 1);  // one of the few calls allowed here
+  errno = error_number;
 }
 
 }  // namespace

@@ -45,8 +45,8 @@ const Exporter& find_exporter(const std::string& name) {
   std::string list;
   for (const std::string& format : known) list += (list.empty() ? "" : ", ") + format;
   const std::string nearest = nearest_name(name, known);
-  throw ConfigError(cat("export format ", quote(name), " is not known; ", nearest.empty() ? "" : cat("did you mean '", nearest, "'? "),
-                        "There are ", list));
+  throw ConfigError(cat("export format ", quote(name), " is not known; ",
+                        nearest.empty() ? "there are " : cat("did you mean '", nearest, "'? There are "), list));
 }
 
 std::string artifact_name(const Exporter& exporter) { return cat(exporter.name, exporter.extension); }

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/stop.h"
 
 namespace graft::exports {
 namespace {
@@ -32,6 +33,19 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
     artifact.files.push_back({name, json_get<std::uint64_t>(file, "bytes", origin), json_get<std::string>(file, "sha256", origin)});
   }
   return artifact;
+}
+
+// As sha256_file; a model's worth of bytes takes long enough to be stopped in between.
+std::string hash_of(const fs::path& file) {
+  constexpr std::size_t kPiece = 64 << 20;
+  const MappedFile mapped(file);
+  Sha256 hash;
+  for (std::size_t at = 0; at < mapped.bytes().size(); at += kPiece) {
+    throw_if_stopped();
+    const auto piece = mapped.bytes().subspan(at, std::min(kPiece, mapped.bytes().size() - at));
+    hash.update(piece.data(), piece.size());
+  }
+  return hash.hex();
 }
 
 bool intact(const Artifact& recorded) {
@@ -70,7 +84,7 @@ void measure(const fs::path& path, Artifact& artifact) {
   artifact.files.clear();
   artifact.bytes = 0;
   const auto add = [&](const fs::path& file, std::string name) {
-    artifact.files.push_back({std::move(name), fs::file_size(file), sha256_file(file)});
+    artifact.files.push_back({std::move(name), fs::file_size(file), hash_of(file)});
     artifact.bytes += artifact.files.back().bytes;
   };
   if (!fs::is_directory(path)) {

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
+#include "core/stop.h"
 #include "model/decoder_impl.h"
 
 namespace graft::model {
@@ -14,7 +15,10 @@ struct Loader {
   const WeightSource& source;
   at::ScalarType storage, compute;
 
-  at::Tensor tensor(const std::string& name) const { return source.load(name, storage).to(compute).contiguous(); }
+  at::Tensor tensor(const std::string& name) const {
+    throw_if_stopped();
+    return source.load(name, storage).to(compute).contiguous();
+  }
   FrozenLinear linear(const std::string& name, bool bias) const {
     FrozenLinear linear;
     linear.name = name;

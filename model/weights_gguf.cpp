@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/gguf.h"
+#include "core/stop.h"
 #include "model/family.h"
 #include "model/weights_source.h"
 
@@ -128,6 +129,7 @@ class GgufSource : public TableSource {
 
   void hash_content(Sha256& hash) const override {
     for (const GgufTensor& tensor : file_->tensors()) {
+      throw_if_stopped();
       hash.update(cat(tensor.name, " ", info_of(tensor.type).name, " ", shape_text(tensor.shape), "\n"));
       const auto bytes = file_->data(tensor);
       hash.update(bytes.data(), bytes.size());

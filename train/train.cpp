@@ -22,18 +22,6 @@ namespace {
 
 constexpr std::uint64_t kMaxReportBytes = 16 << 20;
 
-void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer) {
-  if (tokenizer.vocab_size() > spec.vocab)
-    throw DataError(cat("the tokenizer ", tokenizer.origin().string(), " has ", tokenizer.vocab_size(), " ids, the base's embedding has ",
-                        spec.vocab, " rows; use the tokenizer that belongs to the base"));
-  const auto check_length = [&](const char* key, std::int64_t length) {
-    if (spec.context > 0 && length > spec.context)
-      throw ConfigError(cat(key, " is ", length, ", the base's context is ", spec.context, " tokens; lower ", key));
-  };
-  check_length("train.length", config.train.length);
-  check_length("eval.length", config.eval.length);
-}
-
 int set_threads(std::int64_t wanted) {
   if (wanted > 0) at::set_num_threads(static_cast<int>(wanted));
   return at::get_num_threads();
@@ -115,6 +103,18 @@ data::LongDocuments long_documents(const std::string& name) {
 }
 
 }  // namespace
+
+void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer) {
+  if (tokenizer.vocab_size() > spec.vocab)
+    throw DataError(cat("the tokenizer ", tokenizer.origin().string(), " has ", tokenizer.vocab_size(), " ids, the base's embedding has ",
+                        spec.vocab, " rows; use the tokenizer that belongs to the base"));
+  const auto check_length = [&](const char* key, std::int64_t length) {
+    if (spec.context > 0 && length > spec.context)
+      throw ConfigError(cat(key, " is ", length, ", the base's context is ", spec.context, " tokens; lower ", key));
+  };
+  check_length("train.length", config.train.length);
+  check_length("eval.length", config.eval.length);
+}
 
 TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer, Resume resume) {
   check_fit(config, base.spec(), tokenizer);

@@ -38,6 +38,10 @@ struct TrainReport {
   Json json() const;
 };
 
+// What can be known to be wrong before any data is read. ConfigError: train.length or eval.length beyond the base's context;
+// DataError: the tokenizer has ids that the base does not embed.
+void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer);
+
 TrainReport report_from_json(const Json& json, const std::string& origin);  // FormatError when a field is missing
 
 // Takes the run directory's lock; the caller must not hold it. Sets the number of threads of the process.

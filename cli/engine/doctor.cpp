@@ -69,14 +69,9 @@ std::vector<Finding> config_findings(const train::RunConfig& config) {
                spec.context, "; tokenizer fits");
   });
   if (session) {
-    check(findings, "export", [&] {
+    check(findings, "plan", [&] {
       check_plan(*session, config.export_.formats);
-      return cat("this base and adapter can be written as ", joined(config.export_.formats));
-    });
-    check(findings, "length", [&] {
-      if (session->base->spec().context > 0 && config.train.length > session->base->spec().context)
-        throw ConfigError(cat("train.length is ", config.train.length, ", the base's context is ", session->base->spec().context));
-      return cat(config.train.length, " tokens");
+      return cat("rows of ", config.train.length, " tokens; this base and adapter can be written as ", joined(config.export_.formats));
     });
   }
   for (const auto& source : config.corpus.sources)

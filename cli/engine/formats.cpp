@@ -8,9 +8,7 @@
 int graft::cli::graft_formats(const Context& context) {
   Json list = Json::array();
   for (const exports::Exporter* format : exports::all_formats()) {
-    std::string name(format->name);
-    for (char& c : name)
-      if (c == '_') c = '-';
+    const std::string name(format->name);
     if (context.json)
       list.push_back({{"name", name}, {"summary", format->summary}, {"loads_in", format->loads_in},
                       {"directory", format->extension.empty()}, {"merged", format->merges}});

@@ -1,6 +1,7 @@
 #include "cli/engine/inspect.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <iostream>
 
 #include "cli/engine/output.h"
@@ -25,13 +26,18 @@ Json look_into(const fs::path& path) {
     return inspect_safetensors(path);
   }
   throw UnsupportedError(cat(path.string(), " is nothing that graft knows: a corpus has manifest.jsonl, a run run.json, a checkpoint state.json, "
-                             "an adapter adapter_config.json, a model config.json; files are .gguf or .safetensors"));
+                             "an adapter adapter_config.json, a model config.json; files are .gguf or .safetensors. A config is shown with -c"));
 }
 
 std::string shown(const Json& value) {
   if (value.is_string()) {
     const std::string text = quote(value.get<std::string>());  // without control bytes
     return text.substr(1, text.size() - 2);
+  }
+  if (value.is_number_float()) {  // all digits are in --json
+    char text[32];
+    std::snprintf(text, sizeof text, "%.6g", value.get<double>());
+    return text;
   }
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

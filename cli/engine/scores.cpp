@@ -86,8 +86,7 @@ std::vector<Score> ScoreBook::scores(const std::string& model, const std::string
     if (!scores_.count(key)) {
       const auto corpus = data::Corpus::open(session_.config.corpus.dir, set, session_.tokenizer->hash(), snapshot);
       log::info("eval", "scoring ", model, " on ", set);
-      scores_[key] = eval::heldout(decoder(), *corpus, set, session_.config.eval.length, session_.config.eval.max_tokens).json();
-      scores_[key]["key"] = key;
+      record(key, model, eval::heldout(decoder(), *corpus, set, session_.config.eval.length, session_.config.eval.max_tokens));
       save();
     }
     result.push_back(from_json(model, scores_[key], "scores.json"));
@@ -95,12 +94,15 @@ std::vector<Score> ScoreBook::scores(const std::string& model, const std::string
   return result;
 }
 
-void ScoreBook::remember(const std::string& identity, Dtypes dtypes, const std::vector<eval::HeldoutScore>& scores) {
+void ScoreBook::record(const std::string& key, const std::string& model, const eval::HeldoutScore& score) {
+  scores_[key] = {{"key", key}, {"model", model}};
+  scores_[key].update(score.json());
+}
+
+void ScoreBook::remember(const std::string& model, const std::string& identity, Dtypes dtypes, const std::vector<eval::HeldoutScore>& scores) {
   for (const auto& score : scores) {
     if (!snapshots_.count(score.set)) continue;
-    const std::string key = heldout_key(identity, dtypes, score.set);
-    scores_[key] = score.json();
-    scores_[key]["key"] = key;
+    record(heldout_key(identity, dtypes, score.set), model, score);
   }
   save();
 }

@@ -1,10 +1,10 @@
 // Held-out scores and answers of one run, kept in run_dir/scores.json together with what they were computed for, so that nothing
 // is computed twice and nothing stale is shown:
 //
-//   {"scores": [{"key": "<sha256>", "set", "bits_per_byte", "perplexity", "nll", "tokens", "documents", "bytes"}],
+//   {"scores": [{"key": "<sha256>", "model", "set", "bits_per_byte", "perplexity", "nll", "tokens", "documents", "bytes"}],
 //    "answers": [{"key": "<sha256>", "text"}]}
 //
-// A key is the sha256 of everything that decides the value: model and adapter, corpus snapshot, window, limit, dtypes, program.
+// "model" is for people. A key is the sha256 of everything that decides the value: model and adapter, corpus snapshot, window, limit, dtypes, program.
 // The file is a cache: damaged or missing, it is made anew.
 #pragma once
 
@@ -37,7 +37,7 @@ class ScoreBook {
   std::vector<Score> scores(const std::string& model, const std::string& identity, Dtypes dtypes,
                             const std::function<model::Decoder&()>& decoder);
   // Takes over what training has just computed for `identity` on the snapshot `set` has now.
-  void remember(const std::string& identity, Dtypes dtypes, const std::vector<eval::HeldoutScore>& scores);
+  void remember(const std::string& model, const std::string& identity, Dtypes dtypes, const std::vector<eval::HeldoutScore>& scores);
   // The greedy answer to `prompt`, in the chat template where the model has one.
   std::string answer(const std::string& prompt, const std::string& identity, Dtypes dtypes,
                      const std::function<model::Decoder&()>& decoder);
@@ -45,6 +45,7 @@ class ScoreBook {
  private:
   std::string key(const std::string& identity, Dtypes dtypes, const std::string& what) const;
   std::string heldout_key(const std::string& identity, Dtypes dtypes, const std::string& set) const;
+  void record(const std::string& key, const std::string& model, const eval::HeldoutScore& score);
   void save() const;
 
   const Session& session_;

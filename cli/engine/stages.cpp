@@ -28,6 +28,7 @@ std::vector<std::string> linear_names(const model::WeightSource& base) {
 void check_plan(const Session& session, const std::vector<std::string>& formats) {
   exports::check_formats(formats, session.base->spec(), session.config.lora);
   lora::match_targets(session.config.lora, linear_names(*session.base));
+  train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
 
 data::PrepareReport prepare_corpus(const Session& session) {

@@ -5,7 +5,8 @@
 //   GRAFT_FAULT_DIR     absolute directory; calls on other files are neither counted nor touched
 //   GRAFT_FAULT_AT      k, from 1; unset or 0: nothing fails
 //   GRAFT_FAULT_ERRNO   ENOSPC (default), EIO, EDQUOT, EINVAL, EINTR; SHORT: half of a write is done and reported;
-//                       KILL: half of a write is done, then the process dies by SIGKILL
+//                       KILL: half of a write is done, then the process dies by SIGKILL; TERM: the process gets SIGTERM
+//                       and the call is done
 //   GRAFT_FAULT_STICKY  1: every call from the k-th on fails, as on a disk that stays full
 //   GRAFT_FAULT_COUNT   file that holds the number of counted calls so far
 //
@@ -32,7 +33,7 @@
   static __typeof__(&name) next; \
   if (!next) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
-enum { kPass = 0, kShort = -1, kKill = -2 };  // otherwise an errno
+enum { kPass = 0, kShort = -1, kKill = -2, kTerm = -3 };  // otherwise an errno
 
 static atomic_long calls;
 
@@ -99,6 +100,7 @@ static int decide(void) {
   if (strcmp(name, "EINTR") == 0) return EINTR;
   if (strcmp(name, "SHORT") == 0) return kShort;
   if (strcmp(name, "KILL") == 0) return kKill;
+  if (strcmp(name, "TERM") == 0) return kTerm;
   fprintf(stderr, "fault_preload: unknown GRAFT_FAULT_ERRNO %s\n", name);
   abort();
 }
@@ -106,8 +108,9 @@ static int decide(void) {
 // 1 when the call must not be made; errno is set. For calls that write no bytes.
 static int refused(int counts) {
   const int fate = counts ? decide() : kPass;
-  if (fate == kPass || fate == kShort) return 0;
   if (fate == kKill) kill(getpid(), SIGKILL);
+  if (fate == kTerm) kill(getpid(), SIGTERM);
+  if (fate == kPass || fate == kShort || fate == kTerm) return 0;
   errno = fate;
   return 1;
 }
@@ -116,7 +119,8 @@ static int refused(int counts) {
 static ssize_t allowed(int descriptor, size_t size, int* kill_after) {
   const int fate = descriptor_counts(descriptor) ? decide() : kPass;
   *kill_after = fate == kKill;
-  if (fate == kPass) return (ssize_t)size;
+  if (fate == kTerm) kill(getpid(), SIGTERM);
+  if (fate == kPass || fate == kTerm) return (ssize_t)size;
   if (fate == kShort || fate == kKill) return (ssize_t)(size > 1 && fate == kShort ? (size + 1) / 2 : size / 2);
   errno = fate;
   return -1;

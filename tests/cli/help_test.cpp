@@ -1,0 +1,158 @@
+// Help, errors of the command line, exit codes and streams, as a person or a script meets them.
+#include <sstream>
+
+#include "core/config_reader.h"
+#include "tests/support/catch.h"
+#include "tests/support/workshop.h"
+#include "train/config.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+const std::vector<std::string> kCommands = {"run", "prepare", "train", "eval", "generate", "export", "inspect", "estimate", "doctor", "help"};
+
+// Every path of the config as `graft help config` writes it.
+void collect(const ConfigSection& fields, const std::string& prefix, std::vector<std::string>& out) {
+  for (const ConfigField& field : fields) {
+    out.push_back(prefix + field.name);
+    CHECK(field.help.size() > 3);
+    if (const auto* section = std::get_if<ConfigSection>(&field.value)) collect(*section, prefix + field.name + ".", out);
+    if (const auto* list = std::get_if<ConfigList>(&field.value)) collect(list->prototype, prefix + field.name + "[].", out);
+  }
+}
+
+std::string refused(const std::vector<std::string>& words) {
+  const Outcome done = run_program(words);
+  CHECK(done.code == 2);
+  CHECK(done.out.empty());
+  CHECK(std::count(done.err.begin(), done.err.end(), '\n') == 1);
+  return done.err;
+}
+
+}  // namespace
+
+TEST_CASE("each command explains itself", "[help]") {
+  const Outcome top = run_program({"--help"});
+  CHECK(top.code == 0);
+  CHECK(top.err.empty());
+  std::size_t before = 0;  // the list is in the order in which one meets the commands
+  for (const std::string& name : kCommands) {
+    INFO(name);
+    const std::size_t at = top.out.find("\n  " + name + " ");
+    REQUIRE(at != std::string::npos);
+    CHECK(at > before);
+    before = at;
+    const Outcome help = run_program({name, "--help"});
+    CHECK(help.code == 0);
+    CHECK(help.err.empty());
+    CHECK(help.out.find("graft " + name) != std::string::npos);
+    CHECK(help.out.find("Example") != std::string::npos);
+    CHECK(run_program({"help", name}).out == help.out);
+    if (name == "help") continue;
+    CHECK(help.out.find("Reads ") != std::string::npos);
+    CHECK(help.out.find("Writes ") != std::string::npos);
+    CHECK(help.out.find("--json") != std::string::npos);
+    CHECK(help.out.find("--set KEY=VALUE") != std::string::npos);
+  }
+  CHECK(run_program({"help"}).out == top.out);
+  CHECK(run_program({"--version"}).out == "graft " GRAFT_VERSION "\n");
+  const Outcome nothing = run_program({});
+  CHECK(nothing.code == 2);
+  CHECK(nothing.err == top.out);
+}
+
+TEST_CASE("no line of help is wider than a terminal of 132 columns", "[help]") {
+  for (const std::string& name : kCommands) {
+    const std::string text = run_program({name, "--help"}).out;
+    for (std::size_t at = 0, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1) {
+      INFO(text.substr(at, end - at));
+      CHECK(end - at <= 132);
+    }
+  }
+}
+
+TEST_CASE("help config documents every key with its default and range", "[help]") {
+  const std::string text = run_program({"help", "config"}).out;
+  train::RunConfig config;
+  std::vector<std::string> paths;
+  collect(describe(config), "", paths);
+  CHECK(paths.size() > 50);
+  for (const std::string& path : paths) {
+    INFO(path);
+    CHECK(text.find("\n" + path + " ") != std::string::npos);
+  }
+  CHECK(text.find("1 to 1024") != std::string::npos);  // lora.rank
+  CHECK(run_program({"help", "exit-codes"}).out.find("143") != std::string::npos);
+  const std::string formats = run_program({"help", "formats"}).out;
+  for (const char* name : {"peft", "hf", "gguf-f16", "gguf-bf16", "gguf-q8-0", "gguf-lora"}) {
+    INFO(name << "\n" << formats);
+    CHECK((formats.find(name) != std::string::npos || std::string(name) == "gguf-q8-0"));
+  }
+}
+
+TEST_CASE("what is not understood is answered with the nearest thing", "[help]") {
+  CHECK(refused({"trian"}) == "graft: unknown command 'trian'; did you mean 'train'? See `graft --help`\n");
+  CHECK(refused({"frobnicate"}) == "graft: unknown command 'frobnicate'; see `graft --help`\n");
+  CHECK(refused({"train", "--resum", "-c", "x"}) == "graft: unknown option '--resum'; did you mean '--resume'? See `graft train --help`\n");
+  CHECK(refused({"eval", "--modle=x"}) == "graft: unknown option '--modle'; did you mean '--model'? See `graft eval --help`\n");
+  CHECK(refused({"run", "a.yaml", "b.yaml"}).find("unexpected argument 'b.yaml'") != std::string::npos);
+  CHECK(refused({"train", "--fresh", "--resume"}).find("--fresh") != std::string::npos);
+  CHECK(refused({"generate", "-n", "many", "hello"}).find("--max-tokens") != std::string::npos);
+  CHECK(refused({"generate", "-n", "0", "hello"}).find("--max-tokens") != std::string::npos);
+  CHECK(refused({"generate", "--system", "x", "hello"}).find("--chat") != std::string::npos);
+  CHECK(refused({"inspect", "x", "--length", "8"}).find("--batches") != std::string::npos);
+  CHECK(refused({"inspect"}).find("give either a PATH to look into or a config") != std::string::npos);
+  CHECK(refused({"help", "confg"}) == "graft: no help on 'confg'; did you mean 'config'?\n");
+  CHECK(refused({"--hlep"}).find("--help") != std::string::npos);
+  CHECK(refused({"-c", "run.yaml"}).find("graft --help") != std::string::npos);
+  CHECK(refused({"train", "-c"}).find("--config") != std::string::npos);
+  CHECK(refused({""}).find("unknown command ''") != std::string::npos);
+  CHECK(refused({"tr\x1b[31main"}).find("\x1b") == std::string::npos);  // no escapes of others on the terminal
+}
+
+TEST_CASE("results that cannot be written are the machine's fault", "[help]") {
+  Process process({"help", "config"}, {.before = {"sh", "-c", "\"$0\" \"$@\" > /dev/full"}});
+  const Outcome full = process.finish();
+  CHECK(full.code == 4);
+  CHECK(full.err == "graft: cannot write the result to standard output\n");
+}
+
+TEST_CASE("the program has no function of the network linked in", "[help][network]") {
+  const fs::path build = fs::path(GRAFT_PROGRAM).parent_path();
+  const std::string script = "nm -D --undefined-only '" + (build / "graft").string() + "' '" + (build / "libgraft_core.so").string() + "' '" +
+                             (build / "libgraft_engine.so").string() + "'";
+  const Outcome names = run_program({}, {.before = {"sh", "-c", script}});
+  REQUIRE(names.code == 0);
+  CHECK(names.out.find(" U write@") != std::string::npos);  // so that the check below can fail
+  for (const char* name : {"socket", "connect", "bind", "listen", "accept", "accept4", "send", "sendto", "sendmsg", "recv", "recvfrom",
+                           "recvmsg", "getaddrinfo", "gethostbyname"}) {
+    INFO(name);
+    CHECK(names.out.find(cat(" U ", name, "@")) == std::string::npos);
+  }
+}
+
+TEST_CASE("the program makes no network calls", "[help][network]") {
+  if (run_program({}, {.before = {"sh", "-c", "exec strace -V"}}).code != 0) {
+    WARN("strace is not here: the check was left out");
+    return;
+  }
+  const Workshop workshop;
+  const std::string log = (workshop / "calls").string();
+  for (const auto& words : {workshop.command("run", {"train.steps=2"}), workshop.command("generate", {"train.steps=2"}, {"hello"}),
+                            std::vector<std::string>{"doctor"}, std::vector<std::string>{"inspect", "corpus"}}) {
+    INFO(words[0]);
+    Process process(words, {.directory = workshop.path(), .before = {"strace", "-f", "-qq", "-e", "trace=network", "-e", "signal=none", "-o", log}});
+    const Outcome done = process.finish();
+    INFO(done.err);
+    CHECK(done.code == 0);
+    // The one exception: NVIDIA's CUPTI, which LibTorch links, asks libc for the user's name when it is loaded, and libc asks a
+    // local name service first.
+    std::istringstream calls(read_file(log));
+    for (std::string call; std::getline(calls, call);) {
+      INFO(call);
+      CHECK((call.find("socket(AF_UNIX, ") != std::string::npos || call.find("sun_path=\"/var/run/nscd/socket\"") != std::string::npos));
+    }
+  }
+}

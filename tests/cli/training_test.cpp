@@ -1,0 +1,190 @@
+// A run from end to end on a tiny base: results, logs, the NaN policy, progress.
+#include <algorithm>
+#include <cmath>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "tests/support/catch.h"
+#include "tests/support/workshop.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+std::vector<Json> records(const fs::path& file) {
+  std::vector<Json> all;
+  for (const std::string& line : read_lines(file)) all.push_back(parse_json(line, file.string()));
+  return all;
+}
+
+Json result_of(const Outcome& done) {
+  INFO(done.err);
+  INFO(done.out);
+  REQUIRE(done.code == 0);
+  return parse_json(done.out, "stdout");  // one object and nothing else
+}
+
+std::size_t occurrences(const std::string& text, const std::string& what) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) ++count;
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("graft run does everything, a second run nothing", "[run]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"export.formats=[peft, hf, gguf-f16, gguf-q8_0, gguf-lora]"};
+  const Json first = result_of(workshop.graft("run", set, {"--json"}));
+  CHECK(first["prepare"]["documents_read"] == 90);
+  CHECK(first["prepare"]["documents_kept"] == 90);
+  CHECK(first["train"]["steps"] == 40);
+  CHECK(first["train"]["skipped"] == 0);
+  CHECK(first["train"]["last_loss"] < first["train"]["first_loss"]);
+  CHECK(first["artifacts"].size() == 5);
+  CHECK(first["answers"].size() == 1);
+  CHECK(first["scores"].size() == 7);
+  std::map<std::string, double> bits;
+  for (const Json& score : first["scores"]) bits[score["model"]] = score["bits_per_byte"];
+  CHECK(bits.at("adapted") < bits.at("base"));
+  for (const char* exact : {"peft", "gguf_lora"}) {  // the very values of the adapter
+    INFO(exact << " " << first["scores"].dump());
+    CHECK(bits.count(exact) + bits.count("gguf-lora") > 0);
+  }
+  for (const auto& [model, value] : bits)
+    if (model != "base") CHECK(value == Approx(bits.at("adapted")).epsilon(0.02));
+  for (const char* file : {"run.json", "train.json", "loss.jsonl", "metrics.jsonl", "scores.json", "report.html", "adapter/adapter_config.json",
+                           "adapter/adapter_model.safetensors", "tensorboard/events.out.tfevents.graft", "export/manifest.json"})
+    CHECK(fs::exists(workshop / "run" / file));
+
+  const auto run = workshop.files("run"), corpus = workshop.files("corpus");
+  const Outcome again = workshop.graft("run", set, {"--json"});
+  const Json second = result_of(again);
+  CHECK(second["train"]["already_done"] == true);
+  CHECK(second["prepare"]["documents_unchanged"] == 90);
+  CHECK(second["scores"] == first["scores"]);
+  CHECK(second["answers"] == first["answers"]);
+  CHECK(again.err.find("loading") == std::string::npos);  // no weights were read
+  auto now = workshop.files("run");
+  now.erase("report.html");  // says when it was made
+  auto then = run;
+  then.erase("report.html");
+  CHECK(now == then);
+  CHECK(workshop.files("corpus") == corpus);
+
+  const Outcome text = workshop.graft("run", set);
+  for (const char* part : {"bits per byte", "against base", "trained before: 40 steps", "prompt   Note 3: the", "gguf-q8_0.gguf", "report  "}) {
+    INFO(part << "\n" << text.out);
+    CHECK(text.out.find(part) != std::string::npos);
+  }
+}
+
+TEST_CASE("metrics are one JSON object a step, evaluations beside them", "[run]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const Json report = result_of(workshop.graft("train", {}, {"--json"}));
+  const auto loss = records(workshop / "run/loss.jsonl"), metrics = records(workshop / "run/metrics.jsonl");
+  REQUIRE(loss.size() == metrics.size());
+  std::int64_t step = 0, evaluations = 0, tokens = 0;
+  for (std::size_t i = 0; i < loss.size(); ++i) {
+    Json timeless = metrics[i];
+    CHECK(timeless["time"].get<double>() > 1.6e9);
+    for (const char* key : {"time", "seconds", "tokens_per_second"}) timeless.erase(key);
+    CHECK(timeless == loss[i]);
+    if (loss[i].contains("set")) {
+      ++evaluations;
+      CHECK(loss[i]["step"] == step);
+    } else {
+      CHECK(loss[i]["step"] == ++step);
+      CHECK(std::isfinite(loss[i]["loss"].get<double>()));
+      CHECK(loss[i]["tokens"] > tokens);
+      tokens = loss[i]["tokens"];
+    }
+  }
+  CHECK(step == 40);
+  CHECK(evaluations == 4);  // before the first step and after 16, 32 and 40
+  CHECK(report["tokens"] == tokens);
+}
+
+TEST_CASE("a base with a value that is not finite trains nothing", "[nan]") {
+  const Workshop workshop({.poisoned = "model.layers.1.mlp.up_proj.weight"});
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const Outcome done = workshop.graft("train", {"train.max_bad_steps=3"});
+  INFO(done.err);
+  CHECK(done.code == 2);
+  CHECK(done.out.empty());
+  for (const char* step : {"step 1", "step 2", "step 3"})
+    CHECK(done.err.find(cat(step, " was skipped: the loss is not finite; parameters are unchanged")) != std::string::npos);
+  CHECK(done.err.find("step 4 was") == std::string::npos);
+  CHECK(done.err.find("graft: the loss or gradient was not finite in 3 steps in a row (train.max_bad_steps), the last at step 3; lower "
+                      "train.learning_rate or look at the data. The last good checkpoint is none: this run had not reached one") != std::string::npos);
+  CHECK(!fs::exists(workshop / "run/adapter"));
+  const auto loss = records(workshop / "run/loss.jsonl");
+  REQUIRE(loss.size() == 4);  // the first is the evaluation of the base
+  CHECK(loss[0]["bits_per_byte"].is_null());
+  for (std::size_t i = 1; i < 4; ++i) {
+    CHECK(loss[i]["loss"].is_null());
+    CHECK(loss[i]["skipped"] == "the loss is not finite");
+  }
+  const Outcome answer = workshop.graft("generate", {}, {"hello"});
+  CHECK(answer.code == 2);
+  CHECK(answer.err.find("are not finite; its weights or adapter are damaged") != std::string::npos);
+}
+
+TEST_CASE("a learning rate that is far too high is skipped, counted and stopped with a good checkpoint", "[nan]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  // Weight decay of 100 times the parameters alone takes them out of f32's range within some twenty steps.
+  const std::vector<std::string> set = {"train.learning_rate=10", "train.schedule=constant", "train.warmup=0", "train.weight_decay=10",
+                                        "train.steps=4000", "train.checkpoint_every=1", "train.max_bad_steps=4", "train.eval_every=0"};
+  const Outcome done = workshop.graft("train", set);
+  INFO(done.err.substr(done.err.size() > 3000 ? done.err.size() - 3000 : 0));
+  CHECK(done.code == 2);
+  CHECK(occurrences(done.err, "parameters are unchanged") == 4);
+  CHECK(done.err.find("was not finite in 4 steps in a row (train.max_bad_steps), the last at step ") != std::string::npos);
+  CHECK(done.err.find("; lower train.learning_rate or look at the data. The last good checkpoint is run/checkpoints/step-") != std::string::npos);
+  std::int64_t skipped = 0;
+  for (const Json& record : records(workshop / "run/loss.jsonl")) skipped += record.contains("skipped");
+  CHECK(skipped == 4);
+  int checked = 0;
+  for (const auto& entry : fs::directory_iterator(workshop / "run/checkpoints"))
+    for (const char* name : {"adapter.safetensors", "optimizer.safetensors"}) {
+      const SafetensorsFile file(entry.path() / name);
+      for (const auto& [tensor, info] : file.tensors()) {
+        const auto bytes = file.data(info);
+        const auto* values = reinterpret_cast<const float*>(bytes.data());
+        CHECK(std::all_of(values, values + bytes.size() / sizeof(float), [](float v) { return std::isfinite(v); }));
+        ++checked;
+      }
+    }
+  CHECK(checked > 0);
+  CHECK(!fs::exists(workshop / "run/adapter"));
+}
+
+TEST_CASE("progress is plain lines in a file and a bar on a terminal", "[progress]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"train.steps=60"};
+  const Outcome plain = workshop.graft("run", set);
+  CHECK(plain.code == 0);
+  CHECK(plain.err.find('\r') == std::string::npos);
+  CHECK(plain.err.find('\x1b') == std::string::npos);
+  CHECK(plain.err.find("train: ") != std::string::npos);
+  CHECK(plain.err.find("tokens/s") != std::string::npos);
+  CHECK(plain.err.find("step 60/60  loss ") != std::string::npos);
+
+  fs::remove_all(workshop / "run");
+  Process process(workshop.command("run", set), {.directory = workshop.path(), .terminal = true});
+  const Outcome bar = process.finish();
+  CHECK(bar.code == 0);
+  CHECK(bar.err.find("\r\x1b[Ktrain: [") != std::string::npos);
+  CHECK(bar.err.find("tokens/s") != std::string::npos);
+  CHECK(bar.err.find(" left") != std::string::npos);
+  CHECK(bar.err.find("loss ") != std::string::npos);
+  CHECK(bar.out.find('\x1b') == std::string::npos);
+
+  fs::remove_all(workshop / "run");
+  const Outcome quiet = workshop.graft("run", set, {"--quiet"});
+  CHECK(quiet.code == 0);
+  CHECK(quiet.err.empty());
+}
