@@ -1,4 +1,4 @@
-// A whole model as one GGUF file (formats.md 4.7), as llama.cpp's convert_hf_to_gguf.py writes it: names, the q/k row order of
+// A whole model as one GGUF file (docs/formats.md), as llama.cpp's convert_hf_to_gguf.py writes it: names, the q/k row order of
 // the llama architecture, Gemma's 1 + w, f32 for vectors and norms, metadata, tokenizer and chat template.
 #pragma once
 

@@ -1,4 +1,4 @@
-// A model as a Hugging Face directory (formats.md 4.9): safetensors in shards with an index, config, tokenizer and chat template.
+// A model as a Hugging Face directory (docs/formats.md): safetensors in shards with an index, config, tokenizer and chat template.
 #pragma once
 
 #include <cstdint>

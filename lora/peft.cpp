@@ -1,4 +1,4 @@
-// PEFT's adapter directory (formats.md 4.1): written so that PEFT and vLLM take it as their own, read as a hostile file.
+// PEFT's adapter directory (docs/formats.md): written so that PEFT and vLLM take it as their own, read as a hostile file.
 #include <ATen/ATen.h>
 
 #include <algorithm>

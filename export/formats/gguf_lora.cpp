@@ -1,4 +1,4 @@
-// The adapter as a GGUF LoRA (formats.md 4.8; llama.cpp convert_lora_to_gguf.py, src/llama-adapter.cpp).
+// The adapter as a GGUF LoRA (docs/formats.md; llama.cpp convert_lora_to_gguf.py, src/llama-adapter.cpp).
 //
 //   <weight>.lora_a (r, in) f32    <weight>.lora_b (out, r) f32, rows in the base tensor's order
 //   llama.cpp scales by adapter.lora.alpha / r; it knows no rsLoRA, so alpha is written such that this is the trained scale

@@ -1,4 +1,4 @@
-// The adapter as PEFT writes it (formats.md 4.1, 4.2).
+// The adapter as PEFT writes it (docs/formats.md).
 #include <ATen/ATen.h>
 
 #include "core/error.h"

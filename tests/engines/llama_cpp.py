@@ -13,7 +13,7 @@ offline()
 
 import gguf  # noqa: E402
 
-WINDOW, WINDOWS, LIMIT = 512, 6, 0.01
+WINDOW, WINDOWS, LIMIT = 512, 4, 0.01
 PROMPT = "To rename a column of a table in PostgreSQL,"
 
 
@@ -28,8 +28,8 @@ def windows_of(run, tokenizer):
     return [[fields["tokenizer.ggml.bos_token_id"].contents(), *ids[1:]] for ids in cut] if add_bos else cut
 
 
-def our_perplexity(run, model, windows, adapter=None, **types):
-    logprob = run.ours(model, windows, adapter, logprob=True, **types).double().reshape(len(windows), WINDOW)
+def our_perplexity(run, model, windows, adapter=None):
+    logprob = run.ours(model, windows, adapter, compute="f32", logprob=True).double().reshape(len(windows), WINDOW)
     return math.exp(-logprob[:, WINDOW // 2 + 1:].mean().item())
 
 
@@ -51,18 +51,17 @@ def perplexity(run):
     (run.work / "heldout.txt").write_text(run.heldout()["text"])
     first = run.artifact("gguf-f16.gguf")
     windows = windows_of(run, first)
-    base = our_perplexity(run, run.base, windows, compute="f32")
-    ours = our_perplexity(run, run.base, windows, run.adapter, compute="f32")
+    base = our_perplexity(run, run.base, windows)
+    ours = our_perplexity(run, run.base, windows, run.adapter)
     print(f"perplexity of base {base:.4f} and adapted {ours:.4f} in graft, {WINDOWS} windows of {WINDOW}")
     check("the adapter changes the base: perplexity, adapted over base", ours / base, "< 0.99", ours < 0.99 * base)
     for name in ("gguf-f16.gguf", "gguf-bf16.gguf", "gguf-q8_0.gguf"):
-        path = run.artifact(name)
-        theirs = their_perplexity(run, path)
-        print(f"{name}: llama.cpp {theirs:.4f}, graft on the same file {our_perplexity(run, path, windows, storage='f32', compute='f32'):.4f}")
+        theirs = their_perplexity(run, run.artifact(name))
+        print(f"{name}: {theirs:.4f} in llama.cpp")
         check(f"llama.cpp, {name}: perplexity against base + adapter in graft", abs(theirs / ours - 1), LIMIT)
     if run.base.is_file():
         unadapted = their_perplexity(run, run.base)
-        print(f"base as GGUF: llama.cpp {unadapted:.4f}")
+        print(f"base: {unadapted:.4f} in llama.cpp")
         theirs = their_perplexity(run, run.base, "--lora", run.artifact("gguf-lora.gguf"))
         check("llama.cpp, base + gguf-lora.gguf: perplexity against graft", abs(theirs / ours - 1), LIMIT)
         check("llama.cpp, base + gguf-lora.gguf: perplexity, adapted over base", theirs / unadapted, "< 0.99", theirs < 0.99 * unadapted)
@@ -79,10 +78,11 @@ def text(run):
     check(f"llama.cpp, gguf-f16.gguf: share of {len(continuation)} greedy tokens that are our most likely", agreeing, ">= 0.9", agreeing >= 0.9)
     field = gguf.GGUFReader(path).fields.get("tokenizer.chat_template")
     check("gguf-f16.gguf: chat template present", "yes" if field else "no", "yes", bool(field))
-    out, log = call(run, "llama-completion", "-m", path, "-cnv", "-st", "--jinja", "-p", "How do I rename a table?", "-n", 24, "--temp", 0,
+    out, _ = call(run, "llama-completion", "-m", path, "-cnv", "-st", "--jinja", "-p", "How do I rename a table?", "-n", 24, "--temp", 0,
                     "-c", 512)
-    print(f"llama.cpp converses: {out.strip()[-300:]!r}")
-    check("llama.cpp, gguf-f16.gguf: words in a conversation", len(out.split()), ">= 10", len(out.split()) >= 10)
+    words = out.rpartition("\nassistant\n")[2].split()
+    print(f"llama.cpp converses: {out.strip()!r}")
+    check("llama.cpp, gguf-f16.gguf: words in its answer to a question", len(words), ">= 5", len(words) >= 5)
 
 
 def main():
