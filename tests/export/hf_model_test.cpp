@@ -90,10 +90,15 @@ TEST_CASE("the tokenizer of a GGUF base comes out as Hugging Face files with the
   const ScratchDirectory directory;
   const auto artifact = write("hf", {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
   const auto ours = data::load_tokenizer(artifact.path), original = data::load_tokenizer(golden(family) / "base");
-  CHECK(ours->special().bos == original->special().bos);
-  CHECK(ours->special().eos == original->special().eos);
-  CHECK(ours->special().add_bos == original->special().add_bos);
-  for (const char* text : {"the quick brown fox", "PostgreSQL's manual: 12345", "größe \xF0\x9F\x9A\x80 <tool> <|im_end|>", "  two  spaces\n"}) {
+  // The GGUF's word counts: where tokenizer_config.json says "no bos", as Qwen's does, the converter takes the id of config.json.
+  const auto in_gguf = data::load_tokenizer(golden(family) / "f16.gguf");
+  CHECK(ours->special().bos == in_gguf->special().bos);
+  CHECK(ours->special().eos == in_gguf->special().eos);
+  CHECK(ours->special().add_bos == in_gguf->special().add_bos);
+  std::vector<const char*> texts = {"the quick brown fox", "PostgreSQL's manual: 12345", "größe \xF0\x9F\x9A\x80 <tool> <|im_end|>"};
+  // SentencePiece's model of the tests trims spaces; the published ones do not, and GGUF has no key for it.
+  if (family != "mistral") texts.push_back("  two  spaces\n");
+  for (const char* text : texts) {
     INFO(text);
     std::vector<std::int32_t> found, expected;
     ours->encode(text, found);
