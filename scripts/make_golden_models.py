@@ -162,6 +162,8 @@ def write_gguf(path, architecture, model, config, dtype):
         writer.add_value_length(head_dim)
     ropes = config.rope_parameters.get("full_attention", config.rope_parameters)
     writer.add_rope_freq_base(ropes["rope_theta"])
+    if "sliding_attention" in config.rope_parameters:
+        writer.add_rope_freq_base_swa(config.rope_parameters["sliding_attention"]["rope_theta"])
     writer.add_rope_dimension_count(head_dim)
     kind = ropes["rope_type"]
     if kind in ("linear", "yarn"):
