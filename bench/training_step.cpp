@@ -3,12 +3,14 @@
 //   training_step <base> [f32|bf16] [tokens=1024] [documents=4] [rank=16] [steps=5] [recompute]
 //
 // The floor is one product X W^T for every frozen linear and the head (forward) and one product dY W (gradient of the input), as
-// plain at::mm_out of the same shapes into buffers that exist already, each on weights of its own. Operator times are exclusive, from
-// the calling thread; what is in none of them is our own loops.
+// plain at::mm_out of the same shapes into buffers that exist already, each on weights of its own. Processor time is what counts on a
+// shared machine (with OMP_NUM_THREADS=1 nobody spins in it). Operator times are exclusive, of the calling thread; what is in none of
+// them is our own loops.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -35,9 +37,26 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+double thread_seconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Products with one side of at most this are those of adapters.
+constexpr std::int64_t kLowRank = 64;
+bool is_low_rank(const at::RecordFunction& f) {
+  for (const c10::IValue& input : f.inputs())
+    if (input.isTensor() && input.toTensor().defined() && input.toTensor().dim() == 2 &&
+        std::min(input.toTensor().size(0), input.toTensor().size(1)) <= kLowRank)
+      return true;
+  return false;
+}
+
 // Exclusive time of operators by name.
 struct Frame {
-  Clock::time_point start;
+  std::string name;
+  double start;
   double inner = 0;
 };
 struct Profile {
@@ -49,19 +68,21 @@ struct Ended final : at::ObserverContext {};
 
 void record_operators() {
   at::addThreadLocalCallback(at::RecordFunctionCallback(
-      [](const at::RecordFunction&) -> std::unique_ptr<at::ObserverContext> {
-        profile.stack.push_back({Clock::now()});
+      [](const at::RecordFunction& f) -> std::unique_ptr<at::ObserverContext> {
+        const std::string name = f.name();
+        const bool product = name.find("mm") != std::string::npos;
+        profile.stack.push_back({product && is_low_rank(f) ? name + ", low rank" : name, thread_seconds()});
         return std::make_unique<Ended>();
       },
-      [](const at::RecordFunction& f, at::ObserverContext*) {
+      [](const at::RecordFunction&, at::ObserverContext*) {
         const Frame frame = profile.stack.back();
         profile.stack.pop_back();
-        const double total = since(frame.start);
-        auto& [time, count] = profile.times[f.name()];
+        const double total = thread_seconds() - frame.start;
+        auto& [time, count] = profile.times[frame.name];
         time += total - frame.inner;
         ++count;
         if (!profile.stack.empty()) profile.stack.back().inner += total;
-      }).scopes({at::RecordScope::FUNCTION}));
+      }).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
 }
 
 // Documents of equal length, ids drawn from a seed; every token is trained on but the last of each.
@@ -84,8 +105,23 @@ Row made_up_row(std::int64_t tokens, std::int64_t documents, std::int64_t vocab)
   return {{ids, positions, starts}, labels};
 }
 
-// Seconds of the frozen products of one step.
-double floor_seconds(model::Decoder& decoder, std::int64_t tokens) {
+struct Cost {
+  double wall = 0, cpu = 0;
+};
+template <class F>
+Cost cost_of(const F& f) {
+  const double before = cpu_seconds();
+  const auto start = Clock::now();
+  f();
+  return {since(start), cpu_seconds() - before};
+}
+Cost median(std::vector<Cost> costs) {
+  std::sort(costs.begin(), costs.end(), [](const Cost& a, const Cost& b) { return a.cpu < b.cpu; });
+  return costs[costs.size() / 2];
+}
+
+// The frozen products of one step.
+Cost floor_cost(model::Decoder& decoder, std::int64_t tokens) {
   std::vector<at::Tensor> weights;
   for (const model::Linear* linear : decoder.linears()) weights.push_back(linear->weight);
   at::Tensor head;
@@ -95,13 +131,13 @@ double floor_seconds(model::Decoder& decoder, std::int64_t tokens) {
   for (const at::Tensor& w : weights)
     for (const std::int64_t width : {w.size(0), w.size(1)})
       if (!activations.contains(width)) activations[width] = at::randn({tokens, width}).to(options);
-  const auto start = Clock::now();
-  for (const at::Tensor& w : weights) {
-    at::mm_out(activations[w.size(0)], activations[w.size(1)], w.t());
-    at::mm_out(activations[w.size(1)], activations[w.size(0)], w);
-    for (const std::int64_t width : {w.size(0), w.size(1)}) activations[width].fill_(0.5);
-  }
-  return since(start);
+  return cost_of([&] {
+    for (const at::Tensor& w : weights) {
+      at::mm_out(activations[w.size(0)], activations[w.size(1)], w.t());
+      at::mm_out(activations[w.size(1)], activations[w.size(0)], w);
+      for (const std::int64_t width : {w.size(0), w.size(1)}) activations[width].fill_(0.5);
+    }
+  });
 }
 
 }  // namespace
@@ -130,30 +166,23 @@ int main(int argc, char** argv) {
   std::printf("%s, %d threads, %lld tokens in %lld documents, rank %lld\n", compute == at::kFloat ? "f32" : "bf16", at::get_num_threads(),
               static_cast<long long>(tokens), static_cast<long long>(documents), static_cast<long long>(rank));
   step();
-  floor_seconds(*decoder, tokens);
-  std::vector<double> walls, floors;
-  double cpu = 0;
+  floor_cost(*decoder, tokens);
+  std::vector<Cost> whole, floors;
   for (std::int64_t i = 0; i < steps; ++i) {  // in turns: what else runs on the machine slows both
-    floors.push_back(floor_seconds(*decoder, tokens));
-    const double cpu_before = cpu_seconds();
-    const auto start = Clock::now();
-    step();
-    walls.push_back(since(start));
-    cpu += cpu_seconds() - cpu_before;
+    floors.push_back(floor_cost(*decoder, tokens));
+    whole.push_back(cost_of(step));
   }
-  std::sort(walls.begin(), walls.end());
-  std::sort(floors.begin(), floors.end());
-  const double wall = walls[walls.size() / 2], floor = floors[floors.size() / 2];
+  const Cost one = median(whole), floor = median(floors);
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  std::printf("step %.3f s (best %.3f, CPU %.3f), %.0f tokens/s; frozen products %.3f s (best %.3f): %.0f %% of the step; peak %ld MiB\n", wall,
-              walls.front(), cpu / static_cast<double>(steps), static_cast<double>(tokens) / wall, floor, floors.front(), 100 * floor / wall,
-              usage.ru_maxrss >> 10);
+  std::printf("step %.2f s, CPU %.2f s, %.0f tokens/s, %.0f tokens per CPU second; frozen products CPU %.2f s: %.0f %% of the step; peak %ld MiB\n",
+              one.wall, one.cpu, static_cast<double>(tokens) / one.wall, static_cast<double>(tokens) / one.cpu, floor.cpu,
+              100 * floor.cpu / one.cpu, usage.ru_maxrss >> 10);
 
   record_operators();
-  const auto start = Clock::now();
+  const double start = thread_seconds();
   step();
-  const double whole = since(start);
+  const double all = thread_seconds() - start;
   double inside = 0;
   std::vector<std::pair<double, std::string>> sorted;
   for (const auto& [name, time] : profile.times) {
@@ -161,8 +190,8 @@ int main(int argc, char** argv) {
     sorted.push_back({time.first, name});
   }
   std::sort(sorted.rbegin(), sorted.rend());
-  std::printf("%-28s %8.1f ms  %4.1f %%\n", "own loops", 1e3 * (whole - inside), 100 * (whole - inside) / whole);
+  std::printf("%-28s %8.1f ms  %4.1f %%\n", "own loops", 1e3 * (all - inside), 100 * (all - inside) / all);
   for (const auto& [time, name] : sorted)
-    if (time > 0.003 * whole) std::printf("%-28s %8.1f ms  %4.1f %%  %ld calls\n", name.c_str(), 1e3 * time, 100 * time / whole, profile.times[name].second);
+    if (time > 0.003 * all) std::printf("%-28s %8.1f ms  %4.1f %%  %ld calls\n", name.c_str(), 1e3 * time, 100 * time / all, profile.times[name].second);
   return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "core/rng.h"
 #include "kernels/check.h"
+#include "kernels/lora_linear/outer_sum.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels {
@@ -66,11 +67,6 @@ at::Tensor dropped(const at::Tensor& x, const LowRank& adapter, std::uint64_t se
   return out;
 }
 
-// gradient += left^T right, in f32 whatever the operands' type.
-void accumulate(at::Tensor& gradient, const at::Tensor& left, const at::Tensor& right) {
-  gradient.addmm_(left.to(at::kFloat).t(), right.to(at::kFloat));
-}
-
 }  // namespace
 
 void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
@@ -119,8 +115,8 @@ at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const
   check_shape("lora_linear", "grad_b", adapter->grad_b, adapter->b.sizes(), "as B");
   at::Tensor ds = at::mm(dy, adapter->b.to(x.scalar_type()));
   ds.mul_(adapter->scale);
-  accumulate(adapter->grad_b, dy, saved.s);
-  accumulate(adapter->grad_a, ds, dropped(x, *adapter, saved.dropout_seed));
+  adapter->grad_b.add_(outer_sum(saved.s, dy).t());
+  adapter->grad_a.add_(outer_sum(ds, dropped(x, *adapter, saved.dropout_seed)));
   if (!need_dx) return dx;
   const at::Tensor a = adapter->a.to(x.scalar_type());
   if (adapter->dropout == 0) {
