@@ -1,12 +1,22 @@
 #include "core/hdf5.h"
 
+#include <fcntl.h>
 #include <hdf5.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <functional>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace graft::hdf5 {
 namespace {
@@ -15,6 +25,7 @@ constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 32;
 constexpr hsize_t kMaxLinks = 64;        // of one group, and attributes of the root
 constexpr hsize_t kMaxChunks = 1 << 14;  // listing them is quadratic in libhdf5
 constexpr std::size_t kMaxString = 4096;
+constexpr rlim_t kMaxSeconds = 5;            // of the processor, for listing one file
 constexpr std::uint64_t kMaxInflation = 1032;  // the most that deflate can do (zlib's technical notes)
 
 // Held by every public function: one thread in libhdf5 at a time, no messages of its own on stderr, no plugins.
@@ -367,12 +378,86 @@ std::string_view ImageWriter::image() {
   return {*static_cast<const char**>(handle), static_cast<std::size_t>(size)};
 }
 
+namespace {
+
+Json to_json(const Listing& listing) {
+  Json out{{"datasets", Json::object()}, {"integers", listing.integers}, {"strings", Json::object()}};
+  for (const auto& [path, d] : listing.datasets) {
+    Json chunks = Json::array();
+    for (const Chunk& c : d.chunks) chunks.push_back({c.first, c.address, c.size, c.deflated, c.shuffled});
+    out["datasets"][path] = {d.element_size, d.count, d.address, d.chunk, std::move(chunks)};
+  }
+  for (const auto& [name, value] : listing.strings) out["strings"][name] = Json::binary({value.begin(), value.end()});
+  return out;
+}
+
+Listing from_json(const Json& json) {
+  Listing out;
+  json.at("integers").get_to(out.integers);
+  for (const auto& [path, d] : json.at("datasets").items()) {
+    Dataset& dataset = out.datasets[path];
+    dataset = {d.at(0), d.at(1), d.at(2), d.at(3), {}};
+    for (const Json& c : d.at(4)) dataset.chunks.push_back({c.at(0), c.at(1), c.at(2), c.at(3), c.at(4)});
+  }
+  for (const auto& [name, value] : json.at("strings").items()) out.strings[name] = {value.get_binary().begin(), value.get_binary().end()};
+  return out;
+}
+
+// What `work` returns, in a process of its own that may crash or hang; nothing when it did.
+std::optional<std::string> isolated(const std::function<std::string()>& work) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw MachineError(cat("cannot make a pipe: ", std::strerror(errno)));
+  const pid_t child = fork();
+  if (child < 0) {
+    close(ends[0]), close(ends[1]);
+    throw MachineError(cat("cannot start a process: ", std::strerror(errno)));
+  }
+  if (child == 0) {
+    for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL}) std::signal(signal, SIG_DFL);
+    const rlimit limit{kMaxSeconds, kMaxSeconds};
+    setrlimit(RLIMIT_CPU, &limit);
+    const std::string answer = work();
+    for (std::size_t at = 0; at < answer.size();) {
+      const ssize_t wrote = write(ends[1], answer.data() + at, answer.size() - at);
+      if (wrote < 0 && errno != EINTR) _exit(1);
+      if (wrote > 0) at += static_cast<std::size_t>(wrote);
+    }
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string answer;
+  char buffer[1 << 14];
+  for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) != 0;)
+    if (got > 0) answer.append(buffer, static_cast<std::size_t>(got));
+    else if (errno != EINTR) break;
+  close(ends[0]);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? std::optional(answer) : std::nullopt;
+}
+
+}  // namespace
+
 Listing list(const std::filesystem::path& file) {
   Session session;
   std::error_code error;
   const std::uint64_t size = std::filesystem::file_size(file, error);
   if (error) throw FormatError(cat(file.string(), ": ", error.message()));
-  return Lister(file, size).run();
+  const auto answer = isolated([&] {
+    Json out;
+    try {
+      out["listing"] = to_json(Lister(file, size).run());
+    } catch (const FormatError& refusal) {
+      out["refusal"] = refusal.what();
+    }
+    const auto bytes = Json::to_cbor(out);
+    return std::string(bytes.begin(), bytes.end());
+  });
+  if (!answer) throw FormatError(cat(file.string(), ": libhdf5 crashes or hangs on it; the file is damaged"));
+  const Json out = Json::from_cbor(*answer);
+  if (out.contains("refusal")) throw FormatError(out.at("refusal").get<std::string>());
+  return from_json(out.at("listing"));
 }
 
 }  // namespace graft::hdf5

@@ -85,11 +85,12 @@ void BpeTokenizer::resolve_merges(const BpeSource& source, const std::unordered_
   std::vector<Merge> merges;
   merges.reserve(source.merges.size());
   std::string joined;
-  for (const auto& [left, right] : source.merges) {
+  for (std::size_t i = 0; i < source.merges.size(); ++i) {
+    const auto& [left, right] = source.merges[i];
     joined = left + right;
     const auto l = index.find(left), r = index.find(right), both = index.find(joined);
     if (l == index.end() || r == index.end() || both == index.end())
-      throw FormatError(cat(source.origin, ": merge ", &left - &source.merges.front().first, " refers to a token that is not in the vocabulary"));
+      throw FormatError(cat(source.origin, ": merge ", i, " refers to a token that is not in the vocabulary"));
     if (control_[static_cast<std::size_t>(both->second)]) continue;
     merges.push_back({l->second, r->second, both->second});
   }

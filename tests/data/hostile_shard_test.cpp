@@ -278,20 +278,20 @@ TEST_CASE("a manifest is bounded and strict", "[shard][hostile]") {
   CHECK(read_manifest(dir.path).size() == 1);
 }
 
-// A file with a true hash and a flipped bit: what libhdf5 itself makes of damage. Not one of the promises (the hash is checked
-// first), so it only has to come back.
+// Damage behind a true hash: libhdf5 1.10.8 crashes and hangs on some of these, the program does not. Takes minutes.
 TEST_CASE("flipped bits behind a true hash", "[.][fuzz]") {
   TempDir dir;
   std::mt19937 random(11);
   std::map<std::string, int> outcomes;
   for (const char* name : {"plain.h5", "deflated.h5"}) {
     const std::string whole = get(golden(cat("data/", name)));
-    for (int i = 0; i < 20000; ++i) {
+    for (int i = 0; i < 2000; ++i) {
       std::string bytes = whole;
       for (unsigned flips = 1 + random() % 3; flips > 0; --flips) bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
       fs::remove(dir / "a.h5");
       put(dir / "a.h5", bytes);
-      ++outcomes[refusal(dir.path, record_of(dir / "a.h5")) == "" ? "read" : "refused"];
+      const std::string reason = refusal(dir.path, record_of(dir / "a.h5"));
+      ++outcomes[reason.empty() ? "read" : reason.starts_with("libhdf5 crashes") ? "crashed libhdf5" : "refused"];
     }
   }
   for (const auto& [outcome, count] : outcomes) WARN(outcome << ": " << count);

@@ -1,5 +1,6 @@
 // Text made to be slow: a million bytes without a place to cut, runs of one character, marks on marks. CPU time grows with the length,
 // and a byte costs at most three times what a byte of prose costs that the tokenizer has not seen before.
+#ifndef __SANITIZE_ADDRESS__  // whose time is not the program's
 #include <random>
 
 #include "data/tokenizer.h"
@@ -45,7 +46,6 @@ double seconds_per_byte(const Tokenizer& tokenizer, std::string_view text) {
 
 }  // namespace
 
-#ifndef __SANITIZE_ADDRESS__  // its time is not the program's
 TEST_CASE("pathological text costs its length", "[tokenizer][time]") {
   std::mt19937 random(2);
   std::string unbroken, newlines_and_spaces;

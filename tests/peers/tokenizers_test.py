@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Ids of every tokenizer family against PyPI tokenizers and sentencepiece: random Unicode strings, and real text where there is some.
 
-    tokenizers_test.py --build DIR [--strings N] [--gguf FILE] [--text FILE ...]
+    tokenizers_test.py --build DIR [--strings N] [--gguf FILE] [--text FILE ...] [--documents PATH]
 
-Prints one line per family, "N strings, D differences", and the time both sides took on the real text, one thread each (CPU seconds).
+--documents is a path as in corpus.sources: the text is what graft itself extracts. Prints one line per family, "N strings, D differences",
+and the time both sides took on the real text, one thread each (CPU seconds).
 Special-token matching is off in content: encode_special_tokens for tokenizers, plain encode for sentencepiece.
 """
 import argparse
@@ -40,6 +41,17 @@ def our_ids(tool, path, strings):
         (count,) = struct.unpack_from("<I", answer, at)
         out.append(list(struct.unpack_from(f"<{count}i", answer, at + 4)))
         at += 4 + 4 * count
+    return out
+
+
+def extracted(tool, path):
+    """The documents that graft reads at the path, as text."""
+    answer = subprocess.run([tool, "--extract", path], stdout=subprocess.PIPE, check=True).stdout
+    at, out = 0, []
+    while at < len(answer):
+        (size,) = struct.unpack_from("<I", answer, at)
+        out.append(answer[at + 4:at + 4 + size].decode())
+        at += 4 + size
     return out
 
 
@@ -112,10 +124,13 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gguf", default=os.environ.get("GRAFT_SMOLLM2_GGUF"))
     parser.add_argument("--text", nargs="*", default=[])
+    parser.add_argument("--documents")
     parser.add_argument("--family")
     args = parser.parse_args()
     args.tool = args.tool or str(Path(args.build) / "tokenize_ids")
     args.texts = [Path(file).read_text(errors="replace") for file in args.text]
+    if args.documents:
+        args.texts += extracted(args.tool, args.documents)
     failed = 0
     for directory in sorted(GOLDEN.iterdir()):
         if args.family not in (None, directory.name):

@@ -1,5 +1,6 @@
 // tokenize_ids <tokenizer>: reads strings (u32 length, bytes) on stdin, writes for each its ids (u32 count, i32 each) on stdout.
 // tokenize_ids <tokenizer> --time FILE: encodes the file's strings (same format) and prints bytes, ids and seconds.
+// tokenize_ids --extract PATH: writes the texts of the documents that prepare would read (same format) on stdout.
 // The program's side of the comparisons in tests/peers; not installed.
 #include <ctime>
 #include <cstdio>
@@ -9,11 +10,30 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "data/document_reader.h"
 #include "data/tokenizer.h"
 
 namespace {
 
 bool read_exactly(void* out, std::size_t size) { return std::fread(out, 1, size, stdin) == size; }
+
+template <class T>
+void put(const T* values, std::size_t count) {
+  const auto n = static_cast<std::uint32_t>(count);
+  std::fwrite(&n, sizeof n, 1, stdout);
+  std::fwrite(values, sizeof(T), count, stdout);
+}
+
+int extract_documents(const char* path) {
+  using namespace graft::data;
+  const CorpusConfig config;
+  SourceConfig source;
+  source.path = path;
+  DocumentReader reader({source});
+  for (RawDocument raw; reader.next(raw);)
+    if (const Extracted document = extract(raw, source, config); document.dropped.empty()) put(document.text.data(), document.text.size());
+  return 0;
+}
 
 int answer(const graft::data::Tokenizer& tokenizer) {
   std::string text;
@@ -24,9 +44,7 @@ int answer(const graft::data::Tokenizer& tokenizer) {
     if (!read_exactly(text.data(), size)) return 2;
     ids.clear();
     tokenizer.encode(text, ids);
-    const auto count = static_cast<std::uint32_t>(ids.size());
-    std::fwrite(&count, sizeof count, 1, stdout);
-    std::fwrite(ids.data(), sizeof(std::int32_t), ids.size(), stdout);
+    put(ids.data(), ids.size());
   }
   return 0;
 }
@@ -59,8 +77,9 @@ int time_file(const graft::data::Tokenizer& tokenizer, const char* file) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2 && argc != 4) return 2;
+  if (argc < 2 || argc > 4) return 2;
   try {
+    if (argc == 3) return extract_documents(argv[2]);
     const auto tokenizer = graft::data::load_tokenizer(argv[1]);
     return argc == 2 ? answer(*tokenizer) : time_file(*tokenizer, argv[3]);
   } catch (const graft::Error& error) {
