@@ -13,6 +13,23 @@
 namespace graft::cli {
 namespace {
 
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  std::error_code error;  // one that cannot be looked up is no place inside
+  const fs::path inner = fs::weakly_canonical(fs::absolute(path), error), outer = fs::canonical(folder, error);
+  return !error && std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+// What is written must not be read as documents the next time.
+void check_places(const train::RunConfig& config) {
+  for (const data::SourceConfig& source : config.corpus.sources) {
+    if (!fs::is_directory(source.path)) continue;
+    for (const auto& [key, path] : {std::pair{"run_dir", config.run_dir}, {"corpus.dir", config.corpus.dir}})
+      if (lies_in(path, source.path))
+        throw ConfigError(cat(key, " ", quote(path), " lies in the source ", quote(source.path),
+                              ": what is written there would be read as documents; name a place outside of it"));
+  }
+}
+
 std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
 
 }  // namespace
@@ -26,12 +43,14 @@ std::vector<std::string> linear_names(const model::WeightSource& base) {
 }
 
 void check_plan(const Session& session, const std::vector<std::string>& formats) {
+  check_places(session.config);
   exports::check_formats(formats, session.base->spec(), session.config.lora);
   lora::match_targets(session.config.lora, linear_names(*session.base));
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
 
 data::PrepareReport prepare_corpus(const Session& session) {
+  check_places(session.config);
   const auto threads = session.config.threads > 0 ? static_cast<int>(session.config.threads)
                                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   return data::prepare(session.config.corpus, *session.tokenizer, session.base->spec().vocab, threads);

@@ -14,7 +14,7 @@
 namespace graft::cli {
 
 // What can be known to fail before any work is done: unknown or refused export formats, patterns that match no layer,
-// rows longer than the base's context. ConfigError.
+// rows longer than the base's context, a place to write in that is a source of documents. ConfigError.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
 // Linear layers by the names that adapters use: every matrix but the embedding.

@@ -110,6 +110,19 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
   check_untouched(workshop);
 }
 
+TEST_CASE("places to write in that are read as documents are refused", "[errors]") {
+  const Workshop workshop({}, 3);
+  fs::create_directory_symlink("docs", workshop / "other");
+  for (const char* command : {"run", "train", "prepare"}) {
+    check_refused(workshop.graft(command, {"run_dir=docs/run"}),
+                  {"run_dir 'docs/run' lies in the source 'docs': what is written there would be read as documents; name a place outside of it"});
+    check_refused(workshop.graft(command, {"corpus.dir=other"}), {"corpus.dir 'other' lies in the source 'docs'"});
+    check_refused(workshop.graft(command, {"corpus.sources.0.path=."}), {"run_dir 'run' lies in the source '.'"});
+  }
+  check_untouched(workshop);
+  CHECK(workshop.graft("prepare", {"corpus.dir=docs2"}).code == 0);  // beside it, not in it
+}
+
 TEST_CASE("an adapter of another base, a run directory of another run, another tokenizer's corpus", "[errors]") {
   const Workshop workshop({}, 12);
   REQUIRE(workshop.graft("run", {"train.steps=2"}).code == 0);

@@ -103,7 +103,7 @@ TEST_CASE("each failing call of training: logs, checkpoints, the adapter, the re
   const Workshop workshop;
   REQUIRE(workshop.graft("prepare").code == 0);
   try_all_faults("train", workshop,
-                 {.words = workshop.command("train", {"train.steps=3", "train.checkpoint_every=1", "train.keep_checkpoints=1", "train.eval_every=0"}),
+                 {.words = workshop.command("train", {"train.steps=2", "train.checkpoint_every=1", "train.keep_checkpoints=1", "train.eval_every=0"}),
                   .directory = "run",
                   .reset =
                       [&] {
@@ -123,7 +123,7 @@ TEST_CASE("each failing call of training: logs, checkpoints, the adapter, the re
                           for (const std::string& line : sums) CHECK(sha256_file(entry.path() / line.substr(66)) == line.substr(0, 64));
                         }
                         const auto steps = static_cast<std::int64_t>(read_lines(workshop / "run/loss.jsonl").size());
-                        CHECK(newest >= std::min<std::int64_t>(steps, 3) - 1);
+                        CHECK(newest >= std::min<std::int64_t>(steps, 2) - 1);
                       },
                   .result = [&] { return lasting(workshop / "run"); }});
 }
