@@ -4,6 +4,7 @@ llama-perplexity cuts the text into windows of n tokens, each evaluated alone, a
 over the same. Where the tokenizer adds a beginning-of-text token, the first of each window is replaced by it, here too.
 """
 import math
+import os
 import re
 import subprocess
 
@@ -34,16 +35,16 @@ def our_perplexity(run, model, windows, adapter=None):
 
 
 def call(run, program, *arguments):
-    done = subprocess.run([run.engine / program, *map(str, arguments), "-t", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          stdin=subprocess.DEVNULL, text=True, errors="replace")
+    done = subprocess.run([run.engine / program, *map(str, arguments), "-t", str(os.cpu_count())], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode:
         raise RuntimeError(f"{program} {arguments} ended with {done.returncode}: {done.stderr[-2000:]}")
     return done.stdout, done.stderr
 
 
 def their_perplexity(run, model, *options):
-    out = "".join(call(run, "llama-perplexity", "-m", model, "-f", run.work / "heldout.txt", "-c", WINDOW, "-b", WINDOW, "--chunks", WINDOWS,
-                       *options))
+    out = "".join(call(run, "llama-perplexity", "-m", model, "-f", run.work / "heldout.txt", "-c", WINDOW, "-b", WINDOW,
+                       "--chunks", WINDOWS, *options))
     return float(re.search(r"Final estimate: PPL = ([0-9.]+)", out)[1])
 
 
@@ -64,7 +65,8 @@ def perplexity(run):
         print(f"base: {unadapted:.4f} in llama.cpp")
         theirs = their_perplexity(run, run.base, "--lora", run.artifact("gguf-lora.gguf"))
         check("llama.cpp, base + gguf-lora.gguf: perplexity against graft", abs(theirs / ours - 1), LIMIT)
-        check("llama.cpp, base + gguf-lora.gguf: perplexity, adapted over base", theirs / unadapted, "< 0.99", theirs < 0.99 * unadapted)
+        check("llama.cpp, base + gguf-lora.gguf: perplexity, adapted over base", theirs / unadapted, "< 0.99",
+              theirs < 0.99 * unadapted)
 
 
 def text(run):
@@ -75,11 +77,12 @@ def text(run):
     logits = run.ours(path, [prompt + continuation[:-1]])[len(prompt) - 1:]
     same = (logits.argmax(1).tolist()[i] == token for i, token in enumerate(continuation))
     agreeing = sum(same) / max(1, len(continuation))
-    check(f"llama.cpp, gguf-f16.gguf: share of {len(continuation)} greedy tokens that are our most likely", agreeing, ">= 0.9", agreeing >= 0.9)
+    check(f"llama.cpp, gguf-f16.gguf: share of {len(continuation)} greedy tokens that are our most likely", agreeing, ">= 0.9",
+          agreeing >= 0.9)
     field = gguf.GGUFReader(path).fields.get("tokenizer.chat_template")
     check("gguf-f16.gguf: chat template present", "yes" if field else "no", "yes", bool(field))
-    out, _ = call(run, "llama-completion", "-m", path, "-cnv", "-st", "--jinja", "-p", "How do I rename a table?", "-n", 24, "--temp", 0,
-                    "-c", 512)
+    out, _ = call(run, "llama-completion", "-m", path, "-cnv", "-st", "--jinja", "-p", "How do I rename a table?", "-n", 24,
+                  "--temp", 0, "-c", 512)
     words = out.rpartition("\nassistant\n")[2].split()
     print(f"llama.cpp converses: {out.strip()!r}")
     check("llama.cpp, gguf-f16.gguf: words in its answer to a question", len(words), ">= 5", len(words) >= 5)

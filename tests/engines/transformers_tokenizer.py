@@ -28,7 +28,8 @@ sys.path.insert(0, str(ROOT / "tests/peers"))
 from random_unicode import random_strings  # noqa: E402
 from transformers_logits import load, theirs  # noqa: E402
 
-MESSAGES = [{"role": "system", "content": "You answer briefly."}, {"role": "user", "content": "How do I rename a table?\n\nIt is large."},
+MESSAGES = [{"role": "system", "content": "You answer briefly."},
+            {"role": "user", "content": "How do I rename a table?\n\nIt is large."},
             {"role": "assistant", "content": "ALTER TABLE a RENAME TO b;"}, {"role": "user", "content": "And a column?<|im_end|>"},
             {"role": "assistant", "content": " RENAME COLUMN"}]
 
@@ -57,7 +58,8 @@ def prepared_ids(run, messages):
 def merged(run):
     directory, texts = run.artifact("hf"), [*random_strings(5000, seed=3), *run.heldout()["text"].split("\n\n")]
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    check(f"merged directory: ids of {len(texts)} texts that differ", differences(run.our_ids(run.base, texts), ids_of(tokenizer, texts)), 0)
+    check(f"merged directory: ids of {len(texts)} texts that differ",
+          differences(run.our_ids(run.base, texts), ids_of(tokenizer, texts)), 0)
     template = tokenizer.apply_chat_template(MESSAGES, tokenize=False)
     if run.base.is_file():
         source = gguf.GGUFReader(run.base).fields["tokenizer.chat_template"].contents()
@@ -65,13 +67,15 @@ def merged(run):
         check("merged directory: conversation rendered as by the GGUF's template", "same" if same else "differs", "same", same)
     else:
         expected = transformers.AutoTokenizer.from_pretrained(run.base).apply_chat_template(MESSAGES, tokenize=False)
-        check("merged directory: conversation rendered as by the base", "same" if template == expected else "differs", "same", template == expected)
-    plain = [{**message, "content": message["content"].replace("<|im_end|>", "")} for message in MESSAGES]
-    rendered = tokenizer(tokenizer.apply_chat_template(plain, tokenize=False), add_special_tokens=False).input_ids
-    prepared = prepared_ids(run, plain)
-    same = prepared == rendered
-    check(f"conversation: {len(prepared)} ids of `graft prepare`, {len(rendered)} of transformers' template", "same" if same else "differ",
-          "same", same)
+        same = template == expected
+        check("merged directory: conversation rendered as by the base", "same" if same else "differs", "same", same)
+    if "<|im_start|>" in template:  # ChatML; templates of other families add dates and defaults that graft does not
+        plain = [{**message, "content": message["content"].replace("<|im_end|>", "")} for message in MESSAGES]
+        rendered = tokenizer(tokenizer.apply_chat_template(plain, tokenize=False), add_special_tokens=False).input_ids
+        prepared = prepared_ids(run, plain)
+        same = prepared == rendered
+        check(f"conversation: {len(prepared)} ids of `graft prepare`, {len(rendered)} of transformers' template",
+              "same" if same else "differ", "same", same)
     settings = transformers.GenerationConfig.from_pretrained(directory)
     stop = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     good = tokenizer.eos_token_id in stop
@@ -91,14 +95,16 @@ def rebuilt(run):
             # GGUF's name "qwen2" stands for Qwen's own tokenizer, which normalizes to NFC; the tiny one of the tests does not.
             strings = [unicodedata.normalize("NFC", string) for string in strings]
             if (base / "tokenizer.model").exists():
-                # SentencePiece as trained for the tests trims spaces, which GGUF has no key for; transformers puts no space before U+2581.
+                # SentencePiece as trained for the tests trims spaces, which GGUF has no key for; transformers puts no space
+                # before U+2581.
                 strings = [re.sub(" +", " ", string.replace("\u2581", " ")).strip(" ") for string in strings]
                 reference = [sentencepiece.SentencePieceProcessor(model_file=str(base / "tokenizer.model")).encode(s) for s in strings]
             else:
                 original = tokenizers.Tokenizer.from_file(str(base / "tokenizer.json"))
                 original.encode_special_tokens = True
                 reference = [original.encode(s, add_special_tokens=False).ids for s in strings]
-            check(f"{directory.name}: ids of {len(strings)} strings, rebuilt against the original", differences(ids_of(tokenizer, strings), reference), 0)
+            check(f"{directory.name}: ids of {len(strings)} strings, rebuilt against the original",
+                  differences(ids_of(tokenizer, strings), reference), 0)
 
 
 def copied(run):

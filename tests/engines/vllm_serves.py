@@ -73,7 +73,8 @@ def served(run):
     greedy_agrees("vLLM in bf16, merged directory", run, run.artifact("hf"), None, prompt, greedy(llm, prompt, 32))
     answer = llm.chat(QUESTION, vllm.SamplingParams(max_tokens=24, temperature=0), use_tqdm=False)[0].outputs[0].text
     print(f"vLLM answers a chat request: {answer!r}")
-    check("vLLM in bf16, merged directory: words in a chat answer", len(answer.split()), ">= 5", len(answer.split()) >= 5 and "<|" not in answer)
+    words = len(answer.split())
+    check("vLLM in bf16, merged directory: words in a chat answer", words, ">= 5", words >= 5 and "<|" not in answer)
 
 
 def lora(run):

@@ -18,6 +18,8 @@ import make  # noqa: E402
 from common import check, finish  # noqa: E402
 
 NAMES_MODEL = {"general.name", "general.basename", "general.version", "general.finetune", "general.size_label"}
+# Written by the converter for every first-generation Gemma, and right for CodeGemma alone.
+CODE_GEMMA = {f"tokenizer.ggml.{kind}_token_id" for kind in ("prefix", "suffix", "middle", "fsep", "eot")}
 # Written by us and not by the converter, which drops what llama.cpp has as its default.
 OURS_ONLY = {"gemma.rope.freq_base", "gemma2.rope.freq_base"}
 
@@ -42,7 +44,8 @@ def compare(ours, theirs, skip=NAMES_MODEL):
             problems.append(f"tensor {name}: ours {mine[name].tensor_type.name} {list(mine[name].shape)}, theirs "
                             f"{reference[name].tensor_type.name} {list(reference[name].shape)}")
         elif mine[name].data.tobytes() != reference[name].data.tobytes():
-            problems.append(f"tensor {name}: {(mine[name].data != reference[name].data).sum()} of {mine[name].data.size} elements differ")
+            differing = (mine[name].data != reference[name].data).sum()
+            problems.append(f"tensor {name}: {differing} of {mine[name].data.size} elements differ")
     return problems
 
 
@@ -71,18 +74,21 @@ def main():
             for kind in ["f16", "q8_0", "lora"]:
                 # The converter copies alpha of rsLoRA, although llama.cpp scales by alpha / r.
                 skip = NAMES_MODEL | ({"adapter.lora.alpha"} if {**make.FAMILIES, **make.MORE_FAMILIES}[family][2] else set())
+                if family == "gemma":
+                    skip = skip | CODE_GEMMA
                 if kind == "lora":
                     skip = skip | {"general.base_model.count", "general.base_model.0.name"}
                 report(f"{family} {kind}", compare(out / f"gguf-{kind}.gguf", root / f"{kind}.gguf", skip))
         if options.merged:
             directory, written = options.merged
             theirs = pathlib.Path(scratch) / "theirs.gguf"
-            subprocess.run([sys.executable, options.llama_cpp / "convert_hf_to_gguf.py", directory, "--outtype", "bf16", "--outfile", theirs],
-                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run([sys.executable, options.llama_cpp / "convert_hf_to_gguf.py", directory, "--outtype", "bf16",
+                            "--outfile", theirs], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             # A GGUF base's own keys are carried over, and may be more or fewer than this version of the converter writes.
             mine = pairs(gguf.GGUFReader(written))
             problems = [f"{key}: ours {str(mine[key])[:100]}, the converter's {str(value)[:100]}"
-                        for key, value in pairs(gguf.GGUFReader(theirs)).items() if key not in NAMES_MODEL and mine.get(key, value) != value]
+                        for key, value in pairs(gguf.GGUFReader(theirs)).items()
+                        if key not in NAMES_MODEL and mine.get(key, value) != value]
             report("merged model of the run, bf16", problems + [p for p in compare(written, theirs) if p.startswith("tensor")])
     finish()
 

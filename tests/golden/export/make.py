@@ -98,6 +98,11 @@ def make_qwen3(base):
                                     bos_token_id=297, eos_token_id=298)
 
 
+def make_gemma(base):
+    spm_tokenizer(base)
+    return transformers.GemmaConfig(**SHAPE, vocab_size=350, head_dim=16, bos_token_id=1, eos_token_id=2)
+
+
 def make_gemma2(base):
     spm_tokenizer(base)
     return transformers.Gemma2Config(**SHAPE, vocab_size=350, head_dim=16, sliding_window=16, query_pre_attn_scalar=16, bos_token_id=1,
@@ -141,7 +146,7 @@ def make_smollm3(base):
 FAMILIES = {"llama": (make_llama, "llama-bpe", False), "mistral": (make_mistral, "default", False), "qwen2": (make_qwen2, "qwen2", True),
             "qwen3": (make_qwen3, "smollm", False)}
 # Compared while the converter is at hand (tests/peers/engines_converter.py), not kept as files.
-MORE_FAMILIES = {"gemma2": (make_gemma2, "default", False), "gemma3": (make_gemma3, "default", False),
+MORE_FAMILIES = {"gemma": (make_gemma, "default", False), "gemma2": (make_gemma2, "default", False), "gemma3": (make_gemma3, "default", False),
                  "phi3": (make_phi3, "default", False), "mixtral": (make_mixtral, "default", False),
                  "qwen3_moe": (make_qwen3_moe, "smollm", False), "smollm3": (make_smollm3, "qwen2", True)}
 
