@@ -1,18 +1,15 @@
 // The forward: embedding, layers, head. Every layer fills a LayerSaved; without a backward to come it is dropped at once.
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 #include "core/error.h"
 #include "core/rng.h"
 #include "kernels/check.h"
+#include "kernels/head_logits/head_logits.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/rope/rope.h"
 #include "model/decoder_impl.h"
 
 namespace graft::model {
-
-constexpr std::int64_t kHeadRows = 4096;  // of the head's matrix, widened at a time
 
 kernels::Activation DecoderImpl::activation() const {
   return spec_.activation == Activation::silu ? kernels::Activation::silu : kernels::Activation::gelu_tanh;
@@ -136,17 +133,8 @@ at::Tensor DecoderImpl::run_layers(at::Tensor hidden, const Pass& pass) const {
   return kernels::rms_norm_forward(hidden, final_norm_, norm_options(), nullptr);
 }
 
-// In f32 whatever the compute type: rounding a logit of 20 to bf16 moves it by up to 1/16, a third of what bf16 costs in all (KL).
-// The loss rounds them, as transformers in bf16 does: there it averages out, and this product is twice as slow.
 at::Tensor DecoderImpl::head_logits(const at::Tensor& hidden) const {
-  const at::Tensor x = hidden.to(at::kFloat), &weight = head_.weight;
-  at::Tensor logits = at::empty({x.size(0), weight.size(0)}, x.options());
-  for (std::int64_t begin = 0; begin < weight.size(0); begin += kHeadRows) {
-    const std::int64_t rows = std::min(kHeadRows, weight.size(0) - begin);
-    logits.narrow(1, begin, rows).copy_(at::mm(x, weight.narrow(0, begin, rows).to(at::kFloat).t()));
-  }
-  if (const kernels::LowRank* adapter = adapters_enabled_ ? head_.adapter : nullptr; adapter != nullptr)
-    logits.addmm_(at::mm(x, adapter->a.t()).mul_(adapter->scale), adapter->b.t());
+  at::Tensor logits = kernels::head_logits(hidden, head_.weight, adapters_enabled_ ? head_.adapter : nullptr);
   if (spec_.final_softcap > 0) logits.div_(spec_.final_softcap).tanh_().mul_(spec_.final_softcap);
   return logits;
 }
