@@ -1,4 +1,4 @@
-// GGUF version 3, read and written (formats.md 4.7; specification: llama.cpp ggml/include/gguf.h).
+// GGUF version 3, read and written (specification: llama.cpp ggml/include/gguf.h; what graft does with it: docs/formats.md).
 //
 //   "GGUF" | u32 version = 3 (2 is the same and is read too) | i64 tensors | i64 pairs | pairs | tensor infos | pad to
 //   alignment | data pair:        string key | i32 type | value          string: u64 length | bytes tensor info: string

@@ -1,4 +1,4 @@
-// Block layouts: llama.cpp ggml/src/ggml-common.h, see formats.md 4.7. Arithmetic is that of gguf-py's gguf.quants, in
+// Block layouts: llama.cpp ggml/src/ggml-common.h. Arithmetic is that of gguf-py's gguf.quants, in
 // f32 and in its order, so that the results have the same bits.
 #include <cstring>
 

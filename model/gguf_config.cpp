@@ -45,7 +45,7 @@ std::vector<double> read_divisors(const GgufFile& file, const GgufTensor& tensor
   return divisors;
 }
 
-// The divisor that Llama 3's scaling gives to a frequency (formats.md 4.7).
+// The divisor that Llama 3's scaling gives to a frequency (llama.cpp conversion/llama.py).
 double llama3_divisor(double wavelength, double factor, double low, double high, double original) {
   if (wavelength < original / high) return 1;
   if (wavelength > original / low) return factor;
