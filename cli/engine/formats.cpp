@@ -16,6 +16,6 @@ int graft::cli::graft_formats(const Context& context) {
       std::cout << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << format->summary << "\n"
                 << std::string(14, ' ') << "loads in " << format->loads_in << "\n";
   }
-  if (context.json) std::cout << list.dump(2) << "\n";
+  if (context.json) std::cout << Json{{"formats", list}}.dump(2) << "\n";
   return kDone;
 }

@@ -19,7 +19,8 @@ using Lines = std::vector<std::string>;
 
 Lines lines_of(const std::string& text) {
   Lines lines;
-  for (std::size_t at = 0, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1) lines.push_back(text.substr(at, end - at));
+  for (std::size_t at = 0, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1)
+    lines.push_back(text.substr(at, end - at));
   return lines;
 }
 std::string joined(const Lines& lines) {
@@ -44,11 +45,12 @@ void collect(const ConfigSection& fields, const ConfigNode& node, const std::str
     const auto field = std::find_if(fields.begin(), fields.end(), [&](const ConfigField& f) { return f.name == key.scalar; });
     REQUIRE(field != fields.end());
     const std::string dot = path.empty() ? "" : ".";
-    out.push_back({section, key.scalar, path + dot + key.scalar, set_path + dot + key.scalar, static_cast<std::size_t>(key.line - 1),
-                   static_cast<std::size_t>(key.column - 1), &*field});
+    out.push_back({section, key.scalar, path + dot + key.scalar, set_path + dot + key.scalar,
+                   static_cast<std::size_t>(key.line - 1), static_cast<std::size_t>(key.column - 1), &*field});
     const Key here = out.back();
     const std::string inner = section.empty() ? key.scalar : section + "." + key.scalar;
-    if (const auto* child = std::get_if<ConfigSection>(&field->value)) collect(*child, value, inner, here.path, here.set_path, out);
+    if (const auto* child = std::get_if<ConfigSection>(&field->value))
+      collect(*child, value, inner, here.path, here.set_path, out);
     if (const auto* list = std::get_if<ConfigList>(&field->value))
       for (std::size_t i = 0; i < value.items.size(); ++i)
         collect(list->prototype, value.items[i], inner, cat(here.path, "[", i, "]"), cat(here.set_path, ".", i), out);
@@ -83,21 +85,35 @@ struct Wrong {
 std::vector<Wrong> wrong_values(const ConfigField& field) {
   struct Of {
     std::vector<Wrong> operator()(const std::int64_t*) const {
-      return {{"[1]", "expected an integer, found a list"}, {"1.5", "expected an integer"}, {"64k", "write the number alone"},
-              {"\"3\"", "remove the quotes"}, {"", "expected an integer, found nothing"}};
+      return {{"[1]", "expected an integer, found a list"},
+              {"1.5", "expected an integer"},
+              {"64k", "write the number alone"},
+              {"\"3\"", "remove the quotes"},
+              {"", "expected an integer, found nothing"}};
     }
     std::vector<Wrong> operator()(const double*) const {
-      return {{"{a: 1}", "expected a number, found a section"}, {"10%", "write the number alone"}, {"true", "expected a number, found true"}, {"nan", "expected a number"}};
+      return {{"{a: 1}", "expected a number, found a section"},
+              {"10%", "write the number alone"},
+              {"true", "expected a number, found true"},
+              {"nan", "expected a number"}};
     }
-    std::vector<Wrong> operator()(const bool*) const { return {{"1", "expected true or false, found the number 1"}, {"yes", "expected true or false"}}; }
+    std::vector<Wrong> operator()(const bool*) const {
+      return {{"1", "expected true or false, found the number 1"}, {"yes", "expected true or false"}};
+    }
     std::vector<Wrong> operator()(const std::string*) const {
-      return {{"12", "expected text, found the number 12; put it in quotes"}, {"[a]", "expected text, found a list"}, {"", "expected text, found nothing"}};
+      return {{"12", "expected text, found the number 12; put it in quotes"},
+              {"[a]", "expected text, found a list"},
+              {"", "expected text, found nothing"}};
     }
     std::vector<Wrong> operator()(const std::vector<std::string>*) const {
       return {{"word", "expected a list, found the text 'word'; write it in brackets"}, {"[1]", "expected text"}};
     }
-    std::vector<Wrong> operator()(const ConfigSection&) const { return {{"word", "expected a section"}, {"[a]", "expected a section"}}; }
-    std::vector<Wrong> operator()(const ConfigList&) const { return {{"word", "expected a list of sections"}, {"[word]", "expected a section"}}; }
+    std::vector<Wrong> operator()(const ConfigSection&) const {
+      return {{"word", "expected a section"}, {"[a]", "expected a section"}};
+    }
+    std::vector<Wrong> operator()(const ConfigList&) const {
+      return {{"word", "expected a list of sections"}, {"[word]", "expected a section"}};
+    }
   };
   return std::visit(Of{}, field.value);
 }
@@ -106,7 +122,9 @@ std::vector<Wrong> wrong_values(const ConfigField& field) {
 Lines with_value(Lines lines, const Key& key, const std::string& value) {
   lines[key.line] = lines[key.line].substr(0, key.column) + key.name + ": " + value;
   std::size_t end = key.line + 1;
-  while (end < lines.size() && (indent_of(lines[end]) > key.column || (indent_of(lines[end]) == key.column && lines[end][key.column] == '-'))) ++end;
+  while (end < lines.size() &&
+         (indent_of(lines[end]) > key.column || (indent_of(lines[end]) == key.column && lines[end][key.column] == '-')))
+    ++end;
   lines.erase(lines.begin() + static_cast<std::ptrdiff_t>(key.line) + 1, lines.begin() + static_cast<std::ptrdiff_t>(end));
   return lines;
 }
@@ -133,7 +151,8 @@ class Refusals {
   ~Refusals() {
     std::sort(seconds_.begin(), seconds_.end());
     const double median = seconds_.at(seconds_.size() / 2);
-    std::cout << seconds_.size() << " configs refused, median " << 1000 * median << " ms, slowest " << 1000 * seconds_.back() << " ms\n";
+    std::cout << seconds_.size() << " configs refused, median " << 1000 * median << " ms, slowest " << 1000 * seconds_.back()
+              << " ms\n";
     CHECK(median < 0.1);
   }
 
@@ -184,14 +203,17 @@ TEST_CASE("every key misspelt, moved or of a wrong type is refused at once", "[c
         changed.push_back(key.name + ": x");
         refusals.check(joined(changed), {"does not belong here; it belongs under ", quote(key.section)});
       } else if (key.name != "lora") {
-        const auto lora = std::find_if(changed.begin(), changed.end(), [](const std::string& line) { return line.starts_with("lora:"); });
-        changed.insert(lora == changed.end() ? lora : lora + 1, lora == changed.end() ? "lora: {" + key.name + ": x}" : "  " + key.name + ": x");
+        const auto lora =
+            std::find_if(changed.begin(), changed.end(), [](const std::string& line) { return line.starts_with("lora:"); });
+        changed.insert(lora == changed.end() ? lora : lora + 1,
+                       lora == changed.end() ? "lora: {" + key.name + ": x}" : "  " + key.name + ": x");
         refusals.check(joined(changed), {cat("lora.", key.name, ": does not belong here; it belongs under the top level")});
       }
 
       // of a wrong type
       for (const Wrong& wrong : wrong_values(*key.field))
-        refusals.check(joined(with_value(lines, key, wrong.value)), {cat("run.yaml:", key.line + 1, ":"), key.path, wrong.wanted});
+        refusals.check(joined(with_value(lines, key, wrong.value)),
+                       {cat("run.yaml:", key.line + 1, ":"), key.path, wrong.wanted});
     }
   }
 }
@@ -236,7 +258,9 @@ TEST_CASE("a config error is told without loading LibTorch", "[config]") {
   const Workshop workshop({}, 1);
   write_file(workshop / "run.yaml", "bsae: x\n");
   const auto loaded = [&](const std::vector<std::string>& words) {
-    const Outcome done = run_program(words, {.directory = workshop.path(), .environment = {{"LD_DEBUG", "files"}, {"LD_DEBUG_OUTPUT", (workshop / "loaded").string()}}});
+    const Outcome done =
+        run_program(words, {.directory = workshop.path(),
+                            .environment = {{"LD_DEBUG", "files"}, {"LD_DEBUG_OUTPUT", (workshop / "loaded").string()}}});
     std::string text;
     for (const auto& entry : fs::directory_iterator(workshop.path()))
       if (entry.path().filename().string().starts_with("loaded.")) {
@@ -245,7 +269,8 @@ TEST_CASE("a config error is told without loading LibTorch", "[config]") {
       }
     return std::pair(done.code, text);
   };
-  for (const auto& words : std::vector<std::vector<std::string>>{{"run", "-c", "run.yaml"}, {"--help"}, {"train", "--help"}, {"help", "config"}}) {
+  for (const auto& words :
+       std::vector<std::vector<std::string>>{{"run", "-c", "run.yaml"}, {"--help"}, {"train", "--help"}, {"help", "config"}}) {
     const auto [code, text] = loaded(words);
     INFO(words[0]);
     CHECK(code == (words[0] == "run" ? 2 : 0));

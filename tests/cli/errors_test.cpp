@@ -24,9 +24,11 @@ void check_refused(const Outcome& done, const std::vector<std::string>& texts, i
 // Only what the test put there.
 void check_untouched(const Workshop& workshop) {
   for (const auto& entry : fs::recursive_directory_iterator(workshop.path())) {
-    const std::string name = entry.path().filename().string(), top = (*fs::relative(entry.path(), workshop.path()).begin()).string();
+    const std::string name = entry.path().filename().string(),
+                      top = (*fs::relative(entry.path(), workshop.path()).begin()).string();
     INFO(entry.path());
-    CHECK((top == "base" || top == "docs" || top == "run.yaml" || top == "other" || name == "corpus" || name == ".lock" || name == "run"));
+    CHECK((top == "base" || top == "docs" || top == "run.yaml" || top == "other" || name == "corpus" || name == ".lock" ||
+           name == "run"));
   }
 }
 
@@ -52,12 +54,14 @@ TEST_CASE("documents that give no corpus", "[errors]") {
 
     empty_folder(docs);
     write_file(docs / "a.txt", "a");
-    check_refused(workshop.graft(command, {"corpus.min_bytes=0"}), {"no document is left of 1 that were read: 1 single token; nothing was written"});
+    check_refused(workshop.graft(command, {"corpus.min_bytes=0"}),
+                  {"no document is left of 1 that were read: 1 single token; nothing was written"});
     check_untouched(workshop);
 
     write_file(docs / "b.txt", "short\n");
     write_file(docs / "c.txt", "   \n\n");
-    check_refused(workshop.graft(command, {"corpus.min_bytes=100"}), {"no document is left of 3 that were read: ", "; nothing was written"});
+    check_refused(workshop.graft(command, {"corpus.min_bytes=100"}),
+                  {"no document is left of 3 that were read: ", "; nothing was written"});
     check_untouched(workshop);
 
     fs::remove_all(docs);
@@ -73,7 +77,8 @@ TEST_CASE("a corpus without anything to train on, or to score", "[errors]") {
   check_refused(workshop.graft("train"), {"corpus: no documents to train on; run 'graft prepare' first"});
   check_refused(workshop.graft("eval"), {"corpus has no held-out set; prepare it with corpus.heldout above 0"});
   check_refused(workshop.graft("export"), {"there is no adapter in run; run `graft train` first"});
-  check_refused(workshop.graft("train", {}, {"--resume"}), {"run holds no checkpoint to go on from; run without --resume to begin"});
+  check_refused(workshop.graft("train", {}, {"--resume"}),
+                {"run holds no checkpoint to go on from; run without --resume to begin"});
   check_untouched(workshop);
   REQUIRE(workshop.graft("prepare", {"corpus.sources.0.set=exam"}).code == 0);  // everything is held out
   check_refused(workshop.graft("train"), {"corpus: no documents to train on"});
@@ -83,15 +88,18 @@ TEST_CASE("a base that is not there, is no model, or does not fit its tokenizer"
   const Workshop workshop({}, 3);
   for (const char* command : {"prepare", "train", "run", "eval", "generate", "export", "estimate"}) {
     INFO(command);
-    const std::vector<std::string> prompt = std::string(command) == "generate" ? std::vector<std::string>{"hello"} : std::vector<std::string>{};
-    check_refused(workshop.graft(command, {"base=nowhere"}, prompt), {"nowhere: no such model; name a directory with config.json and model.safetensors, or a GGUF file"});
+    const std::vector<std::string> prompt =
+        std::string(command) == "generate" ? std::vector<std::string>{"hello"} : std::vector<std::string>{};
+    check_refused(workshop.graft(command, {"base=nowhere"}, prompt),
+                  {"nowhere: no such model; name a directory with config.json and model.safetensors, or a GGUF file"});
     check_refused(workshop.graft(command, {"base=\"\""}, prompt), {"base is not set"});
     check_refused(workshop.graft(command, {"base=docs"}, prompt), {"docs: has no config.json"});
     check_refused(workshop.graft(command, {"base=run.yaml"}, prompt), {"run.yaml"});
   }
   write_tiny_base(workshop / "other", {.vocab = 1000});
   for (const char* command : {"prepare", "train", "run"})
-    check_refused(workshop.graft(command, {"base=other"}), {"other: the tokenizer has 1700 ids, the model's embedding 1000 rows"});
+    check_refused(workshop.graft(command, {"base=other"}),
+                  {"other: the tokenizer has 1700 ids, the model's embedding 1000 rows"});
   write_tiny_base(workshop / "other", {.vocab = 1700, .tokenizer = false});
   fs::remove(workshop / "other" / "tokenizer.json");
   check_refused(workshop.graft("run", {"base=other"}), {"other", "tokenizer"});
@@ -101,11 +109,15 @@ TEST_CASE("a base that is not there, is no model, or does not fit its tokenizer"
 TEST_CASE("what export would refuse is said before any work is done", "[errors]") {
   const Workshop workshop({}, 3);
   for (const char* command : {"run", "train"}) {
-    check_refused(workshop.graft(command, {"export.formats=[peft, gguf-q8]"}), {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are gguf-bf16, "});
-    check_refused(workshop.graft(command, {"lora.target_modules=[q_prj]"}), {"lora.target_modules: 'q_prj' matches none of the model's 14 linear layers; their names are q_proj, k_proj"});
+    check_refused(workshop.graft(command, {"export.formats=[peft, gguf-q8]"}),
+                  {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are gguf-bf16, "});
+    check_refused(workshop.graft(command, {"lora.target_modules=[q_prj]"}),
+                  {"lora.target_modules: 'q_prj' matches none of the model's 14 linear layers; their names are q_proj, k_proj"});
     check_refused(workshop.graft(command, {"lora.target_modules=[]"}), {"lora.target_modules is empty; name some of: q_proj"});
-    check_refused(workshop.graft(command, {"train.length=512"}), {"train.length is 512, the base's context is 256 tokens; lower train.length"});
-    check_refused(workshop.graft(command, {"eval.length=300"}), {"eval.length is 300, the base's context is 256 tokens; lower eval.length"});
+    check_refused(workshop.graft(command, {"train.length=512"}),
+                  {"train.length is 512, the base's context is 256 tokens; lower train.length"});
+    check_refused(workshop.graft(command, {"eval.length=300"}),
+                  {"eval.length is 300, the base's context is 256 tokens; lower eval.length"});
   }
   check_untouched(workshop);
 }
@@ -115,7 +127,8 @@ TEST_CASE("places to write in that are read as documents are refused", "[errors]
   fs::create_directory_symlink("docs", workshop / "other");
   for (const char* command : {"run", "train", "prepare"}) {
     check_refused(workshop.graft(command, {"run_dir=docs/run"}),
-                  {"run_dir 'docs/run' lies in the source 'docs': what is written there would be read as documents; name a place outside of it"});
+                  {"run_dir 'docs/run' lies in the source 'docs': what is written there would be read as documents; name a place "
+                   "outside of it"});
     check_refused(workshop.graft(command, {"corpus.dir=other"}), {"corpus.dir 'other' lies in the source 'docs'"});
     check_refused(workshop.graft(command, {"corpus.sources.0.path=."}), {"run_dir 'run' lies in the source '.'"});
   }
@@ -132,10 +145,13 @@ TEST_CASE("an adapter of another base, a run directory of another run, another t
   const std::vector<std::string> other = {"base=other", "train.steps=2"};
   for (const char* command : {"generate", "eval", "export"}) {
     INFO(command);
-    check_refused(workshop.graft(command, other, std::string(command) == "generate" ? std::vector<std::string>{"hello"} : std::vector<std::string>{}),
-                  {"adapter", "base"});
+    check_refused(
+        workshop.graft(command, other,
+                       std::string(command) == "generate" ? std::vector<std::string>{"hello"} : std::vector<std::string>{}),
+        {"adapter", "base"});
   }
-  check_refused(workshop.graft("train", other), {"run holds a run that differs from this one:\n  base: ", "Begin anew with --fresh"});
+  check_refused(workshop.graft("train", other),
+                {"run holds a run that differs from this one:\n  base: ", "Begin anew with --fresh"});
   check_refused(workshop.graft("train", {"train.steps=3", "lora.rank=8"}),
                 {"run holds a run that differs from this one:\n  lora.rank: 4 then, 8 now\n  train.steps: 2 then, 3 now\n"
                  "Begin anew with --fresh (its checkpoints are removed), or name another run_dir"});
@@ -178,7 +194,8 @@ TEST_CASE("a damaged checkpoint is told, set aside, and the run goes on from the
   fs::remove(workshop / "run/train.json");
   for (const char* step : {"step-00000002", "step-00000004", "step-00000006"})
     write_file(workshop / "run/checkpoints" / step / "state.json", "{}");
-  check_refused(workshop.graft("train", set), {"none of the 3 checkpoints in run/checkpoints is usable (the warnings above say why); begin anew with --fresh"});
+  check_refused(workshop.graft("train", set),
+                {"none of the 3 checkpoints in run/checkpoints is usable (the warnings above say why); begin anew with --fresh"});
 }
 
 TEST_CASE("files of a corpus or a run that were damaged by hand are told", "[errors]") {
@@ -194,7 +211,8 @@ TEST_CASE("files of a corpus or a run that were damaged by hand are told", "[err
   damage("run/adapter/adapter_model.safetensors");
   const Outcome again = workshop.graft("train", {"train.steps=2"});
   CHECK(again.code == 0);
-  CHECK(again.err.find("run/adapter is not what was trained here; writing it again from the last checkpoint") != std::string::npos);
+  CHECK(again.err.find("run/adapter is not what was trained here; writing it again from the last checkpoint") !=
+        std::string::npos);
   CHECK(read_file(workshop / "run/adapter/adapter_model.safetensors") == adapter);
 
   // An export that was damaged is made again, scores that were damaged are computed again.

@@ -135,7 +135,8 @@ TEST_CASE("inspect prints the rows that training reads", "[inspect]") {
   std::size_t tokens = 0;
   for (const Json& batch : lines) tokens += batch["tokens"].size();
   for (const std::string& line : read_lines(run / "run/loss.jsonl"))
-    if (const Json record = parse_json(line, "loss.jsonl"); record["step"] == 3 && record.contains("loss")) CHECK(record["tokens"] == tokens);
+    if (const Json record = parse_json(line, "loss.jsonl"); record["step"] == 3 && record.contains("loss"))
+      CHECK(record["tokens"] == tokens);
   CHECK(batches({"--batches", "1", "--length", "64", "--seed", "1"}) != batches({"--batches", "1", "--length", "64"}));
 }
 
@@ -151,7 +152,8 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   check_holds(workshop.graft("estimate", {"train.steps=0"}).out, {"unknown: run `graft prepare` first, or set train.steps"});
   const Outcome huge = workshop.graft("estimate", {"train.length=256", "train.rows=1048576", "train.micro_rows=1048576"});
   CHECK(huge.code == 4);
-  check_holds(huge.err, {"graft: the run needs ", " of memory and ", " are available; the largest part is ", "lower train.micro_rows"});
+  check_holds(huge.err,
+              {"graft: the run needs ", " of memory and ", " are available; the largest part is ", "lower train.micro_rows"});
   CHECK(!fs::exists(workshop / "run"));
   CHECK(!fs::exists(workshop / "corpus"));
 
@@ -166,7 +168,8 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   check_holds(bad.out, {"fault", "nowhere: no such model", "missing: no such file or folder"});
   const Json findings = parse_json(workshop.graft("doctor", {"export.formats=[gguf]"}, {"--json"}).out, "stdout");
   std::string states;
-  for (const Json& finding : findings["findings"]) states += finding["topic"].get<std::string>() + "=" + finding["state"].get<std::string>() + " ";
+  for (const Json& finding : findings["findings"])
+    states += finding["topic"].get<std::string>() + "=" + finding["state"].get<std::string>() + " ";
   check_holds(states, {"base=ok", "plan=fault", "corpus=ok"});
 }
 
@@ -177,7 +180,8 @@ TEST_CASE("eval, generate and export on their own", "[inspect]") {
   CHECK(scores[0]["model"] == "base");
   CHECK(scores[1]["model"] == "adapted");
   CHECK(parse_json(run.graft("eval", FinishedRun::kSet, {"--base", "--json"}).out, "stdout")["scores"].size() == 1);
-  const Json other = parse_json(run.graft("eval", FinishedRun::kSet, {"--model", "run/export/gguf-q8_0.gguf", "--json"}).out, "stdout")["scores"];
+  const Json other = parse_json(run.graft("eval", FinishedRun::kSet, {"--model", "run/export/gguf-q8_0.gguf", "--json"}).out,
+                                "stdout")["scores"];
   CHECK(other[0]["bits_per_byte"].get<double>() == Approx(scores[1]["bits_per_byte"].get<double>()).epsilon(0.02));
 
   const auto answer = [&](const std::vector<std::string>& rest, const std::string& input = {}) {
@@ -187,8 +191,10 @@ TEST_CASE("eval, generate and export on their own", "[inspect]") {
     return done.out;
   };
   CHECK(answer({"-n", "8", "Note 3:"}) == answer({"-n", "8"}, "Note 3:\n"));  // as an argument or on stdin
-  CHECK(answer({"-n", "8", "--temperature", "1", "--seed", "3", "Note"}) == answer({"-n", "8", "--temperature", "1", "--seed", "3", "Note"}));
-  CHECK(answer({"-n", "24", "--temperature", "1", "--seed", "3", "Note"}) != answer({"-n", "24", "--temperature", "1", "--seed", "4", "Note"}));
+  CHECK(answer({"-n", "8", "--temperature", "1", "--seed", "3", "Note"}) ==
+        answer({"-n", "8", "--temperature", "1", "--seed", "3", "Note"}));
+  CHECK(answer({"-n", "24", "--temperature", "1", "--seed", "3", "Note"}) !=
+        answer({"-n", "24", "--temperature", "1", "--seed", "4", "Note"}));
   const Json json = parse_json(answer({"-n", "8", "--json", "Note 3:"}), "stdout");
   CHECK(json["tokens"] == 8);
   CHECK(json["adapter"] == "run/adapter");
@@ -198,7 +204,8 @@ TEST_CASE("eval, generate and export on their own", "[inspect]") {
   const Outcome empty = run_program(run.command("generate"), {.directory = run.path()});
   CHECK(empty.code == 2);
   CHECK(empty.err == "graft: the prompt is empty; give it as an argument or on stdin\n");
-  CHECK(run_program(run.command("generate", {}, {"\xff"}), {.directory = run.path()}).err == "graft: the prompt is not valid UTF-8\n");
+  CHECK(run_program(run.command("generate", {}, {"\xff"}), {.directory = run.path()}).err ==
+        "graft: the prompt is not valid UTF-8\n");
 
   const Json exported = parse_json(run.graft("export", FinishedRun::kSet, {"-f", "hf", "-f", "peft", "--json"}).out, "stdout");
   CHECK(exported["directory"] == "run/export");

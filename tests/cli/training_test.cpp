@@ -54,8 +54,9 @@ TEST_CASE("graft run does everything, a second run nothing", "[run]") {
   }
   for (const auto& [model, value] : bits)
     if (model != "base") CHECK(value == Approx(bits.at("adapted")).epsilon(0.02));
-  for (const char* file : {"run.json", "train.json", "loss.jsonl", "metrics.jsonl", "scores.json", "report.html", "adapter/adapter_config.json",
-                           "adapter/adapter_model.safetensors", "tensorboard/events.out.tfevents.graft", "export/manifest.json"})
+  for (const char* file :
+       {"run.json", "train.json", "loss.jsonl", "metrics.jsonl", "scores.json", "report.html", "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors", "tensorboard/events.out.tfevents.graft", "export/manifest.json"})
     CHECK(fs::exists(workshop / "run" / file));
 
   const auto run = workshop.files("run"), corpus = workshop.files("corpus");
@@ -74,7 +75,8 @@ TEST_CASE("graft run does everything, a second run nothing", "[run]") {
   CHECK(workshop.files("corpus") == corpus);
 
   const Outcome text = workshop.graft("run", set);
-  for (const char* part : {"bits per byte", "against base", "trained before: 40 steps", "prompt   Note 3: the", "gguf-q8_0.gguf", "report  "}) {
+  for (const char* part :
+       {"bits per byte", "against base", "trained before: 40 steps", "prompt   Note 3: the", "gguf-q8_0.gguf", "report  "}) {
     INFO(part << "\n" << text.out);
     CHECK(text.out.find(part) != std::string::npos);
   }
@@ -82,7 +84,7 @@ TEST_CASE("graft run does everything, a second run nothing", "[run]") {
 
 TEST_CASE("metrics are one JSON object a step, evaluations beside them", "[run]") {
   const Workshop workshop;
-  REQUIRE(workshop.graft("prepare").code == 0);
+  CHECK(result_of(workshop.graft("prepare", {}, {"--json"}))["documents_by_split"]["train"] == 77);
   const Json report = result_of(workshop.graft("train", {}, {"--json"}));
   const auto loss = records(workshop / "run/loss.jsonl"), metrics = records(workshop / "run/metrics.jsonl");
   REQUIRE(loss.size() == metrics.size());
@@ -117,8 +119,10 @@ TEST_CASE("a base with a value that is not finite trains nothing", "[nan]") {
   for (const char* step : {"step 1", "step 2", "step 3"})
     CHECK(done.err.find(cat(step, " was skipped: the loss is not finite; parameters are unchanged")) != std::string::npos);
   CHECK(done.err.find("step 4 was") == std::string::npos);
-  CHECK(done.err.find("graft: the loss or gradient was not finite in 3 steps in a row (train.max_bad_steps), the last at step 3; lower "
-                      "train.learning_rate or look at the data. The last good checkpoint is none: this run had not reached one") != std::string::npos);
+  CHECK(done.err.find(
+            "graft: the loss or gradient was not finite in 3 steps in a row (train.max_bad_steps), the last at step 3; lower "
+            "train.learning_rate or look at the data. The last good checkpoint is none: this run had not reached one") !=
+        std::string::npos);
   CHECK(!fs::exists(workshop / "run/adapter"));
   const auto loss = records(workshop / "run/loss.jsonl");
   REQUIRE(loss.size() == 4);  // the first is the evaluation of the base
@@ -136,14 +140,16 @@ TEST_CASE("a learning rate that is far too high is skipped, counted and stopped 
   const Workshop workshop;
   REQUIRE(workshop.graft("prepare").code == 0);
   // Weight decay of 100 times the parameters alone takes them out of f32's range within some twenty steps.
-  const std::vector<std::string> set = {"train.learning_rate=10", "train.schedule=constant", "train.warmup=0", "train.weight_decay=10",
-                                        "train.steps=4000", "train.checkpoint_every=1", "train.max_bad_steps=4", "train.eval_every=0"};
+  const std::vector<std::string> set = {"train.learning_rate=10", "train.schedule=constant", "train.warmup=0",
+                                        "train.weight_decay=10",  "train.steps=4000",        "train.checkpoint_every=1",
+                                        "train.max_bad_steps=4",  "train.eval_every=0"};
   const Outcome done = workshop.graft("train", set);
   INFO(done.err.substr(done.err.size() > 3000 ? done.err.size() - 3000 : 0));
   CHECK(done.code == 2);
   CHECK(occurrences(done.err, "parameters are unchanged") == 4);
   CHECK(done.err.find("was not finite in 4 steps in a row (train.max_bad_steps), the last at step ") != std::string::npos);
-  CHECK(done.err.find("; lower train.learning_rate or look at the data. The last good checkpoint is run/checkpoints/step-") != std::string::npos);
+  CHECK(done.err.find("; lower train.learning_rate or look at the data. The last good checkpoint is run/checkpoints/step-") !=
+        std::string::npos);
   std::int64_t skipped = 0;
   for (const Json& record : records(workshop / "run/loss.jsonl")) skipped += record.contains("skipped");
   CHECK(skipped == 4);

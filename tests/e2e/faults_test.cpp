@@ -1,6 +1,6 @@
 // The k-th call of the real program that writes, syncs, renames or opens for writing fails, for every k of prepare, training and
-// export: exit 4 with one line that says which file and why, what was committed before is intact, and the rerun ends with the bytes
-// of a run without faults. GRAFT_FAULTS=all: with ENOSPC and EIO at every k; else they take turns.
+// export: exit 4 with one line that says which file and why, what was committed before is intact, and the rerun ends with the
+// bytes of a run without faults. GRAFT_FAULTS=all: with ENOSPC and EIO at every k; else they take turns.
 #include <functional>
 #include <iostream>
 
@@ -16,11 +16,11 @@ namespace {
 using Files = std::map<std::string, std::string>;
 
 struct Scenario {
-  std::vector<std::string> words;            // the command
-  std::string directory;                     // whose calls fail
-  std::function<void()> reset;               // the state before the command
-  std::function<void()> check_intact;        // whatever happened to the command
-  std::function<Files()> result;             // of a command that succeeded
+  std::vector<std::string> words;      // the command
+  std::string directory;               // whose calls fail
+  std::function<void()> reset;         // the state before the command
+  std::function<void()> check_intact;  // whatever happened to the command
+  std::function<Files()> result;       // of a command that succeeded
 };
 
 std::string shell_line(const Workshop& workshop, const std::vector<std::string>& words) {
@@ -56,7 +56,8 @@ void try_all_faults(const char* name, const Workshop& workshop, const Scenario& 
       if (!all && (fault == "EIO") != (k % 2 == 0)) continue;
       scenario.reset();
       const FaultResult failed = run_with_fault(line, directory, k, fault);
-      INFO(name << ": " << fault << " at call " << k << " of " << clean.calls << ", exit " << failed.exit_code << "\n" << failed.output);
+      INFO(name << ": " << fault << " at call " << k << " of " << clean.calls << ", exit " << failed.exit_code << "\n"
+                << failed.output);
       CHECK(failed.exit_code == 4);
       if (failed.exit_code == 4) check_message(failed.output, fault);
       scenario.check_intact();
@@ -103,7 +104,8 @@ TEST_CASE("each failing call of training: logs, checkpoints, the adapter, the re
   const Workshop workshop;
   REQUIRE(workshop.graft("prepare").code == 0);
   try_all_faults("train", workshop,
-                 {.words = workshop.command("train", {"train.steps=2", "train.checkpoint_every=1", "train.keep_checkpoints=1", "train.eval_every=0"}),
+                 {.words = workshop.command(
+                      "train", {"train.steps=2", "train.checkpoint_every=1", "train.keep_checkpoints=1", "train.eval_every=0"}),
                   .directory = "run",
                   .reset =
                       [&] {
@@ -120,7 +122,8 @@ TEST_CASE("each failing call of training: logs, checkpoints, the adapter, the re
                           newest = std::max<std::int64_t>(newest, std::stoll(name.substr(5)));
                           const auto sums = read_lines(entry.path() / "SHA256SUMS");
                           CHECK(sums.size() == 3);
-                          for (const std::string& line : sums) CHECK(sha256_file(entry.path() / line.substr(66)) == line.substr(0, 64));
+                          for (const std::string& line : sums)
+                            CHECK(sha256_file(entry.path() / line.substr(66)) == line.substr(0, 64));
                         }
                         const auto steps = static_cast<std::int64_t>(read_lines(workshop / "run/loss.jsonl").size());
                         CHECK(newest >= std::min<std::int64_t>(steps, 2) - 1);

@@ -38,7 +38,8 @@ TEST_CASE("killed at random instants and resumed, training ends with the same by
     CHECK(leftovers(workshop / "run").empty());
     equal += lasting(workshop / "run") == expected;
   }
-  std::cout << equal << " of " << kills << " killed runs ended with the same bytes; " << in_training << " kills hit the training\n";
+  std::cout << equal << " of " << kills << " killed runs ended with the same bytes; " << in_training
+            << " kills hit the training\n";
   CHECK(in_training >= kills / 3);
 }
 
@@ -59,7 +60,8 @@ TEST_CASE("killed at random instants, the whole of graft run ends with the same 
     do {  // the same run is killed up to three times
       Process process(workshop.command("run", set), {.directory = workshop.path()});
       if (deaths < 3) {
-        std::this_thread::sleep_for(std::chrono::duration<double>(std::uniform_real_distribution<double>(0.1, whole.seconds())(generator)));
+        std::this_thread::sleep_for(
+            std::chrono::duration<double>(std::uniform_real_distribution<double>(0.1, whole.seconds())(generator)));
         process.signal(SIGKILL);
       }
       last = process.finish();
@@ -90,7 +92,8 @@ TEST_CASE("taken up after each step of 40, training ends with the same bytes", "
     ends_inside += state["cursor_epoch"] > epochs && state["cursor_row"] != 0;
     epochs = state["cursor_epoch"];
     fs::create_directories(workshop / (other + "/checkpoints"));
-    for (const char* file : {"run.json", "loss.jsonl", "metrics.jsonl"}) fs::copy(workshop / "run" / file, workshop / other / file);
+    for (const char* file : {"run.json", "loss.jsonl", "metrics.jsonl"})
+      fs::copy(workshop / "run" / file, workshop / other / file);
     fs::copy(workshop / "run/tensorboard", workshop / other / "tensorboard");
     fs::copy(workshop / ("run/checkpoints/" + name), workshop / (other + "/checkpoints/" + name));
     std::vector<std::string> again = set;

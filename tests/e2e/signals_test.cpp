@@ -1,5 +1,5 @@
-// SIGTERM and SIGINT in every phase: the program ends with 143 or 130 within a step and two seconds, with a checkpoint when it was
-// training, and the same command goes on from there. A second signal ends it at once.
+// SIGTERM and SIGINT in every phase: the program ends with 143 or 130 within a step and two seconds, with a checkpoint when it
+// was training, and the same command goes on from there. A second signal ends it at once.
 #include <algorithm>
 #include <iostream>
 
@@ -48,7 +48,8 @@ void pause(double seconds) { std::this_thread::sleep_for(std::chrono::duration<d
 TEST_CASE("a signal in training leaves a checkpoint of the last complete step", "[signals]") {
   const Workshop workshop;
   REQUIRE(workshop.graft("prepare").code == 0);
-  const std::vector<std::string> endless = {"train.steps=1000000", "train.checkpoint_every=100000", "train.eval_every=0", "train.schedule=constant"};
+  const std::vector<std::string> endless = {"train.steps=1000000", "train.checkpoint_every=100000", "train.eval_every=0",
+                                            "train.schedule=constant"};
   std::int64_t last = 0;
   for (const int signal : {SIGTERM, SIGINT, SIGTERM}) {
     Process process(workshop.command("train", endless), {.directory = workshop.path()});
@@ -61,7 +62,8 @@ TEST_CASE("a signal in training leaves a checkpoint of the last complete step", 
     const std::int64_t step = std::stoll(names.back().substr(5));
     CHECK(step > last);
     last = step;
-    CHECK(stopped.outcome.err.find(cat("stopped after step ", step, " of 1000000; the same command goes on from there")) != std::string::npos);
+    CHECK(stopped.outcome.err.find(cat("stopped after step ", step, " of 1000000; the same command goes on from there")) !=
+          std::string::npos);
     const auto lines = read_lines(workshop / "run/loss.jsonl");
     CHECK(static_cast<std::int64_t>(lines.size()) == step);
   }
@@ -123,12 +125,15 @@ TEST_CASE("a signal at any call that writes ends with 143, and the rerun with th
   const Workshop workshop;
   const std::vector<std::string> set = {"train.steps=3", "train.checkpoint_every=2", "export.formats=[peft, gguf-f16]"};
   const auto run = [&](long at) {
-    return run_program(workshop.command("run", set), {.directory = workshop.path(),
-                                                      .environment = {{"LD_PRELOAD", GRAFT_FAULT_PRELOAD},
-                                                                      {"GRAFT_FAULT_DIR", workshop.path().string()},
-                                                                      {"GRAFT_FAULT_AT", std::to_string(at)},
-                                                                      {"GRAFT_FAULT_ERRNO", "TERM"},
-                                                                      {"GRAFT_FAULT_COUNT", (fs::temp_directory_path() / ("graft-count-" + workshop.path().filename().string())).string()}}});
+    return run_program(
+        workshop.command("run", set),
+        {.directory = workshop.path(),
+         .environment = {{"LD_PRELOAD", GRAFT_FAULT_PRELOAD},
+                         {"GRAFT_FAULT_DIR", workshop.path().string()},
+                         {"GRAFT_FAULT_AT", std::to_string(at)},
+                         {"GRAFT_FAULT_ERRNO", "TERM"},
+                         {"GRAFT_FAULT_COUNT",
+                          (fs::temp_directory_path() / ("graft-count-" + workshop.path().filename().string())).string()}}});
   };
   REQUIRE(run(0).code == 0);
   const fs::path counter = fs::temp_directory_path() / ("graft-count-" + workshop.path().filename().string());
@@ -186,7 +191,9 @@ TEST_CASE("a second signal ends the program at once", "[signals]") {
   const Workshop workshop({}, 400);
   REQUIRE(workshop.graft("prepare").code == 0);
   // One pass over so many rows takes seconds; nothing is polled inside.
-  Process process(workshop.command("train", {"train.length=256", "train.rows=4000", "train.micro_rows=4000", "train.eval_every=0"}), {.directory = workshop.path()});
+  Process process(
+      workshop.command("train", {"train.length=256", "train.rows=4000", "train.micro_rows=4000", "train.eval_every=0"}),
+      {.directory = workshop.path()});
   REQUIRE(process.wait_for("steps of 4000 rows"));
   pause(0.5);
   process.signal(SIGTERM);
@@ -208,7 +215,8 @@ TEST_CASE("a signal while a real base is loaded", "[signals]") {
   }
   const Workshop workshop({}, 3);
   for (const double wait : {0.1, 0.4, 0.8, 1.2}) {
-    Process process(workshop.command("generate", {cat("base=", base)}, {"-n", "2000", "--temperature", "1", "Once"}), {.directory = workshop.path()});
+    Process process(workshop.command("generate", {cat("base=", base)}, {"-n", "2000", "--temperature", "1", "Once"}),
+                    {.directory = workshop.path()});
     pause(wait);
     const Stopped stopped = stop(process, SIGTERM);
     INFO("after " << wait << " s\n" << stopped.outcome.err);

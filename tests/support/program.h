@@ -42,8 +42,10 @@ class Process {
     int in[2], out[2], err[2];
     open_pipe(in);
     open_pipe(out);
-    if (launch.terminal) open_terminal(err);
-    else open_pipe(err);
+    if (launch.terminal)
+      open_terminal(err);
+    else
+      open_pipe(err);
     std::vector<std::string> words = launch.before;
     words.push_back(GRAFT_PROGRAM);
     words.insert(words.end(), arguments.begin(), arguments.end());
@@ -66,7 +68,8 @@ class Process {
     for (const int theirs : {in[0], out[1], err[1]}) ::close(theirs);
     out_ = out[0];
     err_ = err[0];
-    if (!launch.input.empty() && ::write(in[1], launch.input.data(), launch.input.size()) < 0) throw std::runtime_error("cannot write");
+    if (!launch.input.empty() && ::write(in[1], launch.input.data(), launch.input.size()) < 0)
+      throw std::runtime_error("cannot write");
     ::close(in[1]);
   }
   ~Process() {

@@ -25,11 +25,22 @@ struct TinyBase {
 inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}) {
   constexpr std::int64_t hidden = 32, ffn = 64, heads = 4, kv_heads = 2, head_dim = 8, layers = 2;
   fs::create_directories(directory);
-  const Json config = {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"hidden_size", hidden},
-                       {"intermediate_size", ffn}, {"num_attention_heads", heads}, {"num_key_value_heads", kv_heads},
-                       {"head_dim", head_dim}, {"num_hidden_layers", layers}, {"vocab_size", base.vocab},
-                       {"max_position_embeddings", base.context}, {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0},
-                       {"hidden_act", "silu"}, {"tie_word_embeddings", true}, {"bos_token_id", 1}, {"eos_token_id", 2}};
+  const Json config = {{"architectures", {"LlamaForCausalLM"}},
+                       {"model_type", "llama"},
+                       {"hidden_size", hidden},
+                       {"intermediate_size", ffn},
+                       {"num_attention_heads", heads},
+                       {"num_key_value_heads", kv_heads},
+                       {"head_dim", head_dim},
+                       {"num_hidden_layers", layers},
+                       {"vocab_size", base.vocab},
+                       {"max_position_embeddings", base.context},
+                       {"rms_norm_eps", 1e-5},
+                       {"rope_theta", 10000.0},
+                       {"hidden_act", "silu"},
+                       {"tie_word_embeddings", true},
+                       {"bos_token_id", 1},
+                       {"eos_token_id", 2}};
   write_file(directory / "config.json", config.dump(1));
   if (base.tokenizer)
     for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
@@ -43,10 +54,15 @@ inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}
   std::vector<Shape> shapes = {{"model.embed_tokens.weight", {base.vocab, hidden}}, {"model.norm.weight", {hidden}}};
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-    for (const Shape& shape : {Shape{"input_layernorm", {hidden}}, {"post_attention_layernorm", {hidden}},
-                               {"self_attn.q_proj", {heads * head_dim, hidden}}, {"self_attn.k_proj", {kv_heads * head_dim, hidden}},
-                               {"self_attn.v_proj", {kv_heads * head_dim, hidden}}, {"self_attn.o_proj", {hidden, heads * head_dim}},
-                               {"mlp.gate_proj", {ffn, hidden}}, {"mlp.up_proj", {ffn, hidden}}, {"mlp.down_proj", {hidden, ffn}}})
+    for (const Shape& shape : {Shape{"input_layernorm", {hidden}},
+                               {"post_attention_layernorm", {hidden}},
+                               {"self_attn.q_proj", {heads * head_dim, hidden}},
+                               {"self_attn.k_proj", {kv_heads * head_dim, hidden}},
+                               {"self_attn.v_proj", {kv_heads * head_dim, hidden}},
+                               {"self_attn.o_proj", {hidden, heads * head_dim}},
+                               {"mlp.gate_proj", {ffn, hidden}},
+                               {"mlp.up_proj", {ffn, hidden}},
+                               {"mlp.down_proj", {hidden, ffn}}})
       shapes.push_back({prefix + shape.name + ".weight", shape.sizes});
   }
   SafetensorsWriter writer(directory / "model.safetensors");

@@ -16,11 +16,12 @@ namespace graft::testing {
 
 // One document of made-up English, a pure function of its number.
 inline std::string document(std::uint64_t number, std::int64_t words = 60) {
-  static constexpr const char* list[] = {"table", "index", "query", "the", "a",    "row",  "column", "is",   "of",   "and",
-                                         "to",    "vacuum", "lock", "page", "when", "each", "server", "plan", "scan", "log"};
+  static constexpr const char* list[] = {"table", "index",  "query", "the",  "a",    "row",  "column", "is",   "of",   "and",
+                                         "to",    "vacuum", "lock",  "page", "when", "each", "server", "plan", "scan", "log"};
   const Random random(number, Stream::sample);
   std::string text = "Note " + std::to_string(number) + ":";
-  for (std::int64_t i = 0; i < words; ++i) text += std::string(" ") + list[random.bits(static_cast<std::uint64_t>(i)) % std::size(list)];
+  for (std::int64_t i = 0; i < words; ++i)
+    text += std::string(" ") + list[random.bits(static_cast<std::uint64_t>(i)) % std::size(list)];
   return text + ".\n";
 }
 
@@ -32,7 +33,8 @@ class Workshop {
     path_ = name;
     write_tiny_base(path_ / "base", base);
     fs::create_directories(path_ / "docs");
-    for (int i = 0; i < documents; ++i) write_file(path_ / "docs" / (std::to_string(i) + ".txt"), document(static_cast<std::uint64_t>(i), 20 + i));
+    for (int i = 0; i < documents; ++i)
+      write_file(path_ / "docs" / (std::to_string(i) + ".txt"), document(static_cast<std::uint64_t>(i), 20 + i));
     write_file(path_ / "run.yaml", config());
   }
   ~Workshop() {
@@ -53,7 +55,8 @@ class Workshop {
     words.insert(words.end(), rest.begin(), rest.end());
     return words;
   }
-  Outcome graft(const std::string& name, const std::vector<std::string>& set = {}, const std::vector<std::string>& rest = {}) const {
+  Outcome graft(const std::string& name, const std::vector<std::string>& set = {},
+                const std::vector<std::string>& rest = {}) const {
     return run_program(command(name, set, rest), {.directory = path_});
   }
   Outcome graft_words(const std::vector<std::string>& words) const { return run_program(words, {.directory = path_}); }
