@@ -79,14 +79,27 @@ function(graft_tests)
       target_compile_definitions(${module}_test PRIVATE GRAFT_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
         GRAFT_PROGRAM="${CMAKE_BINARY_DIR}/graft" GRAFT_FAULT_PRELOAD="$<TARGET_FILE:fault_preload>")
       add_dependencies(${module}_test fault_preload)
-      add_test(NAME ${module} COMMAND ${module}_test)
-      # As cli/engine.cpp: threads that wait sleep soon. ctest runs two programs at a time.
-      set_tests_properties(${module} PROPERTIES ENVIRONMENT GOMP_SPINCOUNT=1000)
+      graft_add_tests(${module})
     endif()
   endforeach()
   graft_test_tool(tokenize_ids LINKS graft_data)
   graft_test_tool(export_files LINKS graft_export)
   graft_test_tool(model_logits LINKS graft_lora)
+endfunction()
+
+# One entry of ctest for a module's test program; the end-to-end suites take long and get one each, to run side by side.
+function(graft_add_tests module)
+  if(module STREQUAL "e2e")
+    foreach(suite resume signals faults)
+      add_test(NAME e2e_${suite} COMMAND e2e_test "[${suite}]")
+      list(APPEND names e2e_${suite})
+    endforeach()
+  else()
+    add_test(NAME ${module} COMMAND ${module}_test)
+    set(names ${module})
+  endif()
+  # As cli/engine.cpp: threads that wait for each other sleep soon. ctest runs two programs at a time.
+  set_tests_properties(${names} PROPERTIES ENVIRONMENT GOMP_SPINCOUNT=1000)
 endfunction()
 
 # A program of tests/support that the scripts in tests/peers and tests/engines compare with other libraries.

@@ -112,6 +112,8 @@ void check_config(const CorpusConfig& config, const Tokenizer& tokenizer, std::i
     if (!std::regex_match(source.set, plain)) {
       throw ConfigError(cat("source ", source.path, ": set '", source.set, "' may hold letters, digits, - and _ only"));
     }
+    if (source.set == "train")
+      throw ConfigError(cat("source ", source.path, ": set 'train' is what is trained on; a set names held-out documents"));
   }
 }
 

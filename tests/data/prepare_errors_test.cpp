@@ -89,6 +89,9 @@ TEST_CASE("the name of an evaluation set may not be a path", "[prepare][errors]"
     corpora.source(file).set = set;
     refused(corpora, cat("source ", file, ": set '", set, "' may hold letters, digits, - and _ only"));
   }
+  corpora.config.sources.clear();
+  corpora.source(file).set = "train";
+  refused(corpora, cat("source ", file, ": set 'train' is what is trained on; a set names held-out documents"));
 }
 
 TEST_CASE("conversations need a layout that the tokenizer has", "[prepare][errors]") {
