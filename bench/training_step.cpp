@@ -3,9 +3,9 @@
 //   training_step <base> [f32|bf16] [tokens=1024] [documents=4] [rank=16] [steps=5] [recompute]
 //
 // The floor is one product X W^T for every frozen linear and the head (forward) and one product dY W (gradient of the input), as
-// plain at::mm_out of the same shapes into buffers that exist already, each on weights of its own. Processor time is what counts on a
-// shared machine (with OMP_NUM_THREADS=1 nobody spins in it). Operator times are exclusive, of the calling thread; what is in none of
-// them is our own loops.
+// plain at::mm_out of the same shapes into buffers that exist already, each on weights of its own. Processor time is what counts
+// on a shared machine (with OMP_NUM_THREADS=1 nobody spins in it). Operator times are exclusive, of the calling thread; what is
+// in none of them is our own loops.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
@@ -67,22 +67,25 @@ struct Profile {
 struct Ended final : at::ObserverContext {};
 
 void record_operators() {
-  at::addThreadLocalCallback(at::RecordFunctionCallback(
-      [](const at::RecordFunction& f) -> std::unique_ptr<at::ObserverContext> {
-        const std::string name = f.name();
-        const bool product = name.find("mm") != std::string::npos;
-        profile.stack.push_back({product && is_low_rank(f) ? name + ", low rank" : name, thread_seconds()});
-        return std::make_unique<Ended>();
-      },
-      [](const at::RecordFunction&, at::ObserverContext*) {
-        const Frame frame = profile.stack.back();
-        profile.stack.pop_back();
-        const double total = thread_seconds() - frame.start;
-        auto& [time, count] = profile.times[frame.name];
-        time += total - frame.inner;
-        ++count;
-        if (!profile.stack.empty()) profile.stack.back().inner += total;
-      }).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  at::addThreadLocalCallback(
+      at::RecordFunctionCallback(
+          [](const at::RecordFunction& f) -> std::unique_ptr<at::ObserverContext> {
+            const std::string name = f.name();
+            const bool product = name.find("mm") != std::string::npos;
+            profile.stack.push_back({product && is_low_rank(f) ? name + ", low rank" : name, thread_seconds()});
+            return std::make_unique<Ended>();
+          },
+          [](const at::RecordFunction&, at::ObserverContext*) {
+            const Frame frame = profile.stack.back();
+            profile.stack.pop_back();
+            const double total = thread_seconds() - frame.start;
+            auto& [time, count] = profile.times[frame.name];
+            time += total - frame.inner;
+            ++count;
+            if (!profile.stack.empty()) profile.stack.back().inner += total;
+          })
+          .needsInputs(true)
+          .scopes({at::RecordScope::FUNCTION}));
 }
 
 // Documents of equal length, ids drawn from a seed; every token is trained on but the last of each.
@@ -92,11 +95,13 @@ struct Row {
 };
 Row made_up_row(std::int64_t tokens, std::int64_t documents, std::int64_t vocab) {
   const Random random(1, Stream::split);
-  at::Tensor ids = at::empty({tokens}, at::kLong), positions = at::empty({tokens}, at::kLong), labels = at::empty({tokens}, at::kLong);
+  at::Tensor ids = at::empty({tokens}, at::kLong), positions = at::empty({tokens}, at::kLong),
+             labels = at::empty({tokens}, at::kLong);
   std::vector<std::int32_t> starts = {0};
   for (std::int64_t d = 0; d < documents; ++d) starts.push_back(static_cast<std::int32_t>(tokens * (d + 1) / documents));
   for (std::int64_t i = 0; i < tokens; ++i)
-    ids.data_ptr<std::int64_t>()[i] = static_cast<std::int64_t>(random.bits(static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(vocab));
+    ids.data_ptr<std::int64_t>()[i] =
+        static_cast<std::int64_t>(random.bits(static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(vocab));
   for (std::size_t d = 0; d + 1 < starts.size(); ++d)
     for (std::int64_t i = starts[d]; i < starts[d + 1]; ++i) {
       positions.data_ptr<std::int64_t>()[i] = i - starts[d];
@@ -125,7 +130,8 @@ Cost floor_cost(model::Decoder& decoder, std::int64_t tokens) {
   std::vector<at::Tensor> weights;
   for (const model::Linear* linear : decoder.linears()) weights.push_back(linear->weight);
   at::Tensor head;
-  if (decoder.spec().tied_head) weights.push_back(head = at::randn({decoder.spec().vocab, decoder.spec().hidden}).to(decoder.compute()));
+  if (decoder.spec().tied_head)
+    weights.push_back(head = at::randn({decoder.spec().vocab, decoder.spec().hidden}).to(decoder.compute()));
   const auto options = weights.front().options();
   std::map<std::int64_t, at::Tensor> activations;  // by width
   for (const at::Tensor& w : weights)
@@ -163,8 +169,9 @@ int main(int argc, char** argv) {
     kernels::adamw_step(adapters->parameters, adapters->gradients, m, v, ++done, {.lr = 1e-4, .max_norm = 1});
     return loss;
   };
-  std::printf("%s, %d threads, %lld tokens in %lld documents, rank %lld\n", compute == at::kFloat ? "f32" : "bf16", at::get_num_threads(),
-              static_cast<long long>(tokens), static_cast<long long>(documents), static_cast<long long>(rank));
+  std::printf("%s, %d threads, %lld tokens in %lld documents, rank %lld\n", compute == at::kFloat ? "f32" : "bf16",
+              at::get_num_threads(), static_cast<long long>(tokens), static_cast<long long>(documents),
+              static_cast<long long>(rank));
   step();
   floor_cost(*decoder, tokens);
   std::vector<Cost> whole, floors;
@@ -175,9 +182,11 @@ int main(int argc, char** argv) {
   const Cost one = median(whole), floor = median(floors);
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  std::printf("step %.2f s, CPU %.2f s, %.0f tokens/s, %.0f tokens per CPU second; frozen products CPU %.2f s: %.0f %% of the step; peak %ld MiB\n",
-              one.wall, one.cpu, static_cast<double>(tokens) / one.wall, static_cast<double>(tokens) / one.cpu, floor.cpu,
-              100 * floor.cpu / one.cpu, usage.ru_maxrss >> 10);
+  std::printf(
+      "step %.2f s, CPU %.2f s, %.0f tokens/s, %.0f tokens per CPU second; frozen products CPU %.2f s: %.0f %% of the step; peak "
+      "%ld MiB\n",
+      one.wall, one.cpu, static_cast<double>(tokens) / one.wall, static_cast<double>(tokens) / one.cpu, floor.cpu,
+      100 * floor.cpu / one.cpu, usage.ru_maxrss >> 10);
 
   record_operators();
   const double start = thread_seconds();
@@ -192,6 +201,8 @@ int main(int argc, char** argv) {
   std::sort(sorted.rbegin(), sorted.rend());
   std::printf("%-28s %8.1f ms  %4.1f %%\n", "own loops", 1e3 * (all - inside), 100 * (all - inside) / all);
   for (const auto& [time, name] : sorted)
-    if (time > 0.003 * all) std::printf("%-28s %8.1f ms  %4.1f %%  %ld calls\n", name.c_str(), 1e3 * time, 100 * time / all, profile.times[name].second);
+    if (time > 0.003 * all)
+      std::printf("%-28s %8.1f ms  %4.1f %%  %ld calls\n", name.c_str(), 1e3 * time, 100 * time / all,
+                  profile.times[name].second);
   return 0;
 }

@@ -36,7 +36,7 @@ struct ExportOptions {
   std::vector<std::string> formats;  // empty: the config's
 };
 struct InspectOptions {
-  std::string path;  // empty: the config itself
+  std::string path;                                             // empty: the config itself
   std::int64_t batches = 0, length = 1024, rows = 1, seed = 0;  // batches > 0: print packed rows of a corpus
   std::string long_documents = "split";
 };

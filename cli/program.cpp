@@ -12,8 +12,7 @@
 namespace graft::cli {
 namespace {
 
-constexpr const char* kSummary =
-    "Turns your documents into a domain-adapted open-weight model, on this machine and offline.";
+constexpr const char* kSummary = "Turns your documents into a domain-adapted open-weight model, on this machine and offline.";
 constexpr const char* kFooter = R"(First steps:
   graft run -c configs/minimal.yaml     everything: documents -> corpus -> adapter -> scores -> files for serving
   graft run --help                      what it reads and writes
@@ -27,7 +26,8 @@ class Formatter : public CLI::Formatter {
  public:
   Formatter() { column_width(30); }
   std::string make_option_opts(const CLI::Option* option) const override {
-    if (!option->get_option_text().empty()) return option->get_positional() && option->get_lnames().empty() ? "" : " " + option->get_option_text();
+    if (!option->get_option_text().empty())
+      return option->get_positional() && option->get_lnames().empty() ? "" : " " + option->get_option_text();
     if (option->get_type_size() == 0) return "";
     const std::string type = option->get_type_name(), value = option->get_default_str();
     return " " + type.substr(0, type.find(':')) + (value.empty() ? "" : "=" + value);
@@ -72,8 +72,8 @@ struct CommandLine {
       for (const std::string& name : each->get_lnames()) known.push_back("--" + name);
   const std::string name = argument.substr(0, argument.find('='));
   const std::string hint = did_you_mean(name, known);
-  throw ConfigError(cat(option ? "unknown option " : "unexpected argument ", quote(name), hint, hint.empty() ? "; see `" : " See `",
-                        app.get_name(), " --help`"));
+  throw ConfigError(cat(option ? "unknown option " : "unexpected argument ", quote(name), hint,
+                        hint.empty() ? "; see `" : " See `", app.get_name(), " --help`"));
 }
 
 // Parses arguments[1..]; false when they asked for help or the version, which is then printed.

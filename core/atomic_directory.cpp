@@ -53,8 +53,7 @@ Leftover parse_leftover(const std::string& file) {
 
 DirectoryWriter::DirectoryWriter(const fs::path& directory) : directory_(directory.lexically_normal()) {
   if (!directory_.has_filename()) directory_ = directory_.parent_path();  // "run/" is "run"
-  if (directory_.empty() || directory_.filename() == "." || directory_.filename() == ".." ||
-      directory_ == directory_.root_path())
+  if (directory_.empty() || directory_.filename() == "." || directory_.filename() == ".." || directory_ == directory_.root_path())
     throw UserError(cat("cannot replace the directory ", directory.string(), "; name one inside it"));
   if (fs::exists(directory_) && !fs::is_directory(directory_))
     throw UserError(cat("cannot write the directory ", directory_.string(), ": a file of that name exists"));

@@ -63,8 +63,7 @@ std::string FileWriter::commit() {
   assert(descriptor_ >= 0);
   flush();
   fsync_or_throw(descriptor_, file_);
-  const int closed =
-      ::close(descriptor_);  // network file systems report a full disk here; the descriptor is gone even so
+  const int closed = ::close(descriptor_);  // network file systems report a full disk here; the descriptor is gone even so
   descriptor_ = -1;
   if (closed != 0 && errno != EINTR) throw_machine_error("write", file_, errno);
   if (::rename(temporary_.c_str(), file_.c_str()) != 0) throw_machine_error("write", file_, errno);

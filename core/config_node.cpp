@@ -28,8 +28,7 @@ class Builder : public YAML::EventHandler {
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     fail(mark, "aliases (*name) are not accepted; write the value out");
   }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                const std::string& value) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
     refuse_extras(mark, tag, anchor);
     ConfigNode& node = add(mark, ConfigNode::Kind::scalar);
     node.scalar = value;
@@ -41,8 +40,7 @@ class Builder : public YAML::EventHandler {
     open(mark, ConfigNode::Kind::sequence);
   }
   void OnSequenceEnd() override { open_.pop_back(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
     refuse_extras(mark, tag, anchor);
     open(mark, ConfigNode::Kind::mapping);
   }
@@ -92,8 +90,7 @@ void check_text(std::string_view text) {
   int line = 1;
   for (std::size_t at = 0, line_start = 0; at < text.size();) {
     const std::size_t length = utf8_length(text, at);
-    if (length == 0 || text[at] == '\0')
-      throw ConfigSyntaxError{line, static_cast<int>(at - line_start) + 1, "not UTF-8 text"};
+    if (length == 0 || text[at] == '\0') throw ConfigSyntaxError{line, static_cast<int>(at - line_start) + 1, "not UTF-8 text"};
     if (text[at] == '\n') {
       ++line;
       line_start = at + 1;

@@ -48,8 +48,7 @@ std::string join(const std::vector<std::string>& words) {
 }
 
 const ConfigField* find(const ConfigSection& fields, std::string_view name) {
-  const auto at =
-      std::find_if(fields.begin(), fields.end(), [&](const ConfigField& field) { return field.name == name; });
+  const auto at = std::find_if(fields.begin(), fields.end(), [&](const ConfigField& field) { return field.name == name; });
   return at == fields.end() ? nullptr : &*at;
 }
 
@@ -70,8 +69,7 @@ bool has_unit(std::string_view text) {
   if (text.starts_with('+')) text.remove_prefix(1);
   double value;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end != text.data() + text.size() && end != text.data() &&
-         text.find_first_of("0123456789") < 2;
+  return error == std::errc() && end != text.data() + text.size() && end != text.data() && text.find_first_of("0123456789") < 2;
 }
 
 std::optional<bool> parse_truth(std::string_view text) {
@@ -98,9 +96,7 @@ std::string found(const ConfigNode& node) {
 
 class Reader {
  public:
-  Reader(const ConfigSection& root, std::string file) : root_(root), file_(std::move(file)) {
-    collect_keys(root, "", known_);
-  }
+  Reader(const ConfigSection& root, std::string file) : root_(root), file_(std::move(file)) { collect_keys(root, "", known_); }
 
   void read_file(std::string_view text) {
     try {
@@ -115,8 +111,7 @@ class Reader {
     override_ = "--set " + override.path;
     try {
       ConfigSection owner;
-      if (const ConfigField* field = locate(override.path, owner))
-        read_value(*field, parse_yaml(override.value), override.path);
+      if (const ConfigField* field = locate(override.path, owner)) read_value(*field, parse_yaml(override.value), override.path);
     } catch (const ConfigSyntaxError& error) {
       add(error.line, error.column, override.path, error.what);
     }
@@ -125,9 +120,8 @@ class Reader {
 
   void throw_if_any() {
     if (issues_.empty()) return;
-    std::stable_sort(issues_.begin(), issues_.end(), [](const Issue& a, const Issue& b) {
-      return std::pair(a.line, a.column) < std::pair(b.line, b.column);
-    });
+    std::stable_sort(issues_.begin(), issues_.end(),
+                     [](const Issue& a, const Issue& b) { return std::pair(a.line, a.column) < std::pair(b.line, b.column); });
     std::string text;
     for (std::size_t i = 0; i < std::min(issues_.size(), kMostIssues); ++i) {
       const Issue& issue = issues_[i];
@@ -145,9 +139,7 @@ class Reader {
     else
       issues_.push_back({override_, std::numeric_limits<int>::max(), 0, "", what});
   }
-  void add(const ConfigNode& at, const std::string& path, const std::string& what) {
-    add(at.line, at.column, path, what);
-  }
+  void add(const ConfigNode& at, const std::string& path, const std::string& what) { add(at.line, at.column, path, what); }
   bool full() const { return issues_.size() > kMostIssues; }
 
   static std::string join_path(const std::string& section, const std::string& name) {
@@ -208,8 +200,7 @@ class Reader {
   }
 
   void read_as(std::int64_t* target, const ConfigField& field, const ConfigNode& node, const std::string& path) {
-    const auto value =
-        node.kind == Kind::scalar && !node.quoted ? parse_number<std::int64_t>(node.scalar) : std::nullopt;
+    const auto value = node.kind == Kind::scalar && !node.quoted ? parse_number<std::int64_t>(node.scalar) : std::nullopt;
     if (!value) return add(node, path, "expected an integer, found " + found(node) + number_hint(node));
     if (*value < field.lowest || *value > field.highest)
       return add(node, path, cat(*value, " is out of range; ", range_text(field.lowest, field.highest)));
@@ -234,8 +225,7 @@ class Reader {
     if (check_text(field, node, path)) *target = node.scalar;
   }
 
-  void read_as(std::vector<std::string>* target, const ConfigField& field, const ConfigNode& node,
-               const std::string& path) {
+  void read_as(std::vector<std::string>* target, const ConfigField& field, const ConfigNode& node, const std::string& path) {
     if (node.kind != Kind::sequence) {
       const bool one = node.kind == Kind::scalar;
       return add(node, path, "expected a list, found " + found(node) + (one ? "; write it in brackets: [...]" : ""));
@@ -270,8 +260,7 @@ class Reader {
       add(node, path, "expected text, found " + found(node) + hint);
       return false;
     }
-    if (field.choices.empty() ||
-        std::find(field.choices.begin(), field.choices.end(), node.scalar) != field.choices.end())
+    if (field.choices.empty() || std::find(field.choices.begin(), field.choices.end(), node.scalar) != field.choices.end())
       return true;
     const std::string near = nearest_name(node.scalar, field.choices);
     add(node, path,
@@ -314,8 +303,8 @@ class Reader {
         const auto index = parse_number<std::size_t>(path.substr(begin, end == std::string::npos ? end : end - begin));
         if (!index || *index >= list->size() || end == std::string::npos) {
           add(0, 0, path,
-              cat(quote(field->name), " is a list of ", list->size(), " sections; name a field of one: ", field->name,
-                  ".0.", list->prototype.front().name));
+              cat(quote(field->name), " is a list of ", list->size(), " sections; name a field of one: ", field->name, ".0.",
+                  list->prototype.front().name));
           return nullptr;
         }
         ConfigSection item = list->item(*index);
@@ -345,8 +334,7 @@ void read_fields(const ConfigSection& fields, std::string_view text, const std::
   reader.throw_if_any();
 }
 
-void ConfigVisitor::field(std::int64_t& value, const char* name, std::int64_t low, std::int64_t high,
-                          const char* help) {
+void ConfigVisitor::field(std::int64_t& value, const char* name, std::int64_t low, std::int64_t high, const char* help) {
   fields.push_back({name, help, &value});
   fields.back().lowest = low;
   fields.back().highest = high;
@@ -356,14 +344,10 @@ void ConfigVisitor::field(double& value, const char* name, double low, double hi
   fields.back().low = low;
   fields.back().high = high;
 }
-void ConfigVisitor::field(std::int64_t& value, const char* name, const char* help) {
-  fields.push_back({name, help, &value});
-}
+void ConfigVisitor::field(std::int64_t& value, const char* name, const char* help) { fields.push_back({name, help, &value}); }
 void ConfigVisitor::field(double& value, const char* name, const char* help) { fields.push_back({name, help, &value}); }
 void ConfigVisitor::field(bool& value, const char* name, const char* help) { fields.push_back({name, help, &value}); }
-void ConfigVisitor::field(std::string& value, const char* name, const char* help) {
-  fields.push_back({name, help, &value});
-}
+void ConfigVisitor::field(std::string& value, const char* name, const char* help) { fields.push_back({name, help, &value}); }
 void ConfigVisitor::field(std::vector<std::string>& value, const char* name, const char* help) {
   fields.push_back({name, help, &value});
 }
@@ -372,8 +356,8 @@ void ConfigVisitor::field(std::string& value, const char* name, std::initializer
   fields.push_back({name, help, &value});
   fields.back().choices.assign(choices.begin(), choices.end());
 }
-void ConfigVisitor::field(std::vector<std::string>& value, const char* name,
-                          std::initializer_list<std::string_view> choices, const char* help) {
+void ConfigVisitor::field(std::vector<std::string>& value, const char* name, std::initializer_list<std::string_view> choices,
+                          const char* help) {
   fields.push_back({name, help, &value});
   fields.back().choices.assign(choices.begin(), choices.end());
 }

@@ -113,8 +113,7 @@ std::string document_fields(const ConfigSection& fields);
 inline constexpr std::uint64_t kLargestConfig = 64 << 10;  // parsed in well under 100 ms
 
 template <class T>
-T read_config_text(std::string_view text, const std::string& file_name,
-                   const std::vector<ConfigOverride>& overrides = {}) {
+T read_config_text(std::string_view text, const std::string& file_name, const std::vector<ConfigOverride>& overrides = {}) {
   T config;
   read_fields(describe(config), text, file_name, overrides);
   return config;

@@ -26,12 +26,10 @@ std::string yaml_text(std::string_view text) {
   static constexpr std::string_view words[] = {"true", "false", "null", "yes", "no",  "on",
                                                "off",  "y",     "n",    "inf", "nan", "infinity"};
   std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
   const bool starts_like_text = !text.empty() && letters.find(text[0]) != text.npos && text[0] != '.';
-  const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
-    return letters.find(c) != letters.npos || others.find(c) != others.npos;
-  });
+  const bool plain = std::all_of(text.begin(), text.end(),
+                                 [](char c) { return letters.find(c) != letters.npos || others.find(c) != others.npos; });
   if (starts_like_text && plain && std::find(std::begin(words), std::end(words), lower) == std::end(words))
     return std::string(text);
 
@@ -57,14 +55,14 @@ std::string yaml_list(const std::vector<std::string>& texts) {
 }
 
 std::string scalar_text(const ConfigField& field) {
-  return std::visit(Overloaded{[](const std::int64_t* value) { return std::to_string(*value); },
-                               [](const double* value) { return number_text(*value); },
-                               [](const bool* value) { return std::string(*value ? "true" : "false"); },
-                               [](const std::string* value) { return yaml_text(*value); },
-                               [](const std::vector<std::string>* value) { return yaml_list(*value); },
-                               [](const ConfigSection&) { return std::string(); },
-                               [](const ConfigList&) { return std::string("[]"); }},
-                    field.value);
+  return std::visit(
+      Overloaded{[](const std::int64_t* value) { return std::to_string(*value); },
+                 [](const double* value) { return number_text(*value); },
+                 [](const bool* value) { return std::string(*value ? "true" : "false"); },
+                 [](const std::string* value) { return yaml_text(*value); },
+                 [](const std::vector<std::string>* value) { return yaml_list(*value); },
+                 [](const ConfigSection&) { return std::string(); }, [](const ConfigList&) { return std::string("[]"); }},
+      field.value);
 }
 
 // "1 to 1024", "a, b, c" or nothing.
@@ -103,8 +101,8 @@ const char* type_text(const ConfigField& field) {
   return std::visit(
       Overloaded{[](const std::int64_t*) { return "integer"; }, [](const double*) { return "number"; },
                  [](const bool*) { return "true/false"; }, [](const std::string*) { return "text"; },
-                 [](const std::vector<std::string>*) { return "list of text"; },
-                 [](const ConfigSection&) { return "section"; }, [](const ConfigList&) { return "list of sections"; }},
+                 [](const std::vector<std::string>*) { return "list of text"; }, [](const ConfigSection&) { return "section"; },
+                 [](const ConfigList&) { return "list of sections"; }},
       field.value);
 }
 

@@ -13,11 +13,10 @@ struct Entry {
   std::string_view name;
 };
 constexpr Entry entries[] = {
-    {DType::f64, 8, "F64"},   {DType::f32, 4, "F32"},         {DType::f16, 2, "F16"},
-    {DType::bf16, 2, "BF16"}, {DType::f8_e4m3, 1, "F8_E4M3"}, {DType::f8_e5m2, 1, "F8_E5M2"},
-    {DType::i64, 8, "I64"},   {DType::i32, 4, "I32"},         {DType::i16, 2, "I16"},
-    {DType::i8, 1, "I8"},     {DType::u64, 8, "U64"},         {DType::u32, 4, "U32"},
-    {DType::u16, 2, "U16"},   {DType::u8, 1, "U8"},           {DType::boolean, 1, "BOOL"},
+    {DType::f64, 8, "F64"},         {DType::f32, 4, "F32"},         {DType::f16, 2, "F16"},      {DType::bf16, 2, "BF16"},
+    {DType::f8_e4m3, 1, "F8_E4M3"}, {DType::f8_e5m2, 1, "F8_E5M2"}, {DType::i64, 8, "I64"},      {DType::i32, 4, "I32"},
+    {DType::i16, 2, "I16"},         {DType::i8, 1, "I8"},           {DType::u64, 8, "U64"},      {DType::u32, 4, "U32"},
+    {DType::u16, 2, "U16"},         {DType::u8, 1, "U8"},           {DType::boolean, 1, "BOOL"},
 };
 constexpr bool in_order() {
   for (std::size_t i = 0; i < std::size(entries); ++i)

@@ -14,8 +14,7 @@ std::string quote(std::string_view name) {
     }
     const auto byte = static_cast<unsigned char>(name[i]);
     const std::size_t length = utf8_length(name, i);
-    if (length == 0 || byte < 0x20 || byte == 0x7F ||
-        (byte == 0xC2 && static_cast<unsigned char>(name[i + 1]) < 0xA0)) {
+    if (length == 0 || byte < 0x20 || byte == 0x7F || (byte == 0xC2 && static_cast<unsigned char>(name[i + 1]) < 0xA0)) {
       out += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
       ++i;
     } else {

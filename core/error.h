@@ -19,7 +19,8 @@ std::string cat(const Args&... args) {
   return out.str();
 }
 
-// 'name' for a message: in quotes, control bytes and invalid UTF-8 as \\xNN, cut after 80 bytes. For every name that comes out of a file.
+// 'name' for a message: in quotes, control bytes and invalid UTF-8 as \\xNN, cut after 80 bytes. For every name that comes out of
+// a file.
 std::string quote(std::string_view name);
 
 class Error : public std::runtime_error {

@@ -41,8 +41,8 @@ const char* advice(int error_number) {
 }  // namespace
 
 void throw_machine_error(const char* doing, const fs::path& file, int error_number) {
-  throw MachineError(cat("cannot ", doing, " ", file.string(), ": ", std::generic_category().message(error_number),
-                         advice(error_number)));
+  throw MachineError(
+      cat("cannot ", doing, " ", file.string(), ": ", std::generic_category().message(error_number), advice(error_number)));
 }
 
 Descriptor::~Descriptor() {
@@ -144,8 +144,7 @@ std::string sha256_file(const fs::path& file) {
   const Descriptor descriptor(open_regular(file));
   Sha256 hash;
   std::string buffer(1 << 20, '\0');
-  while (const std::size_t got = read_some(descriptor.get(), buffer.data(), buffer.size(), file))
-    hash.update(buffer.data(), got);
+  while (const std::size_t got = read_some(descriptor.get(), buffer.data(), buffer.size(), file)) hash.update(buffer.data(), got);
   return hash.hex();
 }
 
@@ -186,18 +185,17 @@ bool lies_below(const fs::path& path, const fs::path& directory) {
 
 fs::path inside(const fs::path& directory, std::string_view name) {
   const fs::path relative(name);
-  bool plain = !name.empty() && name.find('\0') == std::string_view::npos &&
-               name.find('\\') == std::string_view::npos && !relative.is_absolute() && relative.has_filename();
+  bool plain = !name.empty() && name.find('\0') == std::string_view::npos && name.find('\\') == std::string_view::npos &&
+               !relative.is_absolute() && relative.has_filename();
   for (const fs::path& part : relative) plain = plain && part != ".." && part != "." && !part.empty();
-  if (!plain)
-    throw FormatError(cat(directory.string(), ": the name ", quote(name), " leads outside of this directory"));
+  if (!plain) throw FormatError(cat(directory.string(), ": the name ", quote(name), " leads outside of this directory"));
   // Links are followed before they are judged. One that leads nowhere yet is judged by what there is of its path.
   std::error_code error;
   const fs::path root = fs::weakly_canonical(directory);
   const fs::path target = fs::weakly_canonical(directory / relative, error);
   if (error) throw FormatError(cat((directory / relative).string(), ": ", error.message()));
-  const bool in_cache = root.parent_path().filename() == "snapshots" &&
-                        lies_below(target, root.parent_path().parent_path() / "blobs");
+  const bool in_cache =
+      root.parent_path().filename() == "snapshots" && lies_below(target, root.parent_path().parent_path() / "blobs");
   if (!lies_below(target, root) && !in_cache)
     throw FormatError(cat(directory.string(), ": ", quote(name), " is a link to ", target.string(),
                           ", outside of this directory; put the file itself here"));

@@ -97,8 +97,7 @@ void block_q4_k(const Byte* in, float* out) {
   const SubBlocks sub = load_sub_blocks(in);
   for (int c = 0; c < 4; ++c) {
     const Byte* q = in + 16 + 32 * c;
-    for (int j = 0; j < 32; ++j)
-      out[64 * c + j] = sub.scale[2 * c] * static_cast<float>(q[j] & 15) - sub.minimum[2 * c];
+    for (int j = 0; j < 32; ++j) out[64 * c + j] = sub.scale[2 * c] * static_cast<float>(q[j] & 15) - sub.minimum[2 * c];
     for (int j = 0; j < 32; ++j)
       out[64 * c + 32 + j] = sub.scale[2 * c + 1] * static_cast<float>(q[j] >> 4) - sub.minimum[2 * c + 1];
   }

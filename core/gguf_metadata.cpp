@@ -41,9 +41,7 @@ double GgufFile::number(const std::string& key) const {
   mismatch(*this, key, "a number");
 }
 
-const std::string& GgufFile::string(const std::string& key) const {
-  return require_kind<std::string>(*this, key, "a string");
-}
+const std::string& GgufFile::string(const std::string& key) const { return require_kind<std::string>(*this, key, "a string"); }
 
 const std::vector<std::string>& GgufFile::strings(const std::string& key) const {
   return require_kind<std::vector<std::string>>(*this, key, "an array of strings");

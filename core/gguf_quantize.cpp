@@ -24,8 +24,7 @@ void block_q8_0(const float* x, std::byte* out) {
   const float reciprocal = 1 / d;  // infinite for d = 0 and for subnormal d, which f16 holds as zero in any case
   const float inverse = std::isfinite(reciprocal) ? reciprocal : 0;
   store16(out, f16_from_f32(d));
-  for (int j = 0; j < 32; ++j)
-    out[2 + j] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(x[j] * inverse)));
+  for (int j = 0; j < 32; ++j) out[2 + j] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(x[j] * inverse)));
 }
 
 }  // namespace

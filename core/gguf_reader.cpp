@@ -10,9 +10,8 @@
 namespace graft {
 namespace {
 
-constexpr std::uint64_t kMaxName = 1024;  // bytes of a key or a tensor name
-constexpr std::uint64_t kMaxArrayValues =
-    1 << 24;  // of all arrays together; a vocabulary of 262,144 has three such arrays
+constexpr std::uint64_t kMaxName = 1024;            // bytes of a key or a tensor name
+constexpr std::uint64_t kMaxArrayValues = 1 << 24;  // of all arrays together; a vocabulary of 262,144 has three such arrays
 constexpr std::uint64_t kMaxAlignment = 1 << 16;
 
 // Reads little-endian values from the header, never past the end of the file.
@@ -49,8 +48,7 @@ class Cursor {
   // A count of things that take at least `least` bytes each.
   std::uint64_t count(const char* what, std::uint64_t least) {
     const auto value = read<std::uint64_t>(what);
-    if (value > remaining() / least)
-      fail(value, " ", what, " cannot fit in the file's remaining ", remaining(), " bytes");
+    if (value > remaining() / least) fail(value, " ", what, " cannot fit in the file's remaining ", remaining(), " bytes");
     return value;
   }
   std::uint64_t position() const { return at_; }
@@ -132,8 +130,7 @@ GgufPair read_array(Cursor& in, std::uint64_t& values_left) {
   if (type < GgufType::u8 || type > GgufType::f64)
     in.fail("array element type ", static_cast<std::int32_t>(type), " does not exist");
   const std::uint64_t count = in.count("array values", stored_bytes(type));
-  if (count > values_left)
-    in.fail("an array has ", count, " values; at most ", kMaxArrayValues, " are accepted in one file");
+  if (count > values_left) in.fail("an array has ", count, " values; at most ", kMaxArrayValues, " are accepted in one file");
   values_left -= count;
   if (type == GgufType::string) {
     std::vector<std::string> out;
@@ -173,8 +170,8 @@ GgufTensor read_tensor(Cursor& in) {
   }
   if (tensor.shape.back() % info->block != 0)
     fail("rows of ", tensor.shape.back(), " elements are no multiple of ", info->name, "'s block of ", info->block);
-  if (__builtin_mul_overflow(static_cast<std::uint64_t>(elements / info->block),
-                             static_cast<std::uint64_t>(info->bytes), &tensor.bytes))
+  if (__builtin_mul_overflow(static_cast<std::uint64_t>(elements / info->block), static_cast<std::uint64_t>(info->bytes),
+                             &tensor.bytes))
     fail("its size in bytes overflows 64 bits");
   tensor.offset = in.read<std::uint64_t>("a tensor's offset");
   return tensor;
@@ -219,16 +216,14 @@ GgufFile::GgufFile(const fs::path& file) : map_(file) {
   in.read<std::uint32_t>("the magic number");
   const auto version = in.read<std::uint32_t>("the version");
   if (version != 2 && version != 3)  // 2 has the same layout
-    in.fail("GGUF version ", version, version == 0x03000000 ? " (a big-endian file)" : "",
-            "; this program reads 2 and 3");
+    in.fail("GGUF version ", version, version == 0x03000000 ? " (a big-endian file)" : "", "; this program reads 2 and 3");
   const std::uint64_t tensor_count = in.count("tensors", 32), pair_count = in.count("metadata pairs", 13);
 
   std::uint64_t array_values_left = kMaxArrayValues;
   for (std::uint64_t i = 0; i < pair_count; ++i) {
     std::string key = in.name("a metadata key");
     const auto type = static_cast<GgufType>(in.read<std::int32_t>("a metadata type"));
-    GgufPair pair =
-        type == GgufType::array ? read_array(in, array_values_left) : GgufPair{type, false, read_scalar(in, type)};
+    GgufPair pair = type == GgufType::array ? read_array(in, array_values_left) : GgufPair{type, false, read_scalar(in, type)};
     const auto [at, is_new] = pairs_.emplace(std::move(key), std::move(pair));
     if (!is_new) in.fail("the key ", quote(at->first), " is there twice");
   }
@@ -242,8 +237,7 @@ GgufFile::GgufFile(const fs::path& file) : map_(file) {
 }
 
 const GgufTensor* GgufFile::find(const std::string& name) const {
-  const auto at =
-      std::find_if(tensors_.begin(), tensors_.end(), [&](const GgufTensor& tensor) { return tensor.name == name; });
+  const auto at = std::find_if(tensors_.begin(), tensors_.end(), [&](const GgufTensor& tensor) { return tensor.name == name; });
   return at == tensors_.end() ? nullptr : &*at;
 }
 

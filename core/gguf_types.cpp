@@ -17,9 +17,8 @@ const GgmlTypeInfo& info_of(GgmlType type) {
   };
   for (const Entry& entry : entries)
     if (entry.type == type) return entry.info;
-  throw FormatError(
-      cat("GGML type ", static_cast<std::int32_t>(type),
-          " is not one this program reads (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)"));
+  throw FormatError(cat("GGML type ", static_cast<std::int32_t>(type),
+                        " is not one this program reads (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)"));
 }
 
 }  // namespace graft

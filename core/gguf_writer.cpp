@@ -92,14 +92,10 @@ void GgufWriter::pair(const std::string& key, GgufPair value) {
     if (name == key) throw std::logic_error(cat("GGUF key ", key, " is declared twice"));
   pairs_.emplace_back(key, std::move(value));
 }
-void GgufWriter::u32(const std::string& key, std::uint32_t value) {
-  pair(key, {GgufType::u32, false, std::uint64_t{value}});
-}
+void GgufWriter::u32(const std::string& key, std::uint32_t value) { pair(key, {GgufType::u32, false, std::uint64_t{value}}); }
 void GgufWriter::f32(const std::string& key, float value) { pair(key, {GgufType::f32, false, double{value}}); }
 void GgufWriter::boolean(const std::string& key, bool value) { pair(key, {GgufType::boolean, false, value}); }
-void GgufWriter::string(const std::string& key, const std::string& value) {
-  pair(key, {GgufType::string, false, value});
-}
+void GgufWriter::string(const std::string& key, const std::string& value) { pair(key, {GgufType::string, false, value}); }
 
 void GgufWriter::tensor(const std::string& name, std::vector<std::int64_t> shape, GgmlType type) {
   const GgmlTypeInfo& info = info_of(type);
@@ -108,11 +104,9 @@ void GgufWriter::tensor(const std::string& name, std::vector<std::int64_t> shape
     throw std::logic_error(cat("GGUF tensor ", name, ": this shape cannot be stored as ", info.name));
   std::int64_t elements = 1;
   for (std::int64_t size : shape) elements *= size;
-  const std::uint64_t bytes =
-      static_cast<std::uint64_t>(elements / info.block) * static_cast<std::uint64_t>(info.bytes);
+  const std::uint64_t bytes = static_cast<std::uint64_t>(elements / info.block) * static_cast<std::uint64_t>(info.bytes);
   const std::uint64_t offset =
-      tensors_.empty() ? 0
-                       : (tensors_.back().offset + tensors_.back().bytes + kAlignment - 1) / kAlignment * kAlignment;
+      tensors_.empty() ? 0 : (tensors_.back().offset + tensors_.back().bytes + kAlignment - 1) / kAlignment * kAlignment;
   tensors_.push_back({name, std::move(shape), type, offset, bytes});
 }
 
@@ -136,11 +130,10 @@ void GgufWriter::write_header() {
 void GgufWriter::data(const std::string& name, const void* bytes, std::size_t size) {
   if (!header_written_) write_header();
   if (next_ == tensors_.size() || tensors_[next_].name != name)
-    throw std::logic_error(cat("GGUF data of ", name, " comes where ",
-                               next_ < tensors_.size() ? tensors_[next_].name : "nothing", " is expected"));
-  if (size > tensors_[next_].bytes - written_)
     throw std::logic_error(
-        cat("GGUF tensor ", name, " takes ", tensors_[next_].bytes, " bytes, not ", written_ + size));
+        cat("GGUF data of ", name, " comes where ", next_ < tensors_.size() ? tensors_[next_].name : "nothing", " is expected"));
+  if (size > tensors_[next_].bytes - written_)
+    throw std::logic_error(cat("GGUF tensor ", name, " takes ", tensors_[next_].bytes, " bytes, not ", written_ + size));
   out_.write(bytes, size);
   written_ += size;
   if (written_ < tensors_[next_].bytes) return;

@@ -25,7 +25,7 @@ constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 32;
 constexpr hsize_t kMaxLinks = 64;        // of one group, and attributes of the root
 constexpr hsize_t kMaxChunks = 1 << 14;  // listing them is quadratic in libhdf5
 constexpr std::size_t kMaxString = 4096;
-constexpr rlim_t kMaxSeconds = 5;            // of the processor, for listing one file
+constexpr rlim_t kMaxSeconds = 5;              // of the processor, for listing one file
 constexpr std::uint64_t kMaxInflation = 1032;  // the most that deflate can do (zlib's technical notes)
 
 // Held by every public function: one thread in libhdf5 at a time, no messages of its own on stderr, no plugins.
@@ -146,8 +146,7 @@ void Lister::group(hid_t id, const std::string& path, int depth) {
     H5L_info_t link;
     need(H5Lget_info(id, name, &link, H5P_DEFAULT), child, "the link");
     if (link.type == H5L_TYPE_SOFT) refuse(child, "is a soft link; shards hold plain datasets only");
-    if (link.type != H5L_TYPE_HARD)
-      refuse(child, "is an external or user-defined link; shards hold plain datasets only");
+    if (link.type != H5L_TYPE_HARD) refuse(child, "is an external or user-defined link; shards hold plain datasets only");
     Handle object(need(H5Oopen(id, name, H5P_DEFAULT), child, "the object"), H5Oclose);
     switch (H5Iget_type(object)) {
       case H5I_GROUP:
@@ -217,8 +216,7 @@ void Lister::chunks(hid_t id, hid_t properties, const std::string& path, Dataset
   for (int i = 0; i < std::min(filters, 8); ++i) {
     unsigned flags = 0;
     std::size_t values = 0;
-    kinds.push_back(
-        H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, nullptr));
+    kinds.push_back(H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, nullptr));
   }
   const bool known = kinds.empty() || kinds == std::vector<H5Z_filter_t>{H5Z_FILTER_DEFLATE} ||
                      kinds == std::vector<H5Z_filter_t>{H5Z_FILTER_SHUFFLE, H5Z_FILTER_DEFLATE};
@@ -249,8 +247,7 @@ void Lister::chunks(hid_t id, hid_t properties, const std::string& path, Dataset
       (kinds[k] == H5Z_FILTER_SHUFFLE ? chunk.shuffled : chunk.deflated) = true;
     }
     const std::uint64_t bytes = length * static_cast<std::uint64_t>(out.element_size);
-    if (!chunk.deflated && stored != bytes)
-      refuse(path, cat("a plain chunk has ", stored, " bytes instead of ", bytes));
+    if (!chunk.deflated && stored != bytes) refuse(path, cat("a plain chunk has ", stored, " bytes instead of ", bytes));
     if (chunk.deflated && bytes / kMaxInflation > stored)
       refuse(path, cat("a chunk of ", stored, " bytes cannot inflate to ", bytes, " bytes"));
     out.chunks.push_back(chunk);
@@ -267,8 +264,7 @@ void Lister::attributes() {
   if (info.num_attrs > kMaxLinks) refuse("", cat("has ", info.num_attrs, " attributes, more than ", kMaxLinks));
   for (hsize_t i = 0; i < info.num_attrs; ++i) {
     Handle attribute(
-        need(H5Aopen_by_idx(file_, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT), "", "an attribute"),
-        H5Aclose);
+        need(H5Aopen_by_idx(file_, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT), "", "an attribute"), H5Aclose);
     char name[256];
     if (need(H5Aget_name(attribute, sizeof name, name), "", "an attribute") >= static_cast<ssize_t>(sizeof name)) {
       refuse("", "an attribute's name is too long");
@@ -299,8 +295,7 @@ struct ImageWriter::State {
     made(H5Pset_obj_track_times(creation, false), "begin a file");
     made(H5Pset_fapl_core(access, 1 << 20, false), "begin a file");
     made(H5Pset_alignment(access, 4096, 4096), "begin a file");  // large datasets start on a page
-    file =
-        std::make_unique<Handle>(made(H5Fcreate("image", H5F_ACC_TRUNC, creation, access), "begin a file"), H5Fclose);
+    file = std::make_unique<Handle>(made(H5Fcreate("image", H5F_ACC_TRUNC, creation, access), "begin a file"), H5Fclose);
   }
   Handle access;
   std::unique_ptr<Handle> file;
@@ -317,19 +312,16 @@ ImageWriter::~ImageWriter() {
   state_.reset();
 }
 
-void ImageWriter::dataset(const std::string& path, const void* data, std::uint64_t count, int element_size,
-                          Storage storage) {
+void ImageWriter::dataset(const std::string& path, const void* data, std::uint64_t count, int element_size, Storage storage) {
   Session session;
-  if (count > kMaxElements || storage.chunk > kMaxElements)
-    throw MachineError(cat("dataset ", path, " is too large: ", count));
+  if (count > kMaxElements || storage.chunk > kMaxElements) throw MachineError(cat("dataset ", path, " is too large: ", count));
   const hid_t type = unsigned_type(element_size);
   for (auto slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
     const std::string name = path.substr(0, slash);
     if (!state_->groups.emplace(name, true).second) continue;
     Handle creation(made(H5Pcreate(H5P_GROUP_CREATE), "add a group"), H5Pclose);
     made(H5Pset_obj_track_times(creation, false), "add a group");
-    Handle group(made(H5Gcreate2(*state_->file, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), "add a group"),
-                 H5Gclose);
+    Handle group(made(H5Gcreate2(*state_->file, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), "add a group"), H5Gclose);
   }
   const hsize_t size = count;
   Handle space(made(H5Screate_simple(1, &size, nullptr), "add a dataset"), H5Sclose);
@@ -341,9 +333,8 @@ void ImageWriter::dataset(const std::string& path, const void* data, std::uint64
     made(H5Pset_shuffle(creation), "add a dataset");
     made(H5Pset_deflate(creation, static_cast<unsigned>(storage.deflate_level)), "add a dataset");
   }
-  Handle dataset(
-      made(H5Dcreate2(*state_->file, path.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT), "add a dataset"),
-      H5Dclose);
+  Handle dataset(made(H5Dcreate2(*state_->file, path.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT), "add a dataset"),
+                 H5Dclose);
   if (count > 0) made(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), "write a dataset");
 }
 
@@ -363,9 +354,8 @@ void ImageWriter::attribute(const std::string& name, const std::string& value) {
   made(H5Tset_size(type, std::max<std::size_t>(value.size(), 1)), "add an attribute");
   made(H5Tset_strpad(type, H5T_STR_NULLPAD), "add an attribute");
   made(H5Tset_cset(type, H5T_CSET_UTF8), "add an attribute");
-  Handle attribute(
-      made(H5Acreate2(*state_->file, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), "add an attribute"),
-      H5Aclose);
+  Handle attribute(made(H5Acreate2(*state_->file, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), "add an attribute"),
+                   H5Aclose);
   made(H5Awrite(attribute, type, value.c_str()), "add an attribute");
 }
 
@@ -399,7 +389,8 @@ Listing from_json(const Json& json) {
     dataset = {d.at(0), d.at(1), d.at(2), d.at(3), {}};
     for (const Json& c : d.at(4)) dataset.chunks.push_back({c.at(0), c.at(1), c.at(2), c.at(3), c.at(4)});
   }
-  for (const auto& [name, value] : json.at("strings").items()) out.strings[name] = {value.get_binary().begin(), value.get_binary().end()};
+  for (const auto& [name, value] : json.at("strings").items())
+    out.strings[name] = {value.get_binary().begin(), value.get_binary().end()};
   return out;
 }
 
@@ -428,8 +419,10 @@ std::optional<std::string> isolated(const std::function<std::string()>& work) {
   std::string answer;
   char buffer[1 << 14];
   for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) != 0;)
-    if (got > 0) answer.append(buffer, static_cast<std::size_t>(got));
-    else if (errno != EINTR) break;
+    if (got > 0)
+      answer.append(buffer, static_cast<std::size_t>(got));
+    else if (errno != EINTR)
+      break;
   close(ends[0]);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {

@@ -6,7 +6,8 @@
 // on as many threads as it likes. Everything that could reach outside the file or run foreign code is refused: links
 // other than plain ones, external storage, virtual datasets, unknown filters, plugins, types that are no little-endian
 // integers, rank other than 1. Each file is listed in a child process of its own: after some hundreds of files
-// with damaged metadata libhdf5 1.10.8 crashed. libhdf5 is not safe to call from two threads; the functions here serialise themselves.
+// with damaged metadata libhdf5 1.10.8 crashed. libhdf5 is not safe to call from two threads; the functions here serialise
+// themselves.
 #pragma once
 
 #include <cstdint>

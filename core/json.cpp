@@ -42,8 +42,7 @@ class Builder : public nlohmann::json_sax<Json> {
     // is cut.
     std::string reason = error.what();
     if (const auto at = reason.find("] "); at != std::string::npos) reason.erase(0, at + 2);
-    if (const auto at = reason.find(": "); reason.starts_with("parse error") && at != std::string::npos)
-      reason.erase(0, at + 2);
+    if (const auto at = reason.find(": "); reason.starts_with("parse error") && at != std::string::npos) reason.erase(0, at + 2);
     if (const auto at = reason.find("; last read"); at != std::string::npos) {
       const auto expected = reason.rfind("; expected");
       reason = reason.substr(0, at) + (expected != std::string::npos && expected > at ? reason.substr(expected) : "");
@@ -124,9 +123,7 @@ Json read_json(const std::filesystem::path& file, std::uint64_t max_bytes) {
 
 namespace json_detail {
 
-void throw_missing(const std::string& origin, const char* key) {
-  throw FormatError(cat(origin, ": '", key, "' is missing"));
-}
+void throw_missing(const std::string& origin, const char* key) { throw FormatError(cat(origin, ": '", key, "' is missing")); }
 
 void throw_mismatch(const std::string& origin, const char* key, const Json& value, const char* expected) {
   const std::string found = value.is_number() ? "the number " + value.dump() : kind_of(value);

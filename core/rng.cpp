@@ -36,8 +36,7 @@ double Random::uniform(std::uint64_t counter) const { return static_cast<double>
 
 double Random::normal(std::uint64_t counter) const {
   const auto words = philox(seed_, high_, counter);
-  const std::uint64_t first = std::uint64_t{words[1]} << 32 | words[0],
-                      second = std::uint64_t{words[3]} << 32 | words[2];
+  const std::uint64_t first = std::uint64_t{words[1]} << 32 | words[0], second = std::uint64_t{words[3]} << 32 | words[2];
   const double radius = static_cast<double>((first >> 11) + 1) * 0x1p-53;  // (0, 1]: its logarithm is finite
   const double angle = static_cast<double>(second >> 11) * 0x1p-53;
   return std::sqrt(-2 * std::log(radius)) * std::cos(2 * std::numbers::pi * angle);

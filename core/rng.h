@@ -16,9 +16,9 @@ std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t counter_hi
 class Random {
  public:
   Random(std::uint64_t seed, Stream stream, std::uint64_t substream = 0);
-  std::uint64_t bits(std::uint64_t counter) const;    // uniform 64 bits
-  double uniform(std::uint64_t counter) const;        // [0, 1), 53 bits
-  double normal(std::uint64_t counter) const;         // mean 0, variance 1 (Box-Muller)
+  std::uint64_t bits(std::uint64_t counter) const;  // uniform 64 bits
+  double uniform(std::uint64_t counter) const;      // [0, 1), 53 bits
+  double normal(std::uint64_t counter) const;       // mean 0, variance 1 (Box-Muller)
 
  private:
   std::uint64_t seed_, high_;

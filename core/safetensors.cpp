@@ -33,18 +33,16 @@ SafeTensor read_tensor(const std::string& name, const Json& entry, std::uint64_t
     throw FormatError(cat(where, ": ", error.what()));
   }
   tensor.shape = json_get<std::vector<std::int64_t>>(entry, "shape", where);
-  if (tensor.shape.size() > kMaxRank)
-    throw FormatError(cat(where, ": ", tensor.shape.size(), " dimensions; at most ", kMaxRank));
+  if (tensor.shape.size() > kMaxRank) throw FormatError(cat(where, ": ", tensor.shape.size(), " dimensions; at most ", kMaxRank));
   for (std::int64_t size : tensor.shape)
     if (size < 0) throw FormatError(cat(where, ": a dimension has size ", size));
   const auto offsets = json_get<std::vector<std::uint64_t>>(entry, "data_offsets", where);
-  if (offsets.size() != 2)
-    throw FormatError(cat(where, ": data_offsets has ", offsets.size(), " numbers instead of 2"));
+  if (offsets.size() != 2) throw FormatError(cat(where, ": data_offsets has ", offsets.size(), " numbers instead of 2"));
   tensor.begin = offsets[0];
   tensor.end = offsets[1];
   if (tensor.begin > tensor.end || tensor.end > data_bytes)
-    throw FormatError(cat(where, ": data_offsets [", tensor.begin, ", ", tensor.end, "] leave the file's ", data_bytes,
-                          " bytes of data"));
+    throw FormatError(
+        cat(where, ": data_offsets [", tensor.begin, ", ", tensor.end, "] leave the file's ", data_bytes, " bytes of data"));
   std::uint64_t bytes;
   if (!tensor_bytes(tensor.dtype, tensor.shape, bytes)) throw FormatError(cat(where, ": its size overflows 64 bits"));
   if (bytes != tensor.end - tensor.begin)
@@ -57,15 +55,14 @@ SafeTensor read_tensor(const std::string& name, const Json& entry, std::uint64_t
 void check_cover(const std::map<std::string, SafeTensor>& tensors, std::uint64_t data_bytes, const std::string& file) {
   std::vector<const SafeTensor*> order;
   for (const auto& [name, tensor] : tensors) order.push_back(&tensor);
-  std::sort(order.begin(), order.end(), [](const SafeTensor* a, const SafeTensor* b) {
-    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
-  });
+  std::sort(order.begin(), order.end(),
+            [](const SafeTensor* a, const SafeTensor* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
   std::uint64_t covered = 0;
   for (const SafeTensor* tensor : order) {
     if (tensor->begin != covered)
-      throw FormatError(
-          cat(file, ": tensor ", quote(tensor->name), " begins at byte ", tensor->begin, " of the data, ",
-              tensor->begin < covered ? "inside the one before it, which ends at " : "leaving a hole after ", covered));
+      throw FormatError(cat(file, ": tensor ", quote(tensor->name), " begins at byte ", tensor->begin, " of the data, ",
+                            tensor->begin < covered ? "inside the one before it, which ends at " : "leaving a hole after ",
+                            covered));
     covered = tensor->end;
   }
   if (covered != data_bytes)
@@ -116,8 +113,7 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& file, std::map<std::string,
 void SafetensorsWriter::tensor(const std::string& name, DType dtype, std::vector<std::int64_t> shape) {
   if (header_written_) throw std::logic_error("safetensors are declared before the first data");
   std::uint64_t bytes;
-  if (name == "__metadata__" || !tensor_bytes(dtype, shape, bytes))
-    throw std::logic_error(cat("safetensors cannot hold ", name));
+  if (name == "__metadata__" || !tensor_bytes(dtype, shape, bytes)) throw std::logic_error(cat("safetensors cannot hold ", name));
   const std::uint64_t begin = tensors_.empty() ? 0 : tensors_.back().end;
   tensors_.push_back({name, dtype, std::move(shape), begin, begin + bytes});
 }
@@ -147,19 +143,17 @@ void SafetensorsWriter::data(const std::string& name, const void* bytes, std::si
   if (size == 0) return;
   while (next_ < tensors_.size() && out_.position() - data_start_ == tensors_[next_].end) ++next_;
   if (next_ == tensors_.size() || tensors_[next_].name != name)
-    throw std::logic_error(cat("data of ", name, " comes where ",
-                               next_ < tensors_.size() ? tensors_[next_].name : "nothing", " is expected"));
-  if (size > tensors_[next_].end - (out_.position() - data_start_))
     throw std::logic_error(
-        cat("tensor ", name, " takes ", tensors_[next_].end - tensors_[next_].begin, " bytes, not more"));
+        cat("data of ", name, " comes where ", next_ < tensors_.size() ? tensors_[next_].name : "nothing", " is expected"));
+  if (size > tensors_[next_].end - (out_.position() - data_start_))
+    throw std::logic_error(cat("tensor ", name, " takes ", tensors_[next_].end - tensors_[next_].begin, " bytes, not more"));
   out_.write(bytes, size);
 }
 
 std::string SafetensorsWriter::commit() {
   if (!header_written_) write_header();
   const std::uint64_t end = tensors_.empty() ? 0 : tensors_.back().end, written = out_.position() - data_start_;
-  if (written != end)
-    throw std::logic_error(cat("safetensors have ", written, " bytes of data where ", end, " are declared"));
+  if (written != end) throw std::logic_error(cat("safetensors have ", written, " bytes of data where ", end, " are declared"));
   return out_.commit();
 }
 

@@ -8,9 +8,7 @@ namespace graft {
 
 // Bytes of the sequence that begins at text[at]; 0 when none is well-formed there.
 inline std::size_t utf8_length(std::string_view text, std::size_t at) {
-  auto byte = [&](std::size_t i) -> unsigned {
-    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0;
-  };
+  auto byte = [&](std::size_t i) -> unsigned { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0; };
   auto tail = [&](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
   const unsigned lead = byte(0), next = byte(1);
   if (lead < 0x80) return 1;

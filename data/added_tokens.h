@@ -15,7 +15,7 @@ struct AddedToken {
   std::int32_t id = -1;
   std::string content;
   bool special = false;
-  bool normalized = false;                  // looked for after the text is normalized
+  bool normalized = false;                       // looked for after the text is normalized
   bool strip_left = false, strip_right = false;  // takes white space beside it along
 };
 
@@ -31,7 +31,7 @@ class AddedTokenMatcher {
 
  private:
   const AddedToken* longest_at(std::string_view rest) const;
-  std::vector<AddedToken> tokens_;                     // by first byte, then longest first
+  std::vector<AddedToken> tokens_;                                            // by first byte, then longest first
   std::array<std::pair<std::uint32_t, std::uint32_t>, 256> by_first_byte_{};  // [begin, end) in tokens_
 };
 

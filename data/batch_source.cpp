@@ -24,8 +24,7 @@ void append_piece(const Corpus& corpus, const Piece& piece, Batch& batch, std::v
   batch.tokens.resize(start + read);
   corpus.read(piece.document, piece.begin, std::span(batch.tokens).subspan(start), loss);
   batch.labels.resize(start + length);
-  for (std::size_t i = 0; i + 1 < read; ++i)
-    batch.labels[start + i] = loss[i + 1] ? batch.tokens[start + i + 1] : kNoLoss;
+  for (std::size_t i = 0; i + 1 < read; ++i) batch.labels[start + i] = loss[i + 1] ? batch.tokens[start + i + 1] : kNoLoss;
   if (!goes_on) batch.labels.back() = kNoLoss;
   batch.tokens.resize(start + length);
   batch.positions.resize(start + length);
@@ -82,8 +81,7 @@ class PackedSource : public BatchSource {
 };
 
 void check_length(std::int64_t length) {
-  if (length < 2 || length > kMaxRow)
-    throw ConfigError(cat("a row of ", length, " tokens; it must have 2 to ", kMaxRow));
+  if (length < 2 || length > kMaxRow) throw ConfigError(cat("a row of ", length, " tokens; it must have 2 to ", kMaxRow));
 }
 
 }  // namespace

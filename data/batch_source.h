@@ -3,7 +3,8 @@
 //
 // Documents are packed into rows of `length` tokens by best fit (decreasing); a document longer than a row is handled by the
 // LongDocuments policy. Tokens that are dropped are counted by reason: tokens in = tokens packed + tokens dropped.
-// The rows of an epoch come in the order of core/rng.h's Permutation(rows, seed, epoch). After the last row the next epoch begins.
+// The rows of an epoch come in the order of core/rng.h's Permutation(rows, seed, epoch). After the last row the next epoch
+// begins.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +44,8 @@ class BatchSource {
   virtual ~BatchSource() = default;
   virtual std::int64_t rows_per_epoch() const = 0;
   virtual std::int64_t tokens_per_epoch() const = 0;
-  // Reads `rows` rows and advances the cursor past them; in_order() stops at the end of the epoch. DataError for a cursor beyond it.
+  // Reads `rows` rows and advances the cursor past them; in_order() stops at the end of the epoch. DataError for a cursor beyond
+  // it.
   virtual Batch read(Cursor& cursor, std::int64_t rows) const = 0;
   virtual const std::map<std::string, std::int64_t>& dropped_tokens() const = 0;  // by reason
 };

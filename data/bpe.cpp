@@ -28,9 +28,9 @@ void merge_short(const MergeTable& table, std::vector<std::int32_t>& ids, std::v
   }
 }
 
-// A linked list of symbols, and per rank the places where its pair was seen. A rank's places are merged from left to right in one go:
-// what a merge makes is longer than its parts, so that no new place of the same rank comes up. A place whose pair has changed since is
-// passed over.
+// A linked list of symbols, and per rank the places where its pair was seen. A rank's places are merged from left to right in one
+// go: what a merge makes is longer than its parts, so that no new place of the same rank comes up. A place whose pair has changed
+// since is passed over.
 void merge_long(const MergeTable& table, std::vector<std::int32_t>& ids, MergeScratch& scratch) {
   const auto n = static_cast<std::uint32_t>(ids.size());
   std::vector<MergeScratch::Symbol>& symbols = scratch.symbols;

@@ -31,7 +31,8 @@ BpeTokenizer::BpeTokenizer(BpeSource source, SpecialTokens special, std::string 
   chat_template_ = std::move(chat_template);
   origin_ = std::move(origin);
   if (source.tokens.size() > static_cast<std::size_t>(kMaxVocabulary))
-    throw FormatError(cat(source.origin, ": ", source.tokens.size(), " tokens, more than the ", kMaxVocabulary, " that graft reads"));
+    throw FormatError(
+        cat(source.origin, ": ", source.tokens.size(), " tokens, more than the ", kMaxVocabulary, " that graft reads"));
   std::unordered_map<std::string_view, std::int32_t> index;
   index.reserve(source.tokens.size());
   bytes_.resize(source.tokens.size());
@@ -143,8 +144,8 @@ void BpeTokenizer::encode(std::string_view text, std::vector<std::int32_t>& ids)
   if (raw_.empty()) {
     encode_text(text, *state, ids);
   } else {
-    raw_.split(text, [&](std::string_view part) { encode_text(part, *state, ids); },
-               [&](std::int32_t id) { ids.push_back(id); });
+    raw_.split(
+        text, [&](std::string_view part) { encode_text(part, *state, ids); }, [&](std::int32_t id) { ids.push_back(id); });
   }
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(state));
@@ -153,8 +154,8 @@ void BpeTokenizer::encode(std::string_view text, std::vector<std::int32_t>& ids)
 void BpeTokenizer::encode_text(std::string_view text, State& state, std::vector<std::int32_t>& ids) const {
   if (nfc_ && compose_nfc(text, state.composed)) text = state.composed;
   if (normalized_.empty()) return encode_pieces(text, state, ids);
-  normalized_.split(text, [&](std::string_view part) { encode_pieces(part, state, ids); },
-                    [&](std::int32_t id) { ids.push_back(id); });
+  normalized_.split(
+      text, [&](std::string_view part) { encode_pieces(part, state, ids); }, [&](std::int32_t id) { ids.push_back(id); });
 }
 
 void BpeTokenizer::encode_pieces(std::string_view text, State& state, std::vector<std::int32_t>& ids) const {

@@ -1,9 +1,9 @@
 // Byte-level BPE: the tokenizer of GPT-2, Llama 3, Qwen2/3, SmolLM and Mistral's Tekken.
 //
-// The ids are those of PyPI `tokenizers`: Tokenizer.encode(text, add_special_tokens=False) with the special added tokens left out of
-// the matching (encode_special_tokens = True). Added tokens that are not special (Qwen's <tool_call>) are matched in content, as
-// there. Two things differ, both so that content never becomes a control id: a merge or a whole word whose id is a control token's
-// is passed over, and a byte without a token is dropped where the reference would write a control token as "unknown".
+// The ids are those of PyPI `tokenizers`: Tokenizer.encode(text, add_special_tokens=False) with the special added tokens left out
+// of the matching (encode_special_tokens = True). Added tokens that are not special (Qwen's <tool_call>) are matched in content,
+// as there. Two things differ, both so that content never becomes a control id: a merge or a whole word whose id is a control
+// token's is passed over, and a byte without a token is dropped where the reference would write a control token as "unknown".
 #pragma once
 
 #include <mutex>
@@ -62,7 +62,7 @@ class BpeTokenizer : public Tokenizer {
 
   PieceScanner scan_;
   bool nfc_, ignore_merges_;
-  std::vector<std::string> bytes_;    // by id
+  std::vector<std::string> bytes_;     // by id
   std::vector<std::uint8_t> control_;  // by id
   std::array<std::int32_t, 256> byte_ids_;
   MergeTable merges_;

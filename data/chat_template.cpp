@@ -23,12 +23,14 @@ std::string trimmed(const std::string& text) {
 
 void check_role(const Message& message, std::size_t index) {
   if (message.role != "system" && message.role != "user" && message.role != "assistant")
-    throw DataError(cat("message ", index + 1, " has the role '", message.role.substr(0, 32), "'; known: system, user, assistant"));
-  if (message.role == "system" && index != 0) throw DataError(cat("message ", index + 1, " is a system message; only the first may be"));
+    throw DataError(
+        cat("message ", index + 1, " has the role '", message.role.substr(0, 32), "'; known: system, user, assistant"));
+  if (message.role == "system" && index != 0)
+    throw DataError(cat("message ", index + 1, " is a system message; only the first may be"));
 }
 
-// For layouts without a system turn: strictly user, assistant, user, ...; the system text goes in front of the first question or of
-// the last one.
+// For layouts without a system turn: strictly user, assistant, user, ...; the system text goes in front of the first question or
+// of the last one.
 enum class SystemText { first_question, last_question };
 std::vector<Message> alternating(const std::vector<Message>& messages, SystemText place, std::string_view layout) {
   std::vector<Message> turns;
@@ -37,7 +39,8 @@ std::vector<Message> alternating(const std::vector<Message>& messages, SystemTex
     if (messages[i].role == "system") continue;
     const char* expected = turns.size() % 2 == 0 ? "user" : "assistant";
     if (messages[i].role != expected)
-      throw DataError(cat("message ", i + 1, " is of the ", messages[i].role, ", but the ", layout, " layout expects the ", expected));
+      throw DataError(
+          cat("message ", i + 1, " is of the ", messages[i].role, ", but the ", layout, " layout expects the ", expected));
     turns.push_back(messages[i]);
   }
   if (!turns.empty() && messages.front().role == "system") {
@@ -71,7 +74,9 @@ class Writer {
 class ChatMl : public ChatTemplate {
  public:
   explicit ChatMl(const Tokenizer& tokenizer)
-      : tokenizer_(tokenizer), start_(marker(tokenizer, "<|im_start|>", name())), end_(marker(tokenizer, "<|im_end|>", name())),
+      : tokenizer_(tokenizer),
+        start_(marker(tokenizer, "<|im_start|>", name())),
+        end_(marker(tokenizer, "<|im_end|>", name())),
         default_system_(default_system(tokenizer.chat_template())) {}
   std::string_view name() const override { return "chatml"; }
   std::vector<std::int32_t> stop_ids() const override { return {end_}; }
@@ -120,13 +125,15 @@ class ChatMl : public ChatTemplate {
   std::string default_system_;
 };
 
-// <|begin_of_text|><|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|> ...   Llama 3; from 3.1 on there always is a system
-// turn, which begins with two lines of dates
+// <|begin_of_text|><|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|> ...   Llama 3; from 3.1 on there always is a
+// system turn, which begins with two lines of dates
 class Llama3 : public ChatTemplate {
  public:
   explicit Llama3(const Tokenizer& tokenizer)
-      : tokenizer_(tokenizer), start_(marker(tokenizer, "<|start_header_id|>", name())),
-        end_(marker(tokenizer, "<|end_header_id|>", name())), eot_(marker(tokenizer, "<|eot_id|>", name())),
+      : tokenizer_(tokenizer),
+        start_(marker(tokenizer, "<|start_header_id|>", name())),
+        end_(marker(tokenizer, "<|end_header_id|>", name())),
+        eot_(marker(tokenizer, "<|eot_id|>", name())),
         dates_(tokenizer.chat_template().find("Cutting Knowledge Date: December 2023") == std::string::npos ? "" : kDates) {}
   std::string_view name() const override { return "llama3"; }
   std::vector<std::int32_t> stop_ids() const override { return {eot_}; }
@@ -176,7 +183,9 @@ class Llama3 : public ChatTemplate {
 class Mistral : public ChatTemplate {
  public:
   explicit Mistral(const Tokenizer& tokenizer)
-      : tokenizer_(tokenizer), open_(marker(tokenizer, "[INST]", name())), close_(marker(tokenizer, "[/INST]", name())),
+      : tokenizer_(tokenizer),
+        open_(marker(tokenizer, "[INST]", name())),
+        close_(marker(tokenizer, "[/INST]", name())),
         space_(tokenizer.kind() == "bpe" ? "" : " ") {}
   std::string_view name() const override { return "mistral"; }
   std::vector<std::int32_t> stop_ids() const override { return {tokenizer_.special().eos}; }
@@ -206,7 +215,8 @@ class Mistral : public ChatTemplate {
 class Gemma : public ChatTemplate {
  public:
   explicit Gemma(const Tokenizer& tokenizer)
-      : tokenizer_(tokenizer), start_(marker(tokenizer, "<start_of_turn>", name())),
+      : tokenizer_(tokenizer),
+        start_(marker(tokenizer, "<start_of_turn>", name())),
         end_(marker(tokenizer, "<end_of_turn>", name())) {}
   std::string_view name() const override { return "gemma"; }
   std::vector<std::int32_t> stop_ids() const override { return {end_}; }
@@ -245,7 +255,8 @@ template <class T>
 std::unique_ptr<ChatTemplate> make(const Tokenizer& tokenizer) {
   return std::make_unique<T>(tokenizer);
 }
-constexpr std::array kLayouts = {Layout{"chatml", "<|im_start|>", make<ChatMl>}, Layout{"llama3", "<|start_header_id|>", make<Llama3>},
+constexpr std::array kLayouts = {Layout{"chatml", "<|im_start|>", make<ChatMl>},
+                                 Layout{"llama3", "<|start_header_id|>", make<Llama3>},
                                  Layout{"gemma", "<start_of_turn>", make<Gemma>}, Layout{"mistral", "[INST]", make<Mistral>}};
 
 }  // namespace

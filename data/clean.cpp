@@ -27,8 +27,7 @@ bool ends_line(char c) { return c >= '\n' && c <= '\r'; }  // newline, vertical 
 bool is_control(char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7F; }
 
 bool starts_line(std::string_view text, std::string_view mark) {
-  return text.starts_with(mark) &&
-         (text.size() == mark.size() || text[mark.size()] == '\n' || text[mark.size()] == '\r');
+  return text.starts_with(mark) && (text.size() == mark.size() || text[mark.size()] == '\n' || text[mark.size()] == '\r');
 }
 
 std::size_t next_line(std::string_view text, std::size_t at) {
@@ -85,8 +84,7 @@ std::string clean_text(std::string_view text) {
     if (!out.empty()) out.append(std::min<std::size_t>(empty_lines, 2) + 1, '\n');
     const std::size_t line = out.size();
     out += text.substr(at, end - at);
-    if (controls)
-      out.erase(std::remove_if(out.begin() + static_cast<std::ptrdiff_t>(line), out.end(), is_control), out.end());
+    if (controls) out.erase(std::remove_if(out.begin() + static_cast<std::ptrdiff_t>(line), out.end(), is_control), out.end());
     const std::size_t last = out.find_last_not_of(" \t");
     if (last == std::string::npos || last < line) {
       out.resize(begin);

@@ -11,8 +11,9 @@ namespace graft::data {
 // subparts": the same count as Python's errors="replace"). Returns the number of sequences replaced.
 std::int64_t replace_invalid_utf8(std::string_view bytes, std::string& out);
 
-// Of valid UTF-8. Drops a byte order mark, NUL and other control characters but tab and newline; CRLF, CR and form feeds become "\n";
-// blanks at the ends of lines, blank lines at the start and all white space at the end go; more than two blank lines become two.
+// Of valid UTF-8. Drops a byte order mark, NUL and other control characters but tab and newline; CRLF, CR and form feeds become
+// "\n"; blanks at the ends of lines, blank lines at the start and all white space at the end go; more than two blank lines become
+// two.
 std::string clean_text(std::string_view text);
 
 // Removes what is not text in Markdown: a YAML or TOML block at the very start, and HTML comments outside code fences.

@@ -12,9 +12,8 @@ ControlLiterals::ControlLiterals(const Tokenizer& tokenizer) {
     group.push_back(literal);
   }
   for (auto& group : by_first_byte_) {
-    std::ranges::sort(group, [](const std::string& a, const std::string& b) {
-      return a.size() != b.size() ? a.size() > b.size() : a < b;
-    });
+    std::ranges::sort(
+        group, [](const std::string& a, const std::string& b) { return a.size() != b.size() ? a.size() > b.size() : a < b; });
   }
 }
 
@@ -24,8 +23,7 @@ std::int64_t ControlLiterals::count(std::string_view text) const {
     const auto& group = by_first_byte_[static_cast<unsigned char>(first)];
     for (std::size_t at = text.find(first); at != std::string_view::npos; at = text.find(first, at)) {
       const std::string_view rest = text.substr(at);
-      const auto match =
-          std::ranges::find_if(group, [&](const std::string& literal) { return rest.starts_with(literal); });
+      const auto match = std::ranges::find_if(group, [&](const std::string& literal) { return rest.starts_with(literal); });
       found += match != group.end();
       at += match != group.end() ? match->size() : 1;
     }

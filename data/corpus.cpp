@@ -29,8 +29,7 @@ class ShardedCorpus : public Corpus {
     const std::size_t shard = shard_of(index);
     return shards_[shard]->document(index - first_[shard]);
   }
-  void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out,
-            std::span<std::uint8_t> loss) const override {
+  void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out, std::span<std::uint8_t> loss) const override {
     const std::size_t shard = shard_of(index);
     shards_[shard]->read(index - first_[shard], begin, out, loss);
   }
@@ -54,8 +53,8 @@ std::string corpus_snapshot(std::span<const ShardRecord> records) {
   return hash.hex();
 }
 
-std::unique_ptr<Corpus> Corpus::open(const fs::path& corpus, const std::string& split,
-                                     const std::string& tokenizer_hash, const std::string& snapshot) {
+std::unique_ptr<Corpus> Corpus::open(const fs::path& corpus, const std::string& split, const std::string& tokenizer_hash,
+                                     const std::string& snapshot) {
   std::vector<ShardRecord> records = read_manifest(corpus);
   if (records.empty()) throw DataError(cat(corpus.string(), ": no corpus here; run 'graft prepare' first"));
   std::set<std::string> splits;
@@ -68,16 +67,16 @@ std::unique_ptr<Corpus> Corpus::open(const fs::path& corpus, const std::string& 
   }
   for (const ShardRecord& record : records) {
     if (!tokenizer_hash.empty() && record.tokenizer_hash != tokenizer_hash) {
-      throw DataError(cat((corpus / record.file).string(), ": made with tokenizer ",
-                          record.tokenizer_hash.substr(0, 16), "..., the model's is ", tokenizer_hash.substr(0, 16),
+      throw DataError(cat((corpus / record.file).string(), ": made with tokenizer ", record.tokenizer_hash.substr(0, 16),
+                          "..., the model's is ", tokenizer_hash.substr(0, 16),
                           "...; prepare a corpus for this model in another dir"));
     }
   }
   if (!snapshot.empty()) {
     while (!records.empty() && corpus_snapshot(records) != snapshot) records.pop_back();
     if (records.empty()) {
-      throw DataError(cat(corpus.string(), ": its '", split, "' shards are not those of snapshot ",
-                          snapshot.substr(0, 16), "... that the run was started with"));
+      throw DataError(cat(corpus.string(), ": its '", split, "' shards are not those of snapshot ", snapshot.substr(0, 16),
+                          "... that the run was started with"));
     }
   }
   return std::make_unique<ShardedCorpus>(corpus, records);

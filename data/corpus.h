@@ -20,7 +20,7 @@ namespace graft::data {
 inline constexpr int kCorpusSchema = 1;
 
 struct ShardRecord {
-  std::string file, sha256, split;       // split: "train", "heldout", or the name of an evaluation set
+  std::string file, sha256, split;                     // split: "train", "heldout", or the name of an evaluation set
   std::uint64_t tokens = 0, documents = 0, bytes = 0;  // bytes: of cleaned UTF-8 text
   std::string tokenizer_hash, source;
   std::int32_t vocab_size = 0;
@@ -49,8 +49,7 @@ class Corpus {
   virtual Document document(std::int64_t index) const = 0;
   // Copies tokens [begin, begin + out.size()) of the document; loss (same size, or empty) gets 1 where a token carries loss
   // as a target, else 0.
-  virtual void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out,
-                    std::span<std::uint8_t> loss) const = 0;
+  virtual void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out, std::span<std::uint8_t> loss) const = 0;
   virtual const std::string& snapshot() const = 0;  // of its shards, see corpus_snapshot
 };
 

@@ -38,9 +38,8 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
   for (const ShardRecord& record : existing_) {
     throw_if_stopped();
     if (record.tokenizer_hash != tokenizer_hash_) {
-      throw DataError(cat(config.dir, ": shard ", record.file, " was made with tokenizer ",
-                          record.tokenizer_hash.substr(0, 16), "..., the model's is ", tokenizer_hash_.substr(0, 16),
-                          "...; use another 'dir' for this model"));
+      throw DataError(cat(config.dir, ": shard ", record.file, " was made with tokenizer ", record.tokenizer_hash.substr(0, 16),
+                          "..., the model's is ", tokenizer_hash_.substr(0, 16), "...; use another 'dir' for this model"));
     }
     ++shards_[record.split];
     const TokenFile shard(config.dir, record);

@@ -57,9 +57,8 @@ DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
       total_bytes_ += files_.back().bytes;
     }
     if (files_.size() == before) {
-      throw DataError(
-          cat(sources[i].path, ": none of its ", found.size(),
-              " files ends in .txt, .md, .html or .jsonl (or these with .gz); set 'format' to read them anyway"));
+      throw DataError(cat(sources[i].path, ": none of its ", found.size(),
+                          " files ends in .txt, .md, .html or .jsonl (or these with .gz); set 'format' to read them anyway"));
     }
   }
 }

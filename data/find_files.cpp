@@ -50,8 +50,7 @@ void collect(const fs::path& folder, std::vector<std::string>& out) {
 }
 
 // Matches the components [first, end) of a pattern below `base`.
-void expand(const fs::path& base, const std::vector<std::string>& components, std::size_t first,
-            std::vector<std::string>& out) {
+void expand(const fs::path& base, const std::vector<std::string>& components, std::size_t first, std::vector<std::string>& out) {
   std::error_code error;
   if (first == components.size()) {
     if (fs::is_regular_file(base, error)) out.push_back(base.string());
@@ -92,17 +91,17 @@ std::vector<std::string> find_files(const std::string& path) {
     std::vector<std::string> components;
     for (const fs::path& part : pattern.relative_path()) components.push_back(part.string());
     // Two ** in a row reach the same file by several ways.
-    components.erase(std::unique(components.begin(), components.end(),
-                                 [](const auto& a, const auto& b) { return a == "**" && b == "**"; }),
-                     components.end());
+    components.erase(
+        std::unique(components.begin(), components.end(), [](const auto& a, const auto& b) { return a == "**" && b == "**"; }),
+        components.end());
     if (!components.empty() && components.back() == "**") components.push_back("*");
     expand(pattern.root_path(), components, 0, found);
     if (found.empty()) throw DataError(cat(path, ": the pattern matches no file"));
   } else if (fs::exists(status)) {
     throw DataError(cat(path, ": is neither a file nor a folder"));
   } else {
-    throw DataError(cat(path, ": no such file or folder; it is looked up from the working directory ",
-                        fs::current_path(error).string()));
+    throw DataError(
+        cat(path, ": no such file or folder; it is looked up from the working directory ", fs::current_path(error).string()));
   }
   std::ranges::sort(found);
   found.erase(std::unique(found.begin(), found.end()), found.end());

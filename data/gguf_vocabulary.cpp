@@ -23,7 +23,8 @@ std::vector<GgufTokenType> gguf_token_types(const GgufFile& file) {
   if (!file.has("tokenizer.ggml.token_type")) return types;
   const auto& stored = file.integers("tokenizer.ggml.token_type");
   if (stored.size() != count)
-    throw FormatError(cat(file.path().string(), ": ", count, " tokens but ", stored.size(), " entries in tokenizer.ggml.token_type"));
+    throw FormatError(
+        cat(file.path().string(), ": ", count, " tokens but ", stored.size(), " entries in tokenizer.ggml.token_type"));
   for (std::size_t id = 0; id < count; ++id) {
     if (stored[id] < 1 || stored[id] > 6)
       throw FormatError(cat(file.path().string(), ": tokenizer.ggml.token_type of id ", id, " is ", stored[id], ", not 1 to 6"));

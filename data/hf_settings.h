@@ -15,17 +15,17 @@
 namespace graft::data {
 
 struct HfSettings {
-  std::string bos, eos, pad, unknown;      // literals, empty where not given
+  std::string bos, eos, pad, unknown;  // literals, empty where not given
   std::optional<bool> add_bos, add_eos;
-  std::string chat_template;               // chat_template.jinja, else the one in tokenizer_config.json
-  std::vector<AddedToken> added;           // added_tokens_decoder
+  std::string chat_template;      // chat_template.jinja, else the one in tokenizer_config.json
+  std::vector<AddedToken> added;  // added_tokens_decoder
 };
 
 // From tokenizer_config.json and chat_template.jinja in `directory`, both optional.
 HfSettings read_hf_settings(const std::filesystem::path& directory);
 
-// One entry of added_tokens (tokenizer.json) or added_tokens_decoder (tokenizer_config.json). UnsupportedError for single_word on a
-// token that is looked for in content.
+// One entry of added_tokens (tokenizer.json) or added_tokens_decoder (tokenizer_config.json). UnsupportedError for single_word on
+// a token that is looked for in content.
 AddedToken added_token_from_json(const Json& node, std::int32_t id, const std::string& origin);
 
 using TokenLookup = std::function<std::optional<std::int32_t>(std::string_view)>;

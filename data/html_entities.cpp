@@ -62,9 +62,7 @@ static_assert(std::ranges::is_sorted(kEntities, {}, &Entity::name));
 std::uint32_t numeric(std::string_view digits, unsigned base) {
   std::uint32_t code = 0;
   for (const char c : digits) {
-    const unsigned digit = c >= '0' && c <= '9'                     ? c - '0'
-                           : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                                    : 99;
+    const unsigned digit = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : 99;
     if (digit >= base) return 0;
     code = std::min<std::uint32_t>(code * base + digit, 0x110000);
   }

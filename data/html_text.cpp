@@ -35,13 +35,13 @@ constexpr auto names(auto... name) {
 constexpr auto kRawText = names("iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp");
 constexpr auto kDropped =
     names("audio", "button", "canvas", "datalist", "nav", "noscript", "object", "select", "svg", "template", "video");
-constexpr auto kVoid = names("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param",
-                             "source", "track", "wbr");
-constexpr auto kParagraph = names("article", "blockquote", "details", "dl", "fieldset", "figure", "h1", "h2", "h3",
-                                  "h4", "h5", "h6", "hr", "ol", "p", "pre", "section", "table", "ul");
-constexpr auto kLine = names("address", "aside", "body", "caption", "center", "dd", "dialog", "dir", "div", "dt",
-                             "figcaption", "footer", "form", "header", "hgroup", "legend", "li", "main", "menu",
-                             "option", "summary", "tbody", "tfoot", "thead", "tr");
+constexpr auto kVoid =
+    names("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr");
+constexpr auto kParagraph = names("article", "blockquote", "details", "dl", "fieldset", "figure", "h1", "h2", "h3", "h4", "h5",
+                                  "h6", "hr", "ol", "p", "pre", "section", "table", "ul");
+constexpr auto kLine =
+    names("address", "aside", "body", "caption", "center", "dd", "dialog", "dir", "div", "dt", "figcaption", "footer", "form",
+          "header", "hgroup", "legend", "li", "main", "menu", "option", "summary", "tbody", "tfoot", "thead", "tr");
 constexpr auto kContainer =
     names("aside", "div", "footer", "header", "menu", "nav", "ol", "p", "section", "span", "table", "td", "tr", "ul");
 
@@ -77,8 +77,7 @@ struct Table {
 
 class HtmlText {
  public:
-  explicit HtmlText(std::string_view html)
-      : html_(html), xml_(html.substr(0, 64).find("<?xml") != std::string_view::npos) {}
+  explicit HtmlText(std::string_view html) : html_(html), xml_(html.substr(0, 64).find("<?xml") != std::string_view::npos) {}
 
   std::string run() {
     while (at_ < html_.size()) {
@@ -161,8 +160,7 @@ void HtmlText::text(std::size_t end) {
   while (at_ < end) {
     const std::string_view rest = html_.substr(at_, end - at_);
     std::size_t plain = 0;
-    while (plain < rest.size() && rest[plain] != '&' && rest[plain] != '\xC2' && (pre_ > 0 || !is_space(rest[plain])))
-      ++plain;
+    while (plain < rest.size() && rest[plain] != '&' && rest[plain] != '\xC2' && (pre_ > 0 || !is_space(rest[plain]))) ++plain;
     if (plain > 0) {
       put(rest.substr(0, plain));
       at_ += plain;
@@ -208,8 +206,7 @@ Tag HtmlText::tag() {
       continue;
     }
     const std::size_t name = at_++;  // an attribute; its name may begin with "="
-    while (at_ < html_.size() && !is_space(html_[at_]) && html_[at_] != '/' && html_[at_] != '>' && html_[at_] != '=')
-      ++at_;
+    while (at_ < html_.size() && !is_space(html_[at_]) && html_[at_] != '/' && html_[at_] != '>' && html_[at_] != '=') ++at_;
     const std::string attribute = lower(html_.substr(name, std::min<std::size_t>(at_ - name, 8)));
     while (at_ < html_.size() && is_space(html_[at_])) ++at_;
     if (at_ >= html_.size() || html_[at_] != '=') continue;

@@ -24,8 +24,7 @@ InputStream::InputStream(const std::string& path)
   if (descriptor_ < 0) throw UserError(cat(path, ": ", std::strerror(errno)));
   if (!path.ends_with(".gz")) return;
   inflater_ = std::make_unique<Inflater>();
-  if (inflateInit2(&inflater_->stream, 15 + 16) != Z_OK)
-    throw MachineError("zlib does not start; is there enough memory?");
+  if (inflateInit2(&inflater_->stream, 15 + 16) != Z_OK) throw MachineError("zlib does not start; is there enough memory?");
 }
 
 InputStream::~InputStream() {

@@ -55,8 +55,7 @@ std::vector<std::int64_t> longest_first(const std::vector<Piece>& pieces, std::i
   for (std::size_t i = 1; i < next.size(); ++i) next[i] += next[i - 1];
   std::vector<std::int64_t> order(pieces.size());
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    order[static_cast<std::size_t>(next[static_cast<std::size_t>(length - pieces[i].length)]++)] =
-        static_cast<std::int64_t>(i);
+    order[static_cast<std::size_t>(next[static_cast<std::size_t>(length - pieces[i].length)]++)] = static_cast<std::int64_t>(i);
   }
   return order;
 }

@@ -105,8 +105,7 @@ void check_config(const CorpusConfig& config, const Tokenizer& tokenizer, std::i
     throw DataError(cat(tokenizer.origin().string(), ": the tokenizer has ", tokenizer.vocab_size(),
                         " ids, the base model embeds ", model_vocab, "; use the tokenizer that belongs to the base"));
   }
-  if (config.sources.size() > 65535)
-    throw ConfigError(cat(config.sources.size(), " sources; at most 65535 are possible"));
+  if (config.sources.size() > 65535) throw ConfigError(cat(config.sources.size(), " sources; at most 65535 are possible"));
   const std::regex plain("[A-Za-z0-9_-]{0,64}");
   for (const SourceConfig& source : config.sources) {
     if (!std::regex_match(source.set, plain)) {
@@ -183,13 +182,12 @@ PrepareReport prepare(const CorpusConfig& config, const Tokenizer& tokenizer, st
   }
   const bool known_only = report.unchanged_documents > 0 || report.dropped_documents.contains("duplicate");
   if (report.documents_kept == 0 && !known_only) {
-    throw DataError(cat("no document is left of ", report.documents_read,
-                        " that were read: ", reasons(report.dropped_documents), "; nothing was written"));
+    throw DataError(cat("no document is left of ", report.documents_read, " that were read: ", reasons(report.dropped_documents),
+                        "; nothing was written"));
   }
   writer.finish();
   for (const ShardRecord& record : writer.records()) report.new_shards.push_back(record.file);
-  if (writer.forgotten() > 0)
-    log::warn("prepare", writer.forgotten(), " documents are beyond what deduplication remembers");
+  if (writer.forgotten() > 0) log::warn("prepare", writer.forgotten(), " documents are beyond what deduplication remembers");
   if (report.documents_kept == 0) log::info("prepare", "nothing new: all documents are in the corpus already");
   return report;
 }

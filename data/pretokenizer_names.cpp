@@ -49,8 +49,7 @@ std::string type_of(const Json& node, const std::string& origin) {
 
 PreTokenizer from_split(const Json& split, const std::string& origin) {
   const auto pattern = split.find("pattern");
-  if (pattern == split.end() || !pattern->is_object() || !pattern->contains("Regex"))
-    refuse(origin, "Split on a plain string");
+  if (pattern == split.end() || !pattern->is_object() || !pattern->contains("Regex")) refuse(origin, "Split on a plain string");
   const auto regex = json_get<std::string>(*pattern, "Regex", origin);
   const auto behavior = json_get_or<std::string>(split, "behavior", "Isolated", origin);
   const bool invert = json_get_or<bool>(split, "invert", false, origin);
@@ -102,8 +101,7 @@ Json to_json(PreTokenizer kind) {
     return Json{{"type", "Sequence"}, {"pretokenizers", Json::array({std::move(first), std::move(second)})}};
   };
   if (kind == PreTokenizer::gpt2) return byte_level(true);
-  if (kind == PreTokenizer::smollm)
-    return sequence({{"type", "Digits"}, {"individual_digits", true}}, byte_level(true));
+  if (kind == PreTokenizer::smollm) return sequence({{"type", "Digits"}, {"individual_digits", true}}, byte_level(true));
   Json regex;
   for (const Pattern& known : kPatterns)
     if (known.kind == kind) regex = known.regex;

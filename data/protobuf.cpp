@@ -39,11 +39,20 @@ bool ProtobufReader::next() {
   wire_ = tag & 7;
   if (tag >> 3 == 0 || tag >> 32 != 0) malformed("a field number out of range");
   switch (wire_) {
-    case kVarint: number_ = varint(); break;
-    case kFixed64: value_ = take(8); break;
-    case kBytes: value_ = take(varint()); break;
-    case kFixed32: value_ = take(4); break;
-    default: malformed("an unknown wire type");
+    case kVarint:
+      number_ = varint();
+      break;
+    case kFixed64:
+      value_ = take(8);
+      break;
+    case kBytes:
+      value_ = take(varint());
+      break;
+    case kFixed32:
+      value_ = take(4);
+      break;
+    default:
+      malformed("an unknown wire type");
   }
   return true;
 }

@@ -33,8 +33,7 @@ class SeenPairs {
   std::int64_t forgotten() const { return forgotten_; }  // pairs that did not fit
 
  private:
-  using Pair =
-      std::pair<std::uint64_t, std::uint64_t>;  // (0, 0) marks a free slot; a hash of zeros is taken for (0, 1)
+  using Pair = std::pair<std::uint64_t, std::uint64_t>;  // (0, 0) marks a free slot; a hash of zeros is taken for (0, 1)
 
   template <class Match>
   bool find(std::uint64_t a, Match match) const {

@@ -13,8 +13,8 @@ namespace graft::data {
 namespace {
 
 constexpr int kBpe = 2;
-constexpr std::size_t kMaxCharsmap = 1 << 20;  // four times that of NFKC
-constexpr int kMaxRuleBytes = 32;              // the library has room for so many matches at one place
+constexpr std::size_t kMaxCharsmap = 1 << 20;   // four times that of NFKC
+constexpr int kMaxRuleBytes = 32;               // the library has room for so many matches at one place
 constexpr const char* kSpace = "\xE2\x96\x81";  // U+2581
 
 // Markers that Google's tokenizer.model holds as user-defined pieces although they are control tokens.
@@ -41,19 +41,37 @@ void parse_trainer_spec(std::string_view bytes, SpmModel& model) {
   ProtobufReader reader(bytes, model.origin);
   while (reader.next()) {
     switch (reader.field()) {
-      case 3: type = reader.integer(); break;
-      case 24: model.treat_whitespace_as_suffix = reader.integer() != 0; break;
-      case 35: model.byte_fallback = reader.integer() != 0; break;
-      case 40: model.unk = id(reader); break;
-      case 41: model.bos = id(reader); break;
-      case 42: model.eos = id(reader); break;
-      case 43: model.pad = id(reader); break;
-      case 44: model.unk_surface = reader.bytes(); break;
-      default: break;
+      case 3:
+        type = reader.integer();
+        break;
+      case 24:
+        model.treat_whitespace_as_suffix = reader.integer() != 0;
+        break;
+      case 35:
+        model.byte_fallback = reader.integer() != 0;
+        break;
+      case 40:
+        model.unk = id(reader);
+        break;
+      case 41:
+        model.bos = id(reader);
+        break;
+      case 42:
+        model.eos = id(reader);
+        break;
+      case 43:
+        model.pad = id(reader);
+        break;
+      case 44:
+        model.unk_surface = reader.bytes();
+        break;
+      default:
+        break;
     }
   }
   if (type != kBpe)
-    throw UnsupportedError(cat(model.origin, ": a SentencePiece model of type ", type, "; graft has BPE (type 2), which Llama, Mistral "
+    throw UnsupportedError(cat(model.origin, ": a SentencePiece model of type ", type,
+                               "; graft has BPE (type 2), which Llama, Mistral "
                                "and Gemma use"));
 }
 
@@ -61,11 +79,20 @@ void parse_normalizer_spec(std::string_view bytes, SpmModel& model) {
   ProtobufReader reader(bytes, model.origin);
   while (reader.next()) {
     switch (reader.field()) {
-      case 2: model.charsmap = reader.bytes(); break;
-      case 3: model.add_dummy_prefix = reader.integer() != 0; break;
-      case 4: model.remove_extra_whitespaces = reader.integer() != 0; break;
-      case 5: model.escape_whitespaces = reader.integer() != 0; break;
-      default: break;
+      case 2:
+        model.charsmap = reader.bytes();
+        break;
+      case 3:
+        model.add_dummy_prefix = reader.integer() != 0;
+        break;
+      case 4:
+        model.remove_extra_whitespaces = reader.integer() != 0;
+        break;
+      case 5:
+        model.escape_whitespaces = reader.integer() != 0;
+        break;
+      default:
+        break;
     }
   }
 }
@@ -73,13 +100,15 @@ void parse_normalizer_spec(std::string_view bytes, SpmModel& model) {
 std::string spaces_escaped(const std::string& text) {
   std::string out;
   for (const char c : text)
-    if (c == ' ') out += kSpace;
-    else out += c;
+    if (c == ' ')
+      out += kSpace;
+    else
+      out += c;
   return out;
 }
 
-// The library walks the compiled rules, a double-array trie (Darts-clone), without looking at its bounds: from unit u at position p
-// it goes to (p ^ offset(u)) ^ byte. Every such step must stay inside the array, and every value inside the replacements.
+// The library walks the compiled rules, a double-array trie (Darts-clone), without looking at its bounds: from unit u at position
+// p it goes to (p ^ offset(u)) ^ byte. Every such step must stay inside the array, and every value inside the replacements.
 void check_charsmap(const SpmModel& model) {
   const auto fail = [&] { throw FormatError(cat(model.origin, ": the normalization rules (precompiled_charsmap) are damaged")); };
   const std::string& map = model.charsmap;

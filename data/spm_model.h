@@ -1,5 +1,5 @@
-// A SentencePiece BPE model as plain data: read from the protobuf of tokenizer.model or from GGUF metadata, checked, and written as
-// the protobuf that the SentencePiece library loads. The library never sees a byte of a file that was not checked here.
+// A SentencePiece BPE model as plain data: read from the protobuf of tokenizer.model or from GGUF metadata, checked, and written
+// as the protobuf that the SentencePiece library loads. The library never sees a byte of a file that was not checked here.
 //
 //   ModelProto      { repeated SentencePiece pieces = 1; TrainerSpec trainer_spec = 2; NormalizerSpec normalizer_spec = 3; }
 //   SentencePiece   { string piece = 1; float score = 2; Type type = 3 [NORMAL]; }

@@ -40,8 +40,7 @@ void check_hash(const MappedFile& map, const ShardRecord& record) {
 
 }  // namespace
 
-TokenFile::TokenFile(const std::filesystem::path& corpus, const ShardRecord& record)
-    : map_(inside(corpus, record.file)) {
+TokenFile::TokenFile(const std::filesystem::path& corpus, const ShardRecord& record) : map_(inside(corpus, record.file)) {
   check_hash(map_, record);
   check(hdf5::list(map_.path()), record);
 }
@@ -53,8 +52,7 @@ hdf5::Dataset TokenFile::column(const hdf5::Listing& listing, const std::string&
   const hdf5::Dataset& dataset = found->second;
   if (dataset.chunk != 0 || dataset.element_size != element_size || dataset.count != count) {
     throw FormatError(cat(map_.path().string(), ": /", path, " has ", dataset.count, dataset.chunk ? " chunked" : "",
-                          " elements of ", dataset.element_size, " bytes; ", count, " of ", element_size,
-                          " bytes are expected"));
+                          " elements of ", dataset.element_size, " bytes; ", count, " of ", element_size, " bytes are expected"));
   }
   return dataset;
 }
@@ -67,8 +65,7 @@ void TokenFile::check(const hdf5::Listing& listing, const ShardRecord& record) {
   const std::string file = map_.path().string();
   const auto integer = [&](const char* name) {
     const auto found = listing.integers.find(name);
-    if (found == listing.integers.end())
-      throw FormatError(cat(file, ": has no attribute ", name, "; is it a shard of graft?"));
+    if (found == listing.integers.end()) throw FormatError(cat(file, ": has no attribute ", name, "; is it a shard of graft?"));
     return found->second;
   };
   const auto text = [&](const char* name, const std::string& expected) {
@@ -87,10 +84,9 @@ void TokenFile::check(const hdf5::Listing& listing, const ShardRecord& record) {
   }
   vocab_size_ = record.vocab_size;
 
-  static const std::set<std::string> known{
-      "tokens",          "documents/offset", "documents/id_hash", "documents/content_hash",
-      "documents/bytes", "documents/source", "sources",           "loss/first",
-      "loss/span"};
+  static const std::set<std::string> known{"tokens",          "documents/offset", "documents/id_hash", "documents/content_hash",
+                                           "documents/bytes", "documents/source", "sources",           "loss/first",
+                                           "loss/span"};
   for (const auto& [path, dataset] : listing.datasets) {
     if (!known.contains(path)) throw FormatError(cat(file, ": dataset /", path, " does not belong into a shard"));
   }
@@ -99,12 +95,11 @@ void TokenFile::check(const hdf5::Listing& listing, const ShardRecord& record) {
   tokens_ = tokens->second;
   const int width = vocab_size_ <= (1 << 16) ? 2 : 4;
   if (tokens_.element_size != width || tokens_.count != record.tokens) {
-    throw FormatError(cat(file, ": /tokens has ", tokens_.count, " elements of ", tokens_.element_size, " bytes; ",
-                          record.tokens, " of ", width, " bytes are expected"));
+    throw FormatError(cat(file, ": /tokens has ", tokens_.count, " elements of ", tokens_.element_size, " bytes; ", record.tokens,
+                          " of ", width, " bytes are expected"));
   }
   const std::uint64_t n = record.documents;
-  if (n > map_.bytes().size() / 8)
-    throw FormatError(cat(file, ": the manifest claims ", n, " documents, too many for the file"));
+  if (n > map_.bytes().size() / 8) throw FormatError(cat(file, ": the manifest claims ", n, " documents, too many for the file"));
   documents_ = static_cast<std::int64_t>(n);
   offset_ = column(listing, "documents/offset", 8, n + 1);
   id_hash_ = column(listing, "documents/id_hash", 8, n);
@@ -135,8 +130,8 @@ void TokenFile::check(const hdf5::Listing& listing, const ShardRecord& record) {
   if (tokens_.chunk == 0) {
     check_tokens(map_.bytes().data() + tokens_.address, tokens_.count);
   } else {
-    decoded_ = std::make_unique_for_overwrite<std::byte[]>(tokens_.chunks.size() * tokens_.chunk *
-                                                           static_cast<std::size_t>(width));
+    decoded_ =
+        std::make_unique_for_overwrite<std::byte[]>(tokens_.chunks.size() * tokens_.chunk * static_cast<std::size_t>(width));
     chunk_decoded_ = std::make_unique<std::once_flag[]>(tokens_.chunks.size());
   }
 }
@@ -158,11 +153,10 @@ void TokenFile::decode(std::size_t index) const {
   if (chunk.deflated) {
     inflated.resize(size);
     uLongf length = size;
-    const int status = uncompress(reinterpret_cast<Bytef*>(inflated.data()), &length,
-                                  reinterpret_cast<const Bytef*>(from), chunk.size);
+    const int status =
+        uncompress(reinterpret_cast<Bytef*>(inflated.data()), &length, reinterpret_cast<const Bytef*>(from), chunk.size);
     if (status != Z_OK || length != size) {
-      throw FormatError(
-          cat(map_.path().string(), ": the chunk at token ", chunk.first, " does not inflate to ", size, " bytes"));
+      throw FormatError(cat(map_.path().string(), ": the chunk at token ", chunk.first, " does not inflate to ", size, " bytes"));
     }
     from = inflated.data();
   }
@@ -194,8 +188,7 @@ Hash128 TokenFile::content_hash(std::int64_t index) const {
   return {number(content_hash_, 2 * index), number(content_hash_, 2 * index + 1)};
 }
 
-void TokenFile::read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out,
-                     std::span<std::uint8_t> loss) const {
+void TokenFile::read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out, std::span<std::uint8_t> loss) const {
   const std::uint64_t first = number(offset_, index) + static_cast<std::uint64_t>(begin);
   const std::byte* from = stored_tokens(first, first + out.size());
   if (tokens_.element_size == 2)

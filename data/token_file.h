@@ -87,8 +87,7 @@ class TokenFile {
   void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out, std::span<std::uint8_t> loss) const;
 
  private:
-  hdf5::Dataset column(const hdf5::Listing& listing, const std::string& path, int element_size,
-                       std::uint64_t count) const;
+  hdf5::Dataset column(const hdf5::Listing& listing, const std::string& path, int element_size, std::uint64_t count) const;
   std::uint64_t number(const hdf5::Dataset& dataset, std::int64_t index) const;
   void check(const hdf5::Listing& listing, const ShardRecord& record);
   void check_tokens(const std::byte* bytes, std::uint64_t count) const;

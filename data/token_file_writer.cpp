@@ -24,8 +24,7 @@ TokenFileWriter::TokenFileWriter(std::int32_t vocab_size) : vocab_size_(vocab_si
 
 void TokenFileWriter::add(const TokenizedDocument& document) {
   for (const std::int32_t id : document.ids) {
-    if (id < 0 || id >= vocab_size_)
-      throw FormatError(cat("the tokenizer gave id ", id, ", outside its ", vocab_size_, " ids"));
+    if (id < 0 || id >= vocab_size_) throw FormatError(cat("the tokenizer gave id ", id, ", outside its ", vocab_size_, " ids"));
   }
   if (vocab_size_ <= kNarrowVocab) {
     narrow_.insert(narrow_.end(), document.ids.begin(), document.ids.end());
@@ -83,8 +82,7 @@ ShardRecord TokenFileWriter::seal(const std::filesystem::path& corpus, const std
     }
     const hdf5::Storage storage{deflate ? std::min(kChunk, tokens()) : 0};
     const bool narrow = vocab_size_ <= kNarrowVocab;
-    file.dataset("tokens", narrow ? static_cast<const void*>(narrow_.data()) : wide_.data(), tokens(), narrow ? 2 : 4,
-                 storage);
+    file.dataset("tokens", narrow ? static_cast<const void*>(narrow_.data()) : wide_.data(), tokens(), narrow ? 2 : 4, storage);
 
     const std::string_view image = file.image();
     record.sha256 = sha256_hex(image);

@@ -20,7 +20,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   const std::string model = GgufFile(path).string("tokenizer.ggml.model");
   if (model == "gpt2") return load_bpe_gguf(path);
   if (model == "llama") return load_spm_gguf(path);
-  throw UnsupportedError(cat(path.string(), ": tokenizer.ggml.model = \"", model, "\"; graft has \"gpt2\" (byte-level BPE) and "
+  throw UnsupportedError(cat(path.string(), ": tokenizer.ggml.model = \"", model,
+                             "\"; graft has \"gpt2\" (byte-level BPE) and "
                              "\"llama\" (SentencePiece)"));
 }
 

@@ -32,12 +32,12 @@ class Tokenizer {
   // Bytes of the ids; control tokens come out as their literal when with_control, else as nothing.
   virtual std::string decode(std::span<const std::int32_t> ids, bool with_control = false) const = 0;
 
-  virtual std::int32_t vocab_size() const = 0;                         // number of ids, added tokens included
-  virtual std::string token_bytes(std::int32_t id) const = 0;          // what decode gives for one id within a text
+  virtual std::int32_t vocab_size() const = 0;                 // number of ids, added tokens included
+  virtual std::string token_bytes(std::int32_t id) const = 0;  // what decode gives for one id within a text
   virtual bool is_control(std::int32_t id) const = 0;
   virtual std::optional<std::int32_t> find_token(std::string_view literal) const = 0;  // "<|im_start|>" -> id
-  virtual std::vector<std::string> control_literals() const = 0;       // to count them in documents
-  virtual std::string_view kind() const = 0;                           // "bpe" or "spm"
+  virtual std::vector<std::string> control_literals() const = 0;                       // to count them in documents
+  virtual std::string_view kind() const = 0;                                           // "bpe" or "spm"
 
   const SpecialTokens& special() const { return special_; }
   const std::string& chat_template() const { return chat_template_; }  // Jinja source as shipped, or empty

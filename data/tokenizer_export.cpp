@@ -50,8 +50,13 @@ Json added_tokens_decoder(const GgufFile& file) {
   for (std::size_t id = 0; id < types.size(); ++id) {
     const bool special = types[id] == GgufTokenType::control || types[id] == GgufTokenType::unknown;
     if (!special && types[id] != GgufTokenType::user_defined) continue;
-    append(decoder, std::to_string(id), {{"content", tokens[id]}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-                                         {"normalized", false}, {"special", special}});
+    append(decoder, std::to_string(id),
+           {{"content", tokens[id]},
+            {"single_word", false},
+            {"lstrip", false},
+            {"rstrip", false},
+            {"normalized", false},
+            {"special", special}});
   }
   return decoder;
 }
@@ -65,9 +70,14 @@ Json tokenizer_json_from_gguf(const GgufFile& file) {
   for (std::size_t id = 0; id < source.tokens.size(); ++id)
     if (!source.tokens[id].empty()) append(vocab, source.tokens[id], id);
   for (const auto& [left, right] : source.merges) merges.push_back(left + " " + right);
-  Json model = {{"type", "BPE"},          {"dropout", nullptr},     {"unk_token", nullptr},
-                {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr}, {"fuse_unk", false},
-                {"byte_fallback", false}, {"ignore_merges", source.ignore_merges}};
+  Json model = {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", nullptr},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", false},
+                {"byte_fallback", false},
+                {"ignore_merges", source.ignore_merges}};
   append(model, "vocab", std::move(vocab));
   append(model, "merges", std::move(merges));
   Json out = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
@@ -84,7 +94,8 @@ Json tokenizer_config_json_from_gguf(const GgufFile& file) {
   const SpecialTokens special = special_tokens_from_gguf(file);
   const auto& tokens = file.strings("tokenizer.ggml.tokens");
   const bool spm = file.string_or("tokenizer.ggml.model", "") == "llama";
-  Json config = {{"tokenizer_class", spm ? "LlamaTokenizer" : "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
+  Json config = {{"tokenizer_class", spm ? "LlamaTokenizer" : "PreTrainedTokenizerFast"},
+                 {"clean_up_tokenization_spaces", false}};
   if (spm) {
     config["add_bos_token"] = special.add_bos;
     config["add_eos_token"] = special.add_eos;
@@ -96,7 +107,8 @@ Json tokenizer_config_json_from_gguf(const GgufFile& file) {
                                 std::pair{"pad_token", special.pad}, std::pair{"unk_token", special.unknown}})
     if (id >= 0) config[key] = tokens[static_cast<std::size_t>(id)];
   const std::string architecture = file.string_or("general.architecture", "");
-  if (const std::int64_t context = file.integer_or(architecture + ".context_length", 0); context > 0) config["model_max_length"] = context;
+  if (const std::int64_t context = file.integer_or(architecture + ".context_length", 0); context > 0)
+    config["model_max_length"] = context;
   return config;
 }
 

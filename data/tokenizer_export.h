@@ -1,5 +1,5 @@
-// The tokenizer inside a GGUF file as the files of a Hugging Face directory, so that transformers and vLLM encode a merged model's
-// text as llama.cpp does.
+// The tokenizer inside a GGUF file as the files of a Hugging Face directory, so that transformers and vLLM encode a merged
+// model's text as llama.cpp does.
 #pragma once
 
 #include "core/gguf.h"

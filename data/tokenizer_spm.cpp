@@ -39,7 +39,10 @@ SpmTokenizer::~SpmTokenizer() = default;
 
 SpmTokenizer::SpmTokenizer(SpmModel model, std::vector<AddedToken> added, SpecialTokens special, std::string chat_template,
                            std::filesystem::path origin)
-    : unk_surface_(model.unk_surface), dummy_prefix_(model.add_dummy_prefix), trims_(model.remove_extra_whitespaces), unk_(model.unk) {
+    : unk_surface_(model.unk_surface),
+      dummy_prefix_(model.add_dummy_prefix),
+      trims_(model.remove_extra_whitespaces),
+      unk_(model.unk) {
   special_ = special;
   chat_template_ = std::move(chat_template);
   origin_ = std::move(origin);
@@ -53,7 +56,8 @@ SpmTokenizer::SpmTokenizer(SpmModel model, std::vector<AddedToken> added, Specia
   hash.update("sentencepiece bpe\n");
   hash.update(serialize(model));
   for (std::size_t id = model.pieces.size(); id < pieces_.size(); ++id)
-    if (!pieces_[id].text.empty()) hash.update(cat("\n", id, " ", static_cast<int>(pieces_[id].type), " ", pieces_[id].text.size(), " ", pieces_[id].text));
+    if (!pieces_[id].text.empty())
+      hash.update(cat("\n", id, " ", static_cast<int>(pieces_[id].type), " ", pieces_[id].text.size(), " ", pieces_[id].text));
   hash_ = hash.hex();
 
   in_segments_ = model.charsmap.empty() && !trims_ && !model.treat_whitespace_as_suffix && model.escape_whitespaces;
@@ -82,8 +86,8 @@ void SpmTokenizer::place_added_tokens(SpmModel& model, std::vector<AddedToken> a
     if (id < model.pieces.size()) {
       const std::string& text = model.pieces[id].text;
       if (text != token.content && with_plain_spaces(text) != token.content)
-        throw UnsupportedError(cat(model.origin, ": id ", id, " is ", quote(text), " in tokenizer.model but ", quote(token.content),
-                                   " in tokenizer_config.json"));
+        throw UnsupportedError(cat(model.origin, ": id ", id, " is ", quote(text), " in tokenizer.model but ",
+                                   quote(token.content), " in tokenizer_config.json"));
       const PieceType type = model.pieces[id].type;
       if (token.special && (type == PieceType::normal || type == PieceType::user_defined))
         pieces_[id].type = model.pieces[id].type = PieceType::control;
@@ -162,7 +166,7 @@ void SpmTokenizer::encode_text(std::string_view text, bool space_in_front, State
     encode_segment(front, front.data() + front.size(), state, out);
     front.clear();
   }
-  for (p += left.bytes;; ) {
+  for (p += left.bytes;;) {
     const CodePoint right = p < end ? decode_utf8(p, end) : CodePoint{0, 0};
     if (p == end || !may_join(left.value, right.value) || p - begin >= kMaxSegment) {
       const std::string_view segment(begin, static_cast<std::size_t>(p - begin));
@@ -196,8 +200,9 @@ void SpmTokenizer::encode_parts(std::string_view text, bool space_in_front, std:
     }
   }
   if (!state) state = std::make_unique<State>();
-  added_.split(text, [&](std::string_view part) { encode_text(part, space_in_front && part.data() == text.data(), *state, ids); },
-               [&](std::int32_t id) { ids.push_back(id); });
+  added_.split(
+      text, [&](std::string_view part) { encode_text(part, space_in_front && part.data() == text.data(), *state, ids); },
+      [&](std::int32_t id) { ids.push_back(id); });
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(state));
 }
@@ -239,7 +244,8 @@ std::optional<std::int32_t> SpmTokenizer::find_token(std::string_view literal) c
   if (literal.empty()) return std::nullopt;
   for (const bool control : {true, false})  // a plain piece may read like a control token
     for (std::size_t id = 0; id < pieces_.size(); ++id)
-      if ((pieces_[id].type == PieceType::control) == control && pieces_[id].text == literal) return static_cast<std::int32_t>(id);
+      if ((pieces_[id].type == PieceType::control) == control && pieces_[id].text == literal)
+        return static_cast<std::int32_t>(id);
   return std::nullopt;
 }
 
@@ -260,9 +266,12 @@ std::unique_ptr<Tokenizer> load_spm_model(const std::filesystem::path& tokenizer
   SpmModel model = parse_spm_model(read_file(tokenizer_model, kMaxModelBytes), tokenizer_model.string());
   HfSettings settings = read_hf_settings(tokenizer_model.parent_path());
   const auto literal = [&](std::int32_t id) {
-    return id >= 0 && id < static_cast<std::int32_t>(model.pieces.size()) ? model.pieces[static_cast<std::size_t>(id)].text : std::string();
+    return id >= 0 && id < static_cast<std::int32_t>(model.pieces.size()) ? model.pieces[static_cast<std::size_t>(id)].text
+                                                                          : std::string();
   };
-  for (const auto& [target, id] : {std::pair{&settings.bos, model.bos}, {&settings.eos, model.eos}, {&settings.pad, model.pad},
+  for (const auto& [target, id] : {std::pair{&settings.bos, model.bos},
+                                   {&settings.eos, model.eos},
+                                   {&settings.pad, model.pad},
                                    {&settings.unknown, model.unk}})
     if (target->empty()) *target = literal(id);
   if (!settings.add_bos) settings.add_bos = true;  // as transformers does for Llama and Gemma

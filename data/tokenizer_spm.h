@@ -1,10 +1,10 @@
 // SentencePiece BPE through the library, one segment of text at a time.
 //
 // A symbol of BPE is always a piece, so no merge crosses the border between two characters that stand side by side in no piece.
-// Text is cut at all such borders first; the ids are the same, a segment seen before comes from the cache, and memory does not grow
-// with the length of a document. A stretch of more than 16 KiB without a border, such as a million spaces, is cut all the same, since
-// the library's time and memory per byte grow with it: the one place where ids may differ from the reference's. Models with
-// normalization rules, trimmed spaces or spaces as suffixes get the whole text instead.
+// Text is cut at all such borders first; the ids are the same, a segment seen before comes from the cache, and memory does not
+// grow with the length of a document. A stretch of more than 16 KiB without a border, such as a million spaces, is cut all the
+// same, since the library's time and memory per byte grow with it: the one place where ids may differ from the reference's.
+// Models with normalization rules, trimmed spaces or spaces as suffixes get the whole text instead.
 //
 // Ids are those of PyPI sentencepiece's encode(). Added tokens beside the model (tokenizer_config.json) that are not special are
 // found in content first, as transformers does.

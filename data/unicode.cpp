@@ -3,7 +3,6 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -13,8 +12,8 @@
 namespace graft::data {
 namespace {
 
-constexpr std::uint8_t kUppercase = kLetter | kUpper, kLowercase = kLetter | kLower,
-                       kEither = kLetter | kUpper | kLower, kMark = kUpper | kLower, kNumeral = kNumber | kDigit;
+constexpr std::uint8_t kUppercase = kLetter | kUpper, kLowercase = kLetter | kLower, kEither = kLetter | kUpper | kLower,
+                       kMark = kUpper | kLower, kNumeral = kNumber | kDigit;
 
 struct Range {
   std::uint32_t first, last;
@@ -23,22 +22,18 @@ struct Range {
 
 // Assigned in Unicode 15.1 and 16.0 (and, as digits alone, 17.0): what utf8proc of Unicode 15 does not have.
 constexpr Range kNewer[] = {
-    {0x897, 0x897, kMark},        {0x1c89, 0x1c89, kUppercase}, {0x1c8a, 0x1c8a, kLowercase},
-    {0xa7cb, 0xa7cc, kUppercase}, {0xa7cd, 0xa7cd, kLowercase}, {0xa7da, 0xa7da, kUppercase},
-    {0xa7db, 0xa7db, kLowercase}, {0xa7dc, 0xa7dc, kUppercase}, {0x105c0, 0x105f3, kEither},
-    {0x10d40, 0x10d49, kNumeral}, {0x10d4a, 0x10d4f, kEither},  {0x10d50, 0x10d65, kUppercase},
-    {0x10d69, 0x10d6d, kMark},    {0x10d6f, 0x10d6f, kEither},  {0x10d70, 0x10d85, kLowercase},
-    {0x10ec2, 0x10ec4, kEither},  {0x10efc, 0x10efc, kMark},    {0x11380, 0x11389, kEither},
-    {0x1138b, 0x1138b, kEither},  {0x1138e, 0x1138e, kEither},  {0x11390, 0x113b5, kEither},
-    {0x113b7, 0x113b7, kEither},  {0x113b8, 0x113c0, kMark},    {0x113c2, 0x113c2, kMark},
-    {0x113c5, 0x113c5, kMark},    {0x113c7, 0x113ca, kMark},    {0x113cc, 0x113d0, kMark},
-    {0x113d1, 0x113d1, kEither},  {0x113d2, 0x113d2, kMark},    {0x113d3, 0x113d3, kEither},
-    {0x113e1, 0x113e2, kMark},    {0x116d0, 0x116e3, kNumeral}, {0x11bc0, 0x11be0, kEither},
-    {0x11bf0, 0x11bf9, kNumeral}, {0x11de0, 0x11de9, kDigit},   {0x11f5a, 0x11f5a, kMark},
-    {0x13460, 0x143fa, kEither},  {0x16100, 0x1611d, kEither},  {0x1611e, 0x1612f, kMark},
-    {0x16130, 0x16139, kNumeral}, {0x16d40, 0x16d6c, kEither},  {0x16d70, 0x16d79, kNumeral},
-    {0x16ff4, 0x16ff6, kDigit},   {0x18cff, 0x18cff, kEither},  {0x1ccf0, 0x1ccf9, kNumeral},
-    {0x1e5d0, 0x1e5ed, kEither},  {0x1e5ee, 0x1e5ef, kMark},    {0x1e5f0, 0x1e5f0, kEither},
+    {0x897, 0x897, kMark},        {0x1c89, 0x1c89, kUppercase}, {0x1c8a, 0x1c8a, kLowercase},   {0xa7cb, 0xa7cc, kUppercase},
+    {0xa7cd, 0xa7cd, kLowercase}, {0xa7da, 0xa7da, kUppercase}, {0xa7db, 0xa7db, kLowercase},   {0xa7dc, 0xa7dc, kUppercase},
+    {0x105c0, 0x105f3, kEither},  {0x10d40, 0x10d49, kNumeral}, {0x10d4a, 0x10d4f, kEither},    {0x10d50, 0x10d65, kUppercase},
+    {0x10d69, 0x10d6d, kMark},    {0x10d6f, 0x10d6f, kEither},  {0x10d70, 0x10d85, kLowercase}, {0x10ec2, 0x10ec4, kEither},
+    {0x10efc, 0x10efc, kMark},    {0x11380, 0x11389, kEither},  {0x1138b, 0x1138b, kEither},    {0x1138e, 0x1138e, kEither},
+    {0x11390, 0x113b5, kEither},  {0x113b7, 0x113b7, kEither},  {0x113b8, 0x113c0, kMark},      {0x113c2, 0x113c2, kMark},
+    {0x113c5, 0x113c5, kMark},    {0x113c7, 0x113ca, kMark},    {0x113cc, 0x113d0, kMark},      {0x113d1, 0x113d1, kEither},
+    {0x113d2, 0x113d2, kMark},    {0x113d3, 0x113d3, kEither},  {0x113e1, 0x113e2, kMark},      {0x116d0, 0x116e3, kNumeral},
+    {0x11bc0, 0x11be0, kEither},  {0x11bf0, 0x11bf9, kNumeral}, {0x11de0, 0x11de9, kDigit},     {0x11f5a, 0x11f5a, kMark},
+    {0x13460, 0x143fa, kEither},  {0x16100, 0x1611d, kEither},  {0x1611e, 0x1612f, kMark},      {0x16130, 0x16139, kNumeral},
+    {0x16d40, 0x16d6c, kEither},  {0x16d70, 0x16d79, kNumeral}, {0x16ff4, 0x16ff6, kDigit},     {0x18cff, 0x18cff, kEither},
+    {0x1ccf0, 0x1ccf9, kNumeral}, {0x1e5d0, 0x1e5ed, kEither},  {0x1e5ee, 0x1e5ef, kMark},      {0x1e5f0, 0x1e5f0, kEither},
     {0x1e5f1, 0x1e5fa, kNumeral}, {0x2ebf0, 0x2ee5d, kEither},
 };
 
@@ -85,15 +80,13 @@ std::uint8_t category_bits(utf8proc_category_t category) {
 bool composable(std::uint32_t code, const utf8proc_property_t& property, std::uint8_t bits) {
   if (code < 0x300) return false;
   const bool hangul_vowel_or_tail = (code >= 0x1161 && code <= 0x1175) || (code >= 0x11A8 && code <= 0x11C2);
-  return property.combining_class != 0 || property.decomp_seqindex != UINT16_MAX || hangul_vowel_or_tail ||
-         bits == kMark;
+  return property.combining_class != 0 || property.decomp_seqindex != UINT16_MAX || hangul_vowel_or_tail || bits == kMark;
 }
 
 std::string utf8proc_nfc(std::string_view text) {
   utf8proc_uint8_t* out = nullptr;
-  const auto n =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                   &out, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const auto n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                              &out, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> guard(out, &std::free);
   if (n < 0) throw DataError(cat("text cannot be normalized to NFC: ", utf8proc_errmsg(n)));
   return {reinterpret_cast<const char*>(out), static_cast<std::size_t>(n)};
@@ -110,8 +103,7 @@ ClassTable::ClassTable() {
   }
   for (const std::uint32_t control : {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85}) bits[control] |= kSpace;
   for (const Range& range : kNewer)
-    for (std::uint32_t code = range.first; code <= range.last; ++code)
-      bits[code] = range.bits | (bits[code] & kComposable);
+    for (std::uint32_t code = range.first; code <= range.last; ++code) bits[code] = range.bits | (bits[code] & kComposable);
   for (const Range& range : kComposeLater)
     for (std::uint32_t code = range.first; code <= range.last; ++code) bits[code] |= kComposable | kComposeAlone;
 

@@ -2,7 +2,8 @@
 //
 // The ids of a published tokenizer depend on the Unicode version of the library that made them, so the versions are fixed here,
 // whatever the machine has: letters, marks and numbers are those of Unicode 16 (utf8proc's 15 and a table of what came since),
-// single digits those of Unicode 17, canonical composition that of Unicode 9. These are the versions inside PyPI tokenizers 0.23.3.
+// single digits those of Unicode 17, canonical composition that of Unicode 9. These are the versions inside PyPI tokenizers
+// 0.23.3.
 #pragma once
 
 #include <array>
@@ -35,8 +36,7 @@ inline CodePoint decode_utf8(const char* p, const char* end) {
   const auto left = end - p;
   if (lead < 0x80) return {lead, 1};
   if (lead >= 0xC2 && lead < 0xE0 && left >= 2) return {(lead & 31) << 6 | (byte(1) & 63u), 2};
-  if (lead >= 0xE0 && lead < 0xF0 && left >= 3)
-    return {(lead & 15) << 12 | (byte(1) & 63u) << 6 | (byte(2) & 63u), 3};
+  if (lead >= 0xE0 && lead < 0xF0 && left >= 3) return {(lead & 15) << 12 | (byte(1) & 63u) << 6 | (byte(2) & 63u), 3};
   if (lead >= 0xF0 && lead < 0xF5 && left >= 4)
     return {(lead & 7) << 18 | (byte(1) & 63u) << 12 | (byte(2) & 63u) << 6 | (byte(3) & 63u), 4};
   return {0x10FFFF, 1};

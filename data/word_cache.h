@@ -1,5 +1,5 @@
-// Ids of pieces seen before. Text repeats: nearly every piece is found here. One slot per hash value, the newest wins, so the size
-// is fixed and nothing is ever evicted in bulk.
+// Ids of pieces seen before. Text repeats: nearly every piece is found here. One slot per hash value, the newest wins, so the
+// size is fixed and nothing is ever evicted in bulk.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class WordCache {
   }
   static bool holds(const Slot& slot, const Key& key) {
     return slot.key.size == key.size && slot.key.words[0] == key.words[0] &&
-           (key.size <= 8 || (slot.key.words[1] == key.words[1] && slot.key.words[2] == key.words[2] &&
-                              slot.key.words[3] == key.words[3]));
+           (key.size <= 8 ||
+            (slot.key.words[1] == key.words[1] && slot.key.words[2] == key.words[2] && slot.key.words[3] == key.words[3]));
   }
   static void store(Slot& slot, const Key& key, const std::vector<std::int32_t>& ids) {
     if (ids.size() > kMaxIds) return;

@@ -30,9 +30,8 @@ void check(const std::vector<std::int32_t>& prompt, const GenerateOptions& optio
 std::int32_t sample(const float* logits, std::int64_t vocab, const GenerateOptions& options, double u) {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(vocab));
   std::iota(ids.begin(), ids.end(), 0);
-  std::sort(ids.begin(), ids.end(), [&](std::int32_t a, std::int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
+  std::sort(ids.begin(), ids.end(),
+            [&](std::int32_t a, std::int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   if (options.top_k > 0 && options.top_k < vocab) ids.resize(static_cast<std::size_t>(options.top_k));
   std::vector<double> mass(ids.size());  // cumulative, not normalised
   double total = 0;
@@ -56,8 +55,8 @@ std::int32_t pick(const at::Tensor& logits, const GenerateOptions& options, cons
 
 }  // namespace
 
-std::vector<std::int32_t> generate(model::Decoder& decoder, const std::vector<std::int32_t>& prompt, const GenerateOptions& options,
-                                   const std::function<void(std::int32_t)>& on_token) {
+std::vector<std::int32_t> generate(model::Decoder& decoder, const std::vector<std::int32_t>& prompt,
+                                   const GenerateOptions& options, const std::function<void(std::int32_t)>& on_token) {
   const model::ModelSpec& spec = decoder.spec();
   check(prompt, options, spec);
   const auto used = static_cast<std::int64_t>(prompt.size());

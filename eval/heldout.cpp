@@ -16,7 +16,7 @@ namespace {
 struct Run {
   std::vector<std::int64_t> tokens, labels;
   std::vector<std::int32_t> positions, starts = {0};
-  std::vector<std::size_t> owner;   // per trained token: index into the score's documents
+  std::vector<std::size_t> owner;  // per trained token: index into the score's documents
 };
 
 // All next-token predictions of the document: window w has inputs [wL, wL + L) and the labels one further on, so that every token
@@ -63,8 +63,13 @@ double HeldoutScore::bits_per_byte() const { return nll / std::numbers::ln2 / st
 double HeldoutScore::perplexity() const { return std::exp(nll / static_cast<double>(tokens)); }
 
 Json HeldoutScore::json() const {
-  return {{"set", set},       {"bits_per_byte", bits_per_byte()}, {"perplexity", perplexity()}, {"nll", nll},
-          {"tokens", tokens}, {"documents", documents},           {"bytes", bytes}};
+  return {{"set", set},
+          {"bits_per_byte", bits_per_byte()},
+          {"perplexity", perplexity()},
+          {"nll", nll},
+          {"tokens", tokens},
+          {"documents", documents},
+          {"bytes", bytes}};
 }
 
 HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const std::string& set, std::int64_t length,

@@ -16,9 +16,9 @@ namespace graft::eval {
 
 struct HeldoutScore {
   std::string set;
-  double nll = 0;               // nats, summed
+  double nll = 0;  // nats, summed
   std::int64_t tokens = 0, documents = 0, bytes = 0;
-  std::vector<double> document_nll;      // per document, for paired statistics
+  std::vector<double> document_nll;  // per document, for paired statistics
   std::vector<std::int64_t> document_bytes;
   double bits_per_byte() const;
   double perplexity() const;

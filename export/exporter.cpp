@@ -61,7 +61,8 @@ void check_formats(const std::vector<std::string>& formats, const model::ModelSp
 
 Artifact export_one(const Exporter& exporter, const ExportRequest& request, const fs::path& directory) {
   const fs::path target = directory / artifact_name(exporter);
-  Artifact artifact{.format = std::string(exporter.name), .path = target, .source = source_of(request), .sha256 = {}, .files = {}};
+  Artifact artifact{
+      .format = std::string(exporter.name), .path = target, .source = source_of(request), .sha256 = {}, .files = {}};
   if (exporter.extension.empty()) {
     DirectoryWriter staging(target);
     exporter.write(request, staging.path());
@@ -79,7 +80,8 @@ Artifact export_one(const Exporter& exporter, const ExportRequest& request, cons
   return artifact;
 }
 
-std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request, const fs::path& directory) {
+std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
+                                 const fs::path& directory) {
   check_formats(formats, request.base.spec(), request.adapter.config);
   lora::check_base(request.adapter, request.base);
   graft::create_directories(directory);

@@ -20,9 +20,9 @@ namespace graft::exports {
 struct ExportRequest {
   const model::WeightSource& base;
   const lora::AdapterSet& adapter;
-  at::ScalarType storage;      // bf16: the run rounded the base to bf16 before training, so the merge does too; f32: as in the file
-  std::string name;            // of the model, for metadata
-  std::string config_hash;     // sha256 of the run's config, for the manifest; may be empty
+  at::ScalarType storage;   // bf16: the run rounded the base to bf16 before training, so the merge does too; f32: as in the file
+  std::string name;         // of the model, for metadata
+  std::string config_hash;  // sha256 of the run's config, for the manifest; may be empty
 };
 
 struct Exporter {

@@ -82,18 +82,21 @@ void write_rope_scaling(GgufWriter& writer, const std::string& prefix, const Jso
 }
 
 // Keys that only some architectures have.
-void write_architecture_keys(GgufWriter& writer, const std::string& architecture, const model::ModelSpec& spec, const Json& config) {
+void write_architecture_keys(GgufWriter& writer, const std::string& architecture, const model::ModelSpec& spec,
+                             const Json& config) {
   const std::string prefix = architecture + ".";
   const bool llama = architecture == "llama" || architecture == "smollm3", phi3 = architecture == "phi3";
   // The converter writes the head size when transformers' config class has the field; these three have not.
-  if ((architecture != "qwen2" && architecture != "smollm3" && !phi3) || (config.contains("head_dim") && !config["head_dim"].is_null())) {
+  if ((architecture != "qwen2" && architecture != "smollm3" && !phi3) ||
+      (config.contains("head_dim") && !config["head_dim"].is_null())) {
     integer(writer, prefix + "attention.key_length", spec.head_dim);
     integer(writer, prefix + "attention.value_length", spec.head_dim);
   }
   if (llama) integer(writer, prefix + "vocab_size", spec.vocab);
   if (llama || phi3) integer(writer, prefix + "rope.dimension_count", spec.rope.dims);
-  if (phi3) integer(writer, prefix + "rope.scaling.original_context_length",
-                    spec.rope.original_context > 0 ? spec.rope.original_context : spec.context);
+  if (phi3)
+    integer(writer, prefix + "rope.scaling.original_context_length",
+            spec.rope.original_context > 0 ? spec.rope.original_context : spec.context);
   std::int64_t window = 0;
   for (const model::LayerSpec& layer : spec.layers) window = std::max(window, layer.window);
   if (phi3 || architecture == "gemma2" || architecture == "gemma3") integer(writer, prefix + "attention.sliding_window", window);
@@ -134,8 +137,8 @@ void write_from_hf(GgufWriter& writer, const ExportRequest& request, GgmlType ty
 void carry_over(GgufWriter& writer, const ExportRequest& request, GgmlType type) {
   const GgufFile base(request.base.path());
   const auto describes_file = [](const std::string& key) {
-    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" || key == "general.name" ||
-           key.starts_with("split.") || key.starts_with("quantize.");
+    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" ||
+           key == "general.name" || key.starts_with("split.") || key.starts_with("quantize.");
   };
   for (const auto& [key, pair] : base.pairs())
     if (!describes_file(key)) writer.pair(key, pair);
@@ -151,11 +154,16 @@ void carry_over(GgufWriter& writer, const ExportRequest& request, GgmlType type)
 
 std::uint32_t file_type_of(GgmlType type) {
   switch (type) {
-    case GgmlType::f32: return 0;
-    case GgmlType::f16: return 1;
-    case GgmlType::q8_0: return 7;
-    case GgmlType::bf16: return 32;
-    default: throw UnsupportedError(cat("GGUF models of type ", info_of(type).name, " are not written"));
+    case GgmlType::f32:
+      return 0;
+    case GgmlType::f16:
+      return 1;
+    case GgmlType::q8_0:
+      return 7;
+    case GgmlType::bf16:
+      return 32;
+    default:
+      throw UnsupportedError(cat("GGUF models of type ", info_of(type).name, " are not written"));
   }
 }
 
@@ -167,8 +175,10 @@ std::string gguf_architecture(const model::ModelSpec& spec) {
 }
 
 void write_model_metadata(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters) {
-  if (request.base.is_gguf()) carry_over(writer, request, type);
-  else write_from_hf(writer, request, type, parameters);
+  if (request.base.is_gguf())
+    carry_over(writer, request, type);
+  else
+    write_from_hf(writer, request, type, parameters);
   integer(writer, "general.quantization_version", kQuantizationVersion);
 }
 

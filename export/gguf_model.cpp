@@ -22,11 +22,11 @@ namespace graft::exports {
 namespace {
 
 struct Planned {
-  std::string name;                       // in GGUF
+  std::string name;  // in GGUF
   std::vector<std::int64_t> shape;
   GgmlType type;
-  std::vector<model::TensorSpec> parts;   // one tensor, or the experts of a stack in order
-  at::Tensor values;                      // for a tensor that is no weight of the model (rotary factors)
+  std::vector<model::TensorSpec> parts;  // one tensor, or the experts of a stack in order
+  at::Tensor values;                     // for a tensor that is no weight of the model (rotary factors)
 };
 
 std::int64_t elements(const Planned& tensor) {
@@ -122,9 +122,7 @@ at::Tensor interleave_rotary_rows(const at::Tensor& rows, std::int64_t heads) {
   return rows.reshape(split).transpose(1, 2).reshape(rows.sizes());
 }
 
-bool interleaves_rotary_rows(const model::ModelSpec& spec) {
-  return model::family_named(spec.family).gguf_permutes_qk;
-}
+bool interleaves_rotary_rows(const model::ModelSpec& spec) { return model::family_named(spec.family).gguf_permutes_qk; }
 
 std::string gguf_refusal(const model::ModelSpec& spec) {
   if (gguf_architecture(spec).empty()) return cat("GGUF has no architecture for ", spec.architecture);
@@ -162,7 +160,8 @@ void write_gguf_model(const ExportRequest& request, GgmlType type, const std::fi
 double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written) {
   const auto reopened = model::open_weights(written);
   for (std::size_t i = 0; i < reopened->spec().layers.size(); ++i)
-    if (const std::int64_t window = request.base.spec().layers.at(i).window; window > 0 && reopened->spec().layers[i].window == 0) {
+    if (const std::int64_t window = request.base.spec().layers.at(i).window;
+        window > 0 && reopened->spec().layers[i].window == 0) {
       log::warn("export", "GGUF has no sliding window for ", request.base.spec().architecture, ": beyond ", window,
                 " tokens llama.cpp attends to more than the model was trained on");
       break;

@@ -82,8 +82,7 @@ Vocabulary padding(std::int64_t size, bool scores) {
 }
 
 std::int64_t checked_id(std::int64_t id, std::int64_t size, const std::string& origin) {
-  if (id < 0 || id >= size)
-    throw FormatError(cat(origin, ": token id ", id, " is outside the model's vocabulary of ", size));
+  if (id < 0 || id >= size) throw FormatError(cat(origin, ": token id ", id, " is outside the model's vocabulary of ", size));
   return id;
 }
 
@@ -167,8 +166,8 @@ Vocabulary spm_vocabulary(const Files& files, std::int64_t size, bool literal) {
 // --- special tokens: which id is what, and what the tokenizer adds around a text (gguf-py SpecialVocab) ----------------------
 
 struct Special {
-  std::map<std::string, std::string> literal;   // "bos" -> "<s>"
-  std::map<std::string, bool> add;              // "bos" -> true
+  std::map<std::string, std::string> literal;  // "bos" -> "<s>"
+  std::map<std::string, bool> add;             // "bos" -> true
 };
 
 // A token in tokenizer_config.json is a string or {"content": ...}.
@@ -213,12 +212,12 @@ void read_post_processor(const Json& processor, Special& special) {
 }
 
 constexpr std::array<std::pair<const char*, const char*>, 7> kTokenKeys = {{{"bos", "tokenizer.ggml.bos_token_id"},
-                                                                           {"eos", "tokenizer.ggml.eos_token_id"},
-                                                                           {"unk", "tokenizer.ggml.unknown_token_id"},
-                                                                           {"sep", "tokenizer.ggml.seperator_token_id"},
-                                                                           {"pad", "tokenizer.ggml.padding_token_id"},
-                                                                           {"mask", "tokenizer.ggml.mask_token_id"},
-                                                                           {"eot", "tokenizer.ggml.eot_token_id"}}};
+                                                                            {"eos", "tokenizer.ggml.eos_token_id"},
+                                                                            {"unk", "tokenizer.ggml.unknown_token_id"},
+                                                                            {"sep", "tokenizer.ggml.seperator_token_id"},
+                                                                            {"pad", "tokenizer.ggml.padding_token_id"},
+                                                                            {"mask", "tokenizer.ggml.mask_token_id"},
+                                                                            {"eot", "tokenizer.ggml.eot_token_id"}}};
 
 Special read_special(const Files& files) {
   Special special;
@@ -268,7 +267,8 @@ void write_chat_template(GgufWriter& writer, const Files& files) {
     auto name = json_get<std::string>(choice, "name", files.origin("tokenizer_config.json"));
     const auto text = json_get<std::string>(choice, "template", files.origin("tokenizer_config.json"));
     const auto plain = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
-    std::replace_if(name.begin(), name.end(), [&](char c) { return !plain(c); }, '_');
+    std::replace_if(
+        name.begin(), name.end(), [&](char c) { return !plain(c); }, '_');
     writer.string(name == "default" ? "tokenizer.chat_template" : "tokenizer.chat_template." + name, text);
     if (name != "default") names.push_back(name);
   }
@@ -282,14 +282,16 @@ void write_tokenizer(GgufWriter& writer, const std::filesystem::path& directory,
   const bool llama = spec.family == "llama" || spec.family == "mistral" || spec.family == "mixtral";
   const bool spm = std::filesystem::is_regular_file(directory / "tokenizer.model");
   if (!spm && files.tokenizer.is_null())
-    throw FormatError(cat(directory.string(), " has neither tokenizer.json nor tokenizer.model; a GGUF file needs the tokenizer"));
+    throw FormatError(
+        cat(directory.string(), " has neither tokenizer.json nor tokenizer.model; a GGUF file needs the tokenizer"));
   if (llama && files.config.contains("add_prefix_space") && files.config["add_prefix_space"].is_boolean())
     writer.boolean("tokenizer.ggml.add_space_prefix", files.config["add_prefix_space"].get<bool>());
 
   const bool gemma = spec.family.starts_with("gemma");
   if (gemma && spm) writer.boolean("tokenizer.ggml.add_space_prefix", false);
 
-  const Vocabulary vocabulary = spm ? spm_vocabulary(files, spec.vocab, spec.family == "phi3") : bpe_vocabulary(files, spec.vocab);
+  const Vocabulary vocabulary =
+      spm ? spm_vocabulary(files, spec.vocab, spec.family == "phi3") : bpe_vocabulary(files, spec.vocab);
   writer.string("tokenizer.ggml.model", spm ? "llama" : "gpt2");
   if (spm) {
     writer.string("tokenizer.ggml.pre", "default");

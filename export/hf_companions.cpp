@@ -17,11 +17,23 @@ constexpr std::uint64_t kMaxCompanion = 512ull << 20;
 constexpr const char* kDType = "bfloat16";
 
 // Whatever of these the base has. config.json is apart.
-constexpr std::array kCopied = {
-    "generation_config.json", "tokenizer.json",       "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
-    "added_tokens.json",      "vocab.json",           "merges.txt",            "tekken.json",     "chat_template.jinja",
-    "chat_template.json",     "LICENSE",              "LICENSE.txt",           "LICENSE.md",      "NOTICE",
-    "NOTICE.txt",             "USE_POLICY.md"};
+constexpr std::array kCopied = {"generation_config.json",
+                                "tokenizer.json",
+                                "tokenizer_config.json",
+                                "tokenizer.model",
+                                "special_tokens_map.json",
+                                "added_tokens.json",
+                                "vocab.json",
+                                "merges.txt",
+                                "tekken.json",
+                                "chat_template.jinja",
+                                "chat_template.json",
+                                "LICENSE",
+                                "LICENSE.txt",
+                                "LICENSE.md",
+                                "NOTICE",
+                                "NOTICE.txt",
+                                "USE_POLICY.md"};
 
 // The config as it is, or with its dtype corrected: vLLM would load what says float32 in half precision.
 void copy_config(const fs::path& from, const fs::path& to) {
@@ -55,9 +67,9 @@ void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) 
 
   const GgufFile file(base.path());
   Json generation = Json::object();
-  for (const auto& [key, gguf] : {std::pair{"bos_token_id", "tokenizer.ggml.bos_token_id"},
-                                  std::pair{"eos_token_id", "tokenizer.ggml.eos_token_id"},
-                                  std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}})
+  for (const auto& [key, gguf] :
+       {std::pair{"bos_token_id", "tokenizer.ggml.bos_token_id"}, std::pair{"eos_token_id", "tokenizer.ggml.eos_token_id"},
+        std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}})
     if (file.has(gguf)) generation[key] = file.integer(gguf);
   write_file(target / "generation_config.json", generation.dump(2) + "\n");
   if (file.string("tokenizer.ggml.model") == "llama")
@@ -71,8 +83,10 @@ void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) 
 }  // namespace
 
 void write_hf_companions(const model::WeightSource& base, const fs::path& target) {
-  if (base.is_gguf()) rebuild_from_gguf(base, target);
-  else copy_from_hf(base.path(), target);
+  if (base.is_gguf())
+    rebuild_from_gguf(base, target);
+  else
+    copy_from_hf(base.path(), target);
 }
 
 }  // namespace graft::exports

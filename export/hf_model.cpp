@@ -19,7 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 
 std::uint64_t bf16_bytes(const model::TensorSpec& tensor) {
-  return static_cast<std::uint64_t>(std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{2}, std::multiplies<>()));
+  return static_cast<std::uint64_t>(
+      std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{2}, std::multiplies<>()));
 }
 
 // Consecutive tensors, each shard within the limit; a tensor above it has a shard of its own.

@@ -1,4 +1,5 @@
-// A model as a Hugging Face directory (docs/formats.md): safetensors in shards with an index, config, tokenizer and chat template.
+// A model as a Hugging Face directory (docs/formats.md): safetensors in shards with an index, config, tokenizer and chat
+// template.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@ inline constexpr std::uint64_t kMaxShardBytes = 5'000'000'000;  // as save_pretr
 
 // Matrices and vectors in bf16, one shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with
 // model.safetensors.index.json. `target` is an existing directory.
-void write_hf_weights(const MergedModel& source, const std::filesystem::path& target, std::uint64_t max_shard_bytes = kMaxShardBytes);
+void write_hf_weights(const MergedModel& source, const std::filesystem::path& target,
+                      std::uint64_t max_shard_bytes = kMaxShardBytes);
 
 // config.json, generation_config.json, tokenizer, chat template, license: copied byte for byte from a Hugging Face base (only the
 // dtype in config.json becomes bfloat16 when it says something else), rebuilt from the metadata of a GGUF base.

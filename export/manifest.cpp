@@ -30,7 +30,8 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
   for (const Json& file : json_get<Json>(json, "files", origin)) {
     const auto name = json_get<std::string>(file, "name", origin);
     inside(root, name);  // refuses what leaves the directory
-    artifact.files.push_back({name, json_get<std::uint64_t>(file, "bytes", origin), json_get<std::string>(file, "sha256", origin)});
+    artifact.files.push_back(
+        {name, json_get<std::uint64_t>(file, "bytes", origin), json_get<std::string>(file, "sha256", origin)});
   }
   return artifact;
 }
@@ -61,16 +62,17 @@ bool intact(const Artifact& recorded) {
 Json Artifact::json() const {
   Json list = Json::array();
   for (const FileRecord& file : files) list.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
-  return {{"format", format},           {"path", path.filename().string()}, {"model", source.model},
-          {"base", source.base},        {"adapter", source.adapter},        {"storage", source.storage},
-          {"config", source.config},    {"program", source.program},        {"bytes", bytes},
-          {"sha256", sha256},           {"max_error", max_error},           {"files", list}};
+  return {{"format", format},        {"path", path.filename().string()}, {"model", source.model},
+          {"base", source.base},     {"adapter", source.adapter},        {"storage", source.storage},
+          {"config", source.config}, {"program", source.program},        {"bytes", bytes},
+          {"sha256", sha256},        {"max_error", max_error},           {"files", list}};
 }
 
 std::string adapter_hash(const lora::AdapterSet& adapter) {
   Sha256 hash;
   for (const auto& pair : adapter.adapters) {
-    hash.update(cat(pair->module, "\n", at::IntArrayRef(pair->low_rank.a.sizes()), at::IntArrayRef(pair->low_rank.b.sizes()), "\n"));
+    hash.update(
+        cat(pair->module, "\n", at::IntArrayRef(pair->low_rank.a.sizes()), at::IntArrayRef(pair->low_rank.b.sizes()), "\n"));
     hash.update(&pair->low_rank.scale, sizeof pair->low_rank.scale);
     for (const at::Tensor& tensor : {pair->low_rank.a, pair->low_rank.b}) {
       const at::Tensor values = tensor.contiguous();
@@ -118,9 +120,12 @@ const Artifact* Manifest::find_intact(const std::string& format, const Source& s
 }
 
 void Manifest::record(const Artifact& artifact) {
-  const auto same = std::find_if(artifacts_.begin(), artifacts_.end(), [&](const Artifact& a) { return a.format == artifact.format; });
-  if (same != artifacts_.end()) *same = artifact;
-  else artifacts_.push_back(artifact);
+  const auto same =
+      std::find_if(artifacts_.begin(), artifacts_.end(), [&](const Artifact& a) { return a.format == artifact.format; });
+  if (same != artifacts_.end())
+    *same = artifact;
+  else
+    artifacts_.push_back(artifact);
   Json list = Json::array();
   for (const Artifact& entry : artifacts_) list.push_back(entry.json());
   write_file(directory_ / kName, Json{{"manifest", kVersion}, {"artifacts", list}}.dump(2) + "\n");

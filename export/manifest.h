@@ -16,19 +16,19 @@
 namespace graft::exports {
 
 struct FileRecord {
-  std::string name;            // relative to the artifact's directory; the file's own name for a single file
+  std::string name;  // relative to the artifact's directory; the file's own name for a single file
   std::uint64_t bytes = 0;
   std::string sha256;
 };
 
 // What an artifact was made from. Two artifacts of one format with equal sources have equal bytes.
 struct Source {
-  std::string model;           // name given to the model
-  std::string base;            // WeightSource::identity()
-  std::string adapter;         // adapter_hash()
-  std::string storage;         // "bf16" or "f32": the base as the trainer saw it
-  std::string config;          // sha256 of the run's config, or empty
-  std::string program;         // "graft 0.1.0"
+  std::string model;    // name given to the model
+  std::string base;     // WeightSource::identity()
+  std::string adapter;  // adapter_hash()
+  std::string storage;  // "bf16" or "f32": the base as the trainer saw it
+  std::string config;   // sha256 of the run's config, or empty
+  std::string program;  // "graft 0.1.0"
   bool operator==(const Source&) const = default;
 };
 
@@ -37,10 +37,10 @@ struct Artifact {
   std::filesystem::path path;  // file or directory
   Source source;
   std::uint64_t bytes = 0;
-  std::string sha256;          // of the file; of the sorted "sha256  name\n" lines for a directory (what sha256sum prints)
-  double max_error = 0;        // largest |written - source| / max |source| over tensors, found on reopening
+  std::string sha256;    // of the file; of the sorted "sha256  name\n" lines for a directory (what sha256sum prints)
+  double max_error = 0;  // largest |written - source| / max |source| over tensors, found on reopening
   std::vector<FileRecord> files;
-  bool reused = false;         // found complete, not written again
+  bool reused = false;  // found complete, not written again
   Json json() const;
 };
 

@@ -18,8 +18,8 @@ constexpr std::int64_t kQ8Block = 32;
 void same_number(const model::WeightSource& written, const char* what, double found, double expected) {
   // GGUF keeps real numbers as f32.
   if (found == expected || static_cast<float>(found) == static_cast<float>(expected)) return;
-  throw FormatError(cat(written.path().string(), ": reopened, the model's ", what, " is ", found, " where the base has ", expected,
-                        "; the file is not usable"));
+  throw FormatError(cat(written.path().string(), ": reopened, the model's ", what, " is ", found, " where the base has ",
+                        expected, "; the file is not usable"));
 }
 
 void compare_specs(const model::ModelSpec& source, const model::WeightSource& written) {
@@ -47,8 +47,8 @@ double compare_tensor(const std::string& name, const std::string& stored_as, con
   const at::Tensor outside = difference.le(rounding_bound(stored_as, source)).logical_not();  // true for NaN too
   if (outside.any().item<bool>()) {
     const std::int64_t at = outside.flatten().nonzero()[0].item<std::int64_t>();
-    throw FormatError(cat(file, ": tensor ", name, " (", stored_as, ") reads back as ", written.flatten()[at].item<float>(), " at element ",
-                          at, " where the source has ", source.flatten()[at].item<float>(),
+    throw FormatError(cat(file, ": tensor ", name, " (", stored_as, ") reads back as ", written.flatten()[at].item<float>(),
+                          " at element ", at, " where the source has ", source.flatten()[at].item<float>(),
                           stored_as == "F16" && !std::isfinite(written.flatten()[at].item<float>())
                               ? "; the value does not fit f16, choose a bf16 format"
                               : "; that is more than rounding"));
@@ -78,8 +78,8 @@ double verify_model(const MergedModel& source, const model::WeightSource& writte
   const std::string file = written.path().string();
   compare_specs(source.spec(), written);
   if (written.weights().size() != source.tensors().size())
-    throw FormatError(cat(file, ": reopened, it has ", written.weights().size(), " tensors where the source has ",
-                          source.tensors().size()));
+    throw FormatError(
+        cat(file, ": reopened, it has ", written.weights().size(), " tensors where the source has ", source.tensors().size()));
   Progress progress("verify", source.tensors().size(), "tensors");
   double worst = 0;
   std::uint64_t done = 0;
@@ -89,8 +89,8 @@ double verify_model(const MergedModel& source, const model::WeightSource& writte
                                      [&](const model::WeightInfo& other) { return other.name == tensor.name; });
     if (stored == written.weights().end()) throw FormatError(cat(file, ": tensor ", tensor.name, " is missing"));
     if (stored->shape != tensor.shape)
-      throw FormatError(cat(file, ": tensor ", tensor.name, " has shape ", at::IntArrayRef(stored->shape), " where the source has ",
-                            at::IntArrayRef(tensor.shape)));
+      throw FormatError(cat(file, ": tensor ", tensor.name, " has shape ", at::IntArrayRef(stored->shape),
+                            " where the source has ", at::IntArrayRef(tensor.shape)));
     worst = std::max(worst, compare_tensor(tensor.name, stored->stored_as, source.load(tensor.name),
                                            written.load(tensor.name, at::kFloat), file));
     progress.update(++done);

@@ -10,8 +10,7 @@ std::string shape_text(at::IntArrayRef sizes) {
 
 void fail(const char* op, const std::string& what) { throw ShapeError(cat(op, ": ", what)); }
 
-void check_shape(const char* op, const char* name, const at::Tensor& tensor, at::IntArrayRef expected,
-                 const std::string& why) {
+void check_shape(const char* op, const char* name, const at::Tensor& tensor, at::IntArrayRef expected, const std::string& why) {
   if (!tensor.defined()) fail(op, cat(name, " is missing but must be ", shape_text(expected), ", ", why));
   if (tensor.sizes() != expected) {
     fail(op, cat(name, " is ", shape_text(tensor.sizes()), " but must be ", shape_text(expected), ", ", why));

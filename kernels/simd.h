@@ -51,8 +51,10 @@ inline float fast_tanh(float x) { return 1.f - 2.f / (fast_exp(2.f * x) + 1.f); 
 // Calls f with a value of the tensor's element type: by_type(x.scalar_type(), [&](auto type) { using T = decltype(type); ... }).
 template <class ScalarType, class F>
 void by_type(ScalarType type, F&& f) {
-  if (type == ScalarType::BFloat16) f(c10::BFloat16{});
-  else f(float{});
+  if (type == ScalarType::BFloat16)
+    f(c10::BFloat16{});
+  else
+    f(float{});
 }
 
 }  // namespace graft::kernels

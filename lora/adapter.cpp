@@ -115,8 +115,8 @@ void check_base(const AdapterSet& set, const model::WeightSource& base) {
   }
   if (!set.base_identity.empty() && set.base_identity != base.identity())
     throw DataError(cat("the adapter is for another base: it was trained on weights with identity ",
-                        set.base_identity.substr(0, 16), ", ", base.path().string(), " has ",
-                        base.identity().substr(0, 16), "; use the base that the adapter was trained on"));
+                        set.base_identity.substr(0, 16), ", ", base.path().string(), " has ", base.identity().substr(0, 16),
+                        "; use the base that the adapter was trained on"));
 }
 
 at::Tensor merged_weight(const AdapterSet& set, const std::string& module, const at::Tensor& weight_f32) {

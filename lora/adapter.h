@@ -23,8 +23,8 @@
 namespace graft::lora {
 
 struct Adapter {
-  std::string module;            // "model.layers.0.self_attn.q_proj"
-  kernels::LowRank low_rank;     // views into the arenas
+  std::string module;         // "model.layers.0.self_attn.q_proj"
+  kernels::LowRank low_rank;  // views into the arenas
 };
 
 struct AdapterSet {
@@ -49,7 +49,7 @@ std::unique_ptr<AdapterSet> allocate(const LoraConfig& config, const std::vector
 
 // A: Kaiming-uniform with a = sqrt(5) as PEFT (bound 1/sqrt(in)), from Random(seed, Stream::init, index); B: zero.
 std::unique_ptr<AdapterSet> create(const LoraConfig& config, model::Decoder& decoder, std::uint64_t seed);
-void attach(AdapterSet& set, model::Decoder& decoder);   // sets Linear::adapter; DataError when a module or shape does not fit
+void attach(AdapterSet& set, model::Decoder& decoder);  // sets Linear::adapter; DataError when a module or shape does not fit
 void detach(model::Decoder& decoder);
 
 // DataError when the set was trained on another base: recorded identity, a module that is missing, or a shape that differs.

@@ -22,7 +22,8 @@ struct LoraConfig {
     v.field(alpha, "alpha", 0.0, 1e6, "the update is scaled by alpha / rank; usually 2 * rank");
     v.field(rslora, "rslora", "scale by alpha / sqrt(rank) instead (rank-stabilised LoRA)");
     v.field(dropout, "dropout", 0.0, 0.95, "probability of dropping an input of A, in training only");
-    v.field(target_modules, "target_modules", "linear layers that get an adapter: last name, path suffix, or pattern with *; 'all-linear' for all but the head");
+    v.field(target_modules, "target_modules",
+            "linear layers that get an adapter: last name, path suffix, or pattern with *; 'all-linear' for all but the head");
   }
 };
 

@@ -34,11 +34,33 @@ std::vector<std::string> peft_targets(const AdapterSet& set) {
 // --- reading adapter_config.json ---------------------------------------------------------------------------------------------
 
 // Keys whose value changes nothing in the mathematics of a plain LoRA that has been trained.
-constexpr std::array kNeutral = {
-    "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "r",
-    "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
-    "init_lora_weights", "megatron_config", "megatron_core", "runtime_config", "ephemeral_gpu_offload", "loftq_config",
-    "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "arrow_config", "ensure_weight_tying"};
+constexpr std::array kNeutral = {"peft_type",
+                                 "task_type",
+                                 "auto_mapping",
+                                 "peft_version",
+                                 "base_model_name_or_path",
+                                 "revision",
+                                 "inference_mode",
+                                 "r",
+                                 "lora_alpha",
+                                 "lora_dropout",
+                                 "use_rslora",
+                                 "target_modules",
+                                 "exclude_modules",
+                                 "layers_to_transform",
+                                 "layers_pattern",
+                                 "init_lora_weights",
+                                 "megatron_config",
+                                 "megatron_core",
+                                 "runtime_config",
+                                 "ephemeral_gpu_offload",
+                                 "loftq_config",
+                                 "eva_config",
+                                 "corda_config",
+                                 "lora_ga_config",
+                                 "qalora_group_size",
+                                 "arrow_config",
+                                 "ensure_weight_tying"};
 
 // null, false, 0, "", [], {} and "none" mean: not used.
 bool inert(const Json& value) {
@@ -134,7 +156,8 @@ std::map<std::string, Pair, decltype(&natural_less)> pair_up(const SafetensorsFi
       throw FormatError(cat(origin, ": tensor ", quote(name), " has ", tensor.shape.size(), " dimensions, not two"));
     const std::int64_t rank = tensor.shape[a ? 0 : 1];
     if (rank != config.rank)
-      throw FormatError(cat(origin, ": tensor ", quote(name), " has rank ", rank, ", adapter_config.json says r = ", config.rank));
+      throw FormatError(
+          cat(origin, ": tensor ", quote(name), " has rank ", rank, ", adapter_config.json says r = ", config.rank));
     Pair& pair = pairs[std::string(view.substr(kPrefix.size(), view.size() - kPrefix.size() - kSuffixA.size()))];
     (a ? pair.a : pair.b) = &tensor;
   }

@@ -62,8 +62,8 @@ std::vector<std::string> match_targets(const LoraConfig& config, const std::vect
       if (matches(pattern, modules[i])) any = chosen[i] = true;
     if (!any)
       throw ConfigError(cat("lora.target_modules: '", pattern, "' matches none of the model's ", modules.size(),
-                            " linear layers; their names are ", last_names(modules), " (example of a full path: ",
-                            modules.empty() ? "none" : modules.front(), ")"));
+                            " linear layers; their names are ", last_names(modules),
+                            " (example of a full path: ", modules.empty() ? "none" : modules.front(), ")"));
   }
   std::vector<std::string> result;
   for (std::size_t i = 0; i < modules.size(); ++i)

@@ -136,8 +136,8 @@ std::int64_t DecoderImpl::weight_bytes() const {
     for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.qkv, &layer.o}) add(*linear);
     add_mlp(layer.mlp);
     for (const Mlp& expert : layer.experts) add_mlp(expert);
-    for (const auto* norm : {&layer.input_norm, &layer.post_attention_norm, &layer.mlp_norm, &layer.post_mlp_norm,
-                             &layer.q_norm, &layer.k_norm, &layer.router}) {
+    for (const auto* norm : {&layer.input_norm, &layer.post_attention_norm, &layer.mlp_norm, &layer.post_mlp_norm, &layer.q_norm,
+                             &layer.k_norm, &layer.router}) {
       bytes += bytes_of(*norm);
     }
   }

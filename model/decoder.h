@@ -19,22 +19,22 @@
 namespace graft::model {
 
 struct Linear {
-  std::string name;                      // HF module path without ".weight": "model.layers.0.mlp.up_proj"
-  at::Tensor weight, bias;               // (N, K), (N) or undefined; compute dtype
-  kernels::LowRank* adapter = nullptr;   // not owned; set by lora/attach
+  std::string name;                     // HF module path without ".weight": "model.layers.0.mlp.up_proj"
+  at::Tensor weight, bias;              // (N, K), (N) or undefined; compute dtype
+  kernels::LowRank* adapter = nullptr;  // not owned; set by lora/attach
 };
 
 // T tokens of packed segments (data/batch_source.h).
 struct Packed {
-  at::Tensor tokens, positions;          // (T) int64, int32 or int64
-  std::vector<std::int32_t> starts;      // segment boundaries, (segments + 1)
+  at::Tensor tokens, positions;      // (T) int64, int32 or int64
+  std::vector<std::int32_t> starts;  // segment boundaries, (segments + 1)
 };
 
-enum class Recompute { none, layers };   // layers: keep each layer's input only, run its forward again in backward
+enum class Recompute { none, layers };  // layers: keep each layer's input only, run its forward again in backward
 
 struct TokenLoss {
-  double sum = 0;                        // sum over trained tokens of weight * negative log likelihood, nats
-  at::Tensor logprob;                    // (trained tokens) f32 natural log probabilities of the labels, when asked for
+  double sum = 0;      // sum over trained tokens of weight * negative log likelihood, nats
+  at::Tensor logprob;  // (trained tokens) f32 natural log probabilities of the labels, when asked for
 };
 
 class Decoder {
@@ -55,13 +55,13 @@ class Decoder {
                                std::uint64_t dropout_seed) = 0;
   // Forward only.
   virtual TokenLoss loss(const Packed& batch, const at::Tensor& labels, bool want_logprob) = 0;
-  virtual at::Tensor logits(const Packed& batch) = 0;   // (T, V) f32; for tests and short inputs
+  virtual at::Tensor logits(const Packed& batch) = 0;  // (T, V) f32; for tests and short inputs
 
   // Incremental decoding of one sequence.
   struct Cache {
     std::vector<at::Tensor> keys, values;  // per layer (capacity, kv_heads, D)
     std::int64_t length = 0;
-    std::vector<std::int32_t> tokens;      // so far, where the rotation of old ones depends on the length (longrope)
+    std::vector<std::int32_t> tokens;  // so far, where the rotation of old ones depends on the length (longrope)
   };
   virtual Cache make_cache(std::int64_t capacity) = 0;
   virtual at::Tensor logits_next(std::span<const std::int32_t> tokens, Cache& cache) = 0;  // (V) f32 after the last token

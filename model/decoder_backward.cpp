@@ -93,9 +93,9 @@ at::Tensor DecoderImpl::mlp_backward(std::int64_t layer, const Mlp& mlp, const a
 }
 
 void DecoderImpl::layer_backward(const Layer& layer, at::Tensor dhidden, const Pass& pass, LayerSaved& saved) const {
-  const at::Tensor dmlp = spec_.post_norms ? kernels::rms_norm_backward(dhidden, saved.mlp_raw, layer.post_mlp_norm,
-                                                                        saved.mlp_rstd, norm_options())
-                                           : dhidden;
+  const at::Tensor dmlp =
+      spec_.post_norms ? kernels::rms_norm_backward(dhidden, saved.mlp_raw, layer.post_mlp_norm, saved.mlp_rstd, norm_options())
+                       : dhidden;
   const at::Tensor dx2 = layer.experts.empty() ? mlp_backward(layer.index, layer.mlp, dmlp, saved.x2, pass, saved.mlp)
                                                : moe_backward(layer, dmlp, saved.x2, pass, saved.moe);
   if (pass.lowest >= place(layer.index, Stage::gate_up)) return;

@@ -35,8 +35,8 @@ at::Tensor DecoderImpl::logits_next(std::span<const std::int32_t> tokens, Cache&
   const std::int64_t capacity = cache.keys.empty() ? 0 : cache.keys[0].size(0);
   if (added == 0) throw DataError("decoder: no token to continue from; give at least one");
   if (cache.length + added > capacity) {
-    throw DataError(cat("decoder: ", cache.length, " + ", added, " tokens do not fit the cache of ", capacity,
-                        "; ask for a larger one"));
+    throw DataError(
+        cat("decoder: ", cache.length, " + ", added, " tokens do not fit the cache of ", capacity, "; ask for a larger one"));
   }
   if (spec_.rope.scaling == RopeScaling::longrope) {
     // A sequence that outgrows the original context changes its frequencies: all of its keys are rotated anew.

@@ -15,9 +15,7 @@ kernels::Activation DecoderImpl::activation() const {
   return spec_.activation == Activation::silu ? kernels::Activation::silu : kernels::Activation::gelu_tanh;
 }
 
-kernels::RmsNormOptions DecoderImpl::norm_options() const {
-  return {spec_.norm_eps, spec_.norm_gain_offset, spec_.norm_in_f32};
-}
+kernels::RmsNormOptions DecoderImpl::norm_options() const { return {spec_.norm_eps, spec_.norm_gain_offset, spec_.norm_in_f32}; }
 
 kernels::AttentionOptions DecoderImpl::attention_options(const Layer& layer) const {
   return {spec_.attention_scale, layer.spec.window, spec_.attention_softcap};
@@ -106,9 +104,9 @@ at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidd
   saved.input = hidden;
   saved.x1 = kernels::rms_norm_forward(hidden, layer.input_norm, norm_options(), &saved.rstd1);
   project_qkv(layer, pass, saved);
-  saved.attended = pass.cache != nullptr ? attend_cached(layer, pass, saved)
-                                         : kernels::attention_forward(saved.q, saved.k, saved.v, pass.starts,
-                                                                      attention_options(layer), &saved.lse);
+  saved.attended = pass.cache != nullptr
+                       ? attend_cached(layer, pass, saved)
+                       : kernels::attention_forward(saved.q, saved.k, saved.v, pass.starts, attention_options(layer), &saved.lse);
   at::Tensor out = linear(layer.o, saved.attended.view({tokens, spec_.heads * spec_.head_dim}), pass, saved.s_o);
   if (spec_.post_norms) {
     saved.attention_raw = out;

@@ -1,5 +1,5 @@
-// The one implementation of Decoder: its weights, what a layer saves for its backward, and the steps that decoder*.cpp and moe.cpp
-// share. Private to model/.
+// The one implementation of Decoder: its weights, what a layer saves for its backward, and the steps that decoder*.cpp and
+// moe.cpp share. Private to model/.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -33,7 +33,7 @@ struct Layer {
   FrozenLinear qkv, o;
   at::Tensor q_norm, k_norm;  // (D), with ModelSpec::qk_norm
   Mlp mlp;
-  at::Tensor router;          // (experts, H), mixture of experts instead of mlp
+  at::Tensor router;  // (experts, H), mixture of experts instead of mlp
   std::vector<Mlp> experts;
 };
 
@@ -64,18 +64,18 @@ struct ExpertSaved {
 };
 
 struct MoeSaved {
-  at::Tensor probability;        // (T, experts) f32, softmax of the router
+  at::Tensor probability;          // (T, experts) f32, softmax of the router
   at::Tensor chosen, weight, sum;  // (T, k): experts; weights as used, f32; (T, 1) what normalised them
   std::vector<ExpertSaved> experts;
 };
 
 struct LayerSaved {
-  at::Tensor input, x1, rstd1;            // (T, H), normalised (T, H), (T)
-  at::Tensor fused, q, k, v;              // after norm and rotation; views into fused for a fused projection
+  at::Tensor input, x1, rstd1;  // (T, H), normalised (T, H), (T)
+  at::Tensor fused, q, k, v;    // after norm and rotation; views into fused for a fused projection
   at::Tensor q_raw, k_raw, q_rstd, k_rstd;
-  at::Tensor attended, lse;               // (T, heads, D), (heads, T)
+  at::Tensor attended, lse;                  // (T, heads, D), (heads, T)
   at::Tensor attention_raw, attention_rstd;  // before post_attention_norm
-  at::Tensor middle, x2, rstd2;           // residual stream between attention and MLP
+  at::Tensor middle, x2, rstd2;              // residual stream between attention and MLP
   at::Tensor mlp_raw, mlp_rstd;
   kernels::LoraLinearSaved s_q, s_k, s_v, s_qkv, s_o;
   MlpSaved mlp;
@@ -105,9 +105,9 @@ class DecoderImpl final : public Decoder {
 
   // decoder_forward.cpp
   Pass begin(const Packed& batch, bool training, std::uint64_t dropout_seed) const;
-  at::Tensor embed(const at::Tensor& tokens) const;                    // (T, H)
-  at::Tensor run_layers(at::Tensor hidden, const Pass& pass) const;    // inference
-  at::Tensor head_logits(const at::Tensor& hidden) const;              // (T, V) f32
+  at::Tensor embed(const at::Tensor& tokens) const;                  // (T, H)
+  at::Tensor run_layers(at::Tensor hidden, const Pass& pass) const;  // inference
+  at::Tensor head_logits(const at::Tensor& hidden) const;            // (T, V) f32
   at::Tensor layer_forward(const Layer& layer, const at::Tensor& hidden, const Pass& pass, LayerSaved& saved) const;
   void project_qkv(const Layer& layer, const Pass& pass, LayerSaved& saved) const;
   at::Tensor attend_cached(const Layer& layer, const Pass& pass, const LayerSaved& saved) const;  // decoder_cache.cpp
@@ -129,8 +129,7 @@ class DecoderImpl final : public Decoder {
 
   // moe.cpp
   at::Tensor moe_forward(const Layer& layer, const at::Tensor& x, const Pass& pass, MoeSaved& saved) const;
-  at::Tensor moe_backward(const Layer& layer, const at::Tensor& dy, const at::Tensor& x, const Pass& pass,
-                          MoeSaved& saved) const;
+  at::Tensor moe_backward(const Layer& layer, const at::Tensor& dy, const at::Tensor& x, const Pass& pass, MoeSaved& saved) const;
 
   ModelSpec spec_;
   at::ScalarType compute_;

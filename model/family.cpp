@@ -24,8 +24,7 @@ const Family* find(std::vector<std::string_view> Family::*names, const std::stri
 
 const Family& family_of_architecture(const std::string& architecture) {
   if (const Family* family = find(&Family::architectures, architecture)) return *family;
-  throw UnsupportedError(
-      cat("architecture ", quote(architecture), " is not supported; known: ", known(&Family::architectures)));
+  throw UnsupportedError(cat("architecture ", quote(architecture), " is not supported; known: ", known(&Family::architectures)));
 }
 
 const Family& family_of_gguf(const std::string& architecture) {

@@ -35,9 +35,11 @@ std::int64_t integer_or(const GgufFile& file, const char* name, std::int64_t fal
 // A vector of frequency divisors, one for each rotated pair.
 std::vector<double> read_divisors(const GgufFile& file, const GgufTensor& tensor, std::int64_t pairs) {
   if (tensor.shape != std::vector<std::int64_t>{pairs})
-    throw FormatError(cat(file.path().string(), ": tensor ", tensor.name, " must have ", pairs, " numbers, one for each rotated pair"));
+    throw FormatError(
+        cat(file.path().string(), ": tensor ", tensor.name, " must have ", pairs, " numbers, one for each rotated pair"));
   if (tensor.type != GgmlType::f32)
-    throw UnsupportedError(cat(file.path().string(), ": tensor ", tensor.name, " is ", info_of(tensor.type).name, ", F32 was expected"));
+    throw UnsupportedError(
+        cat(file.path().string(), ": tensor ", tensor.name, " is ", info_of(tensor.type).name, ", F32 was expected"));
   std::vector<float> values(static_cast<std::size_t>(pairs));
   std::memcpy(values.data(), file.data(tensor).data(), values.size() * sizeof(float));
   std::vector<double> divisors;

@@ -46,8 +46,7 @@ ModelSpec read_hf_base(const HfFields& fields, const char* family, const char* a
   spec.eos = fields.first_integer_or("eos_token_id", -1);
 
   const char* key = fields.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  if (const auto scaling = fields.object(key);
-      !scaling || !(scaling->has("full_attention") || scaling->has("sliding_attention")))
+  if (const auto scaling = fields.object(key); !scaling || !(scaling->has("full_attention") || scaling->has("sliding_attention")))
     spec.rope = read_hf_rope(fields, scaling, fields.number_or("rope_theta", defaults.theta),
                              fields.number_or("partial_rotary_factor", 1), spec.head_dim, spec.context,
                              fields.integer_or("original_max_position_embeddings", 0));
@@ -148,8 +147,10 @@ Json write_hf_base(const ModelSpec& spec, const char* model_type) {
 
 Json write_hf_rope_scaling(const RopeSpec& rope) {
   switch (rope.scaling) {
-    case RopeScaling::none: return nullptr;
-    case RopeScaling::linear: return {{"rope_type", "linear"}, {"factor", rope.factor}};
+    case RopeScaling::none:
+      return nullptr;
+    case RopeScaling::linear:
+      return {{"rope_type", "linear"}, {"factor", rope.factor}};
     case RopeScaling::llama3:
       return {{"rope_type", "llama3"},
               {"factor", rope.factor},

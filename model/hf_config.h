@@ -56,7 +56,8 @@ struct HfDefaults {  // what transformers assumes when config.json is silent
 
 // Sizes, norm, rotary embedding, special tokens; `layers` full-attention layers; attention scale 1/sqrt(head_dim).
 ModelSpec read_hf_base(const HfFields& fields, const char* family, const char* architecture, const HfDefaults& defaults);
-// `scaling`: the object rope_parameters (v5) or rope_scaling (v4) of `fields`, if there is one; its values win over those outside.
+// `scaling`: the object rope_parameters (v5) or rope_scaling (v4) of `fields`, if there is one; its values win over those
+// outside.
 RopeSpec read_hf_rope(const HfFields& fields, const std::optional<HfFields>& scaling, double theta, double partial,
                       std::int64_t head_dim, std::int64_t context, std::int64_t original_context);
 // "layer_types", or `fallback(i)` when absent: true for the layers with a sliding window.

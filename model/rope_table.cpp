@@ -52,11 +52,20 @@ std::vector<double> rope_frequencies(const RopeSpec& spec, bool beyond_original_
   for (std::int64_t i = 0; i < half; ++i) {
     double f = std::pow(spec.theta, -2.0 * static_cast<double>(i) / static_cast<double>(spec.dims));
     switch (spec.scaling) {
-      case RopeScaling::none: break;
-      case RopeScaling::linear: f /= spec.factor; break;
-      case RopeScaling::llama3: f = llama3(f, spec); break;
-      case RopeScaling::yarn: f = yarn(f, i, spec); break;
-      case RopeScaling::longrope: f = divided(f, i, factors, half); break;
+      case RopeScaling::none:
+        break;
+      case RopeScaling::linear:
+        f /= spec.factor;
+        break;
+      case RopeScaling::llama3:
+        f = llama3(f, spec);
+        break;
+      case RopeScaling::yarn:
+        f = yarn(f, i, spec);
+        break;
+      case RopeScaling::longrope:
+        f = divided(f, i, factors, half);
+        break;
     }
     frequencies[static_cast<std::size_t>(i)] = f;
   }

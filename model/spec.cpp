@@ -39,12 +39,13 @@ void check_rope(const Checker& check, const RopeSpec& rope, std::int64_t head_di
   check.positive("rope attention_factor", rope.attention_factor);
   switch (rope.scaling) {
     case RopeScaling::none:
-    case RopeScaling::linear: break;
+    case RopeScaling::linear:
+      break;
     case RopeScaling::llama3:
       check.range("rope original_max_position_embeddings", rope.original_context, 1, 1ll << 31);
       check.positive("rope low_freq_factor", rope.low_freq_factor);
-      check.that(rope.high_freq_factor > rope.low_freq_factor,
-                 cat("rope high_freq_factor is ", rope.high_freq_factor, ", must be above low_freq_factor ", rope.low_freq_factor));
+      check.that(rope.high_freq_factor > rope.low_freq_factor, cat("rope high_freq_factor is ", rope.high_freq_factor,
+                                                                   ", must be above low_freq_factor ", rope.low_freq_factor));
       break;
     case RopeScaling::yarn:
       check.range("rope original_max_position_embeddings", rope.original_context, 1, 1ll << 31);
@@ -81,14 +82,15 @@ void check(const ModelSpec& spec, const std::string& origin) {
   check.range("hidden_size", spec.hidden, 1, 1 << 18);
   check.range("num_attention_heads", spec.heads, 1, 4096);
   check.range("num_key_value_heads", spec.kv_heads, 1, spec.heads);
-  check.that(spec.heads % spec.kv_heads == 0, cat("num_attention_heads ", spec.heads,
-                                                  " is not a multiple of num_key_value_heads ", spec.kv_heads));
+  check.that(spec.heads % spec.kv_heads == 0,
+             cat("num_attention_heads ", spec.heads, " is not a multiple of num_key_value_heads ", spec.kv_heads));
   check.range("head_dim", spec.head_dim, 2, 4096);
   check.range("max_position_embeddings", spec.context, 1, 1ll << 31);
   check.range("num_hidden_layers", static_cast<std::int64_t>(spec.layers.size()), 1, 1024);
   check.range("num_experts", spec.moe.experts, 0, 1024);
   // Each expert of each layer is three entries of the table of tensors; published models have up to 25,000.
-  check.range("num_hidden_layers times num_experts", static_cast<std::int64_t>(spec.layers.size()) * spec.moe.experts, 0, 1 << 16);
+  check.range("num_hidden_layers times num_experts", static_cast<std::int64_t>(spec.layers.size()) * spec.moe.experts, 0,
+              1 << 16);
   if (spec.moe.experts > 0) {
     check.range("num_experts_per_tok", spec.moe.per_token, 1, spec.moe.experts);
     check.range("intermediate_size of an expert", spec.moe.ffn, 1, 1 << 20);

@@ -71,8 +71,7 @@ std::vector<TensorSpec> outer_tensors(const ModelSpec& s) {
 }
 
 // Splits "<prefix>N.<rest>"; false when the text is not of that form or N is not a layer of the spec.
-bool split_layer(std::string_view text, std::string_view prefix, std::size_t layers, std::size_t& layer,
-                 std::string_view& rest) {
+bool split_layer(std::string_view text, std::string_view prefix, std::size_t layers, std::size_t& layer, std::string_view& rest) {
   if (!text.starts_with(prefix)) return false;
   text.remove_prefix(prefix.size());
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
@@ -82,8 +81,8 @@ bool split_layer(std::string_view text, std::string_view prefix, std::size_t lay
   return true;
 }
 
-std::string translate(const ModelSpec& spec, const std::string& name, std::string TensorSpec::*from,
-                      std::string TensorSpec::*to, std::string_view from_prefix, const char* to_prefix) {
+std::string translate(const ModelSpec& spec, const std::string& name, std::string TensorSpec::*from, std::string TensorSpec::*to,
+                      std::string_view from_prefix, const char* to_prefix) {
   for (const TensorSpec& tensor : outer_tensors(spec))
     if (tensor.*from == name) return tensor.*to;
   std::size_t layer;

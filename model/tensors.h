@@ -11,11 +11,11 @@
 namespace graft::model {
 
 struct TensorSpec {
-  std::string name, gguf;            // "model.layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight"
-  std::vector<std::int64_t> shape;   // torch order; of one expert for expert weights
-  std::int64_t expert = -1;          // index in GGUF's stack (experts, ...); -1: not stacked
-  std::int64_t rotary_heads = 0;     // q and k: number of heads whose rows GGUF may interleave
-  bool norm = false;                 // stored as 1 + w in GGUF when spec.norm_gain_offset is 1
+  std::string name, gguf;           // "model.layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight"
+  std::vector<std::int64_t> shape;  // torch order; of one expert for expert weights
+  std::int64_t expert = -1;         // index in GGUF's stack (experts, ...); -1: not stacked
+  std::int64_t rotary_heads = 0;    // q and k: number of heads whose rows GGUF may interleave
+  bool norm = false;                // stored as 1 + w in GGUF when spec.norm_gain_offset is 1
 };
 
 // In the order of the model: embedding, layers, final norm, head (absent when tied).

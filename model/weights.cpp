@@ -14,11 +14,16 @@ namespace fs = std::filesystem;
 
 at::ScalarType scalar_type(DType stored) {
   switch (stored) {
-    case DType::f64: return at::kDouble;
-    case DType::f32: return at::kFloat;
-    case DType::f16: return at::kHalf;
-    case DType::bf16: return at::kBFloat16;
-    default: throw std::logic_error("not a stored type of weights");
+    case DType::f64:
+      return at::kDouble;
+    case DType::f32:
+      return at::kFloat;
+    case DType::f16:
+      return at::kHalf;
+    case DType::bf16:
+      return at::kBFloat16;
+    default:
+      throw std::logic_error("not a stored type of weights");
   }
 }
 
@@ -72,11 +77,13 @@ std::unique_ptr<WeightSource> open_weights(const fs::path& path) {
   const fs::file_status status = fs::status(path, error);
   if (fs::is_directory(status)) return open_hf_directory(path);
   if (!fs::exists(status))
-    throw UserError(cat(path.string(), ": no such model; name a directory with config.json and model.safetensors, or a GGUF file"));
+    throw UserError(
+        cat(path.string(), ": no such model; name a directory with config.json and model.safetensors, or a GGUF file"));
   if (path.extension() == ".safetensors" || path.extension() == ".json")
     throw UserError(cat(path.string(), ": name the directory that holds the model, not a file in it"));
   if (path.extension() == ".bin" || path.extension() == ".pt" || path.extension() == ".pth")
-    throw UnsupportedError(cat(path.string(), ": pickled weights are never read, they can run code; convert them to safetensors"));
+    throw UnsupportedError(
+        cat(path.string(), ": pickled weights are never read, they can run code; convert them to safetensors"));
   return open_gguf_file(path);
 }
 

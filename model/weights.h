@@ -17,22 +17,22 @@
 namespace graft::model {
 
 struct WeightInfo {
-  std::string name;                 // "model.layers.0.self_attn.q_proj.weight"
+  std::string name;  // "model.layers.0.self_attn.q_proj.weight"
   std::vector<std::int64_t> shape;
-  std::string stored_as;            // "BF16", "Q4_1", ...
+  std::string stored_as;  // "BF16", "Q4_1", ...
 };
 
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
   virtual const ModelSpec& spec() const = 0;
-  virtual const std::vector<WeightInfo>& weights() const = 0;   // in the order of the model: embedding, layers, norm, head
+  virtual const std::vector<WeightInfo>& weights() const = 0;  // in the order of the model: embedding, layers, norm, head
   virtual bool has(const std::string& name) const = 0;
   // The tensor converted to f32 or bf16 (round to nearest even); FormatError when absent or of another shape than the spec says.
   virtual at::Tensor load(const std::string& name, at::ScalarType type) const = 0;
-  virtual const std::filesystem::path& path() const = 0;        // what the user named
+  virtual const std::filesystem::path& path() const = 0;  // what the user named
   virtual bool is_gguf() const = 0;
-  virtual const Json& hf_config() const = 0;   // config.json: read, or built from GGUF metadata in transformers' v4 style
+  virtual const Json& hf_config() const = 0;        // config.json: read, or built from GGUF metadata in transformers' v4 style
   virtual const std::string& identity() const = 0;  // sha256 over names, shapes, types and content: the base's fingerprint
 };
 

@@ -98,10 +98,14 @@ class GgufSource : public TableSource {
   static at::Tensor decode(const GgufTensor& tensor, std::span<const std::byte> bytes, const std::vector<std::int64_t>& shape,
                            at::ScalarType type) {
     switch (tensor.type) {
-      case GgmlType::f32: return convert_stored(bytes, DType::f32, shape, type);
-      case GgmlType::f16: return convert_stored(bytes, DType::f16, shape, type);
-      case GgmlType::bf16: return convert_stored(bytes, DType::bf16, shape, type);
-      default: return decode_blocks(tensor.type, bytes, shape, type);
+      case GgmlType::f32:
+        return convert_stored(bytes, DType::f32, shape, type);
+      case GgmlType::f16:
+        return convert_stored(bytes, DType::f16, shape, type);
+      case GgmlType::bf16:
+        return convert_stored(bytes, DType::bf16, shape, type);
+      default:
+        return decode_blocks(tensor.type, bytes, shape, type);
     }
   }
 

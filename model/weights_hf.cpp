@@ -13,7 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMostShards = 4096;
-constexpr std::uint64_t kMaxConfig = 4 << 20, kMaxIndex = 64 << 20;                       // bytes
+constexpr std::uint64_t kMaxConfig = 4 << 20, kMaxIndex = 64 << 20;                        // bytes
 constexpr std::size_t kMaxConfigValues = 1 << 18, kMaxIndexValues = std::size_t{1} << 22;  // some 50 bytes of memory each
 
 struct Located {
@@ -30,7 +30,8 @@ struct Shards {
     for (const auto& [name, tensor] : file.tensors()) {
       const auto [known, fresh] = tensors.emplace(name, Located{&file, &tensor});
       if (!fresh)
-        throw FormatError(cat("tensor ", quote(name), " is in both ", known->second.file->path().string(), " and ", path.string()));
+        throw FormatError(
+            cat("tensor ", quote(name), " is in both ", known->second.file->path().string(), " and ", path.string()));
     }
   }
 };
@@ -46,9 +47,11 @@ Shards open_indexed(const fs::path& directory, const fs::path& index) {
     if (paths.contains(name)) continue;
     const fs::path path = inside(directory, name);
     if (path.extension() != ".safetensors")
-      throw FormatError(cat(index.string(), ": tensor ", quote(tensor), " is said to be in ", quote(name), ", which is not a safetensors file"));
+      throw FormatError(cat(index.string(), ": tensor ", quote(tensor), " is said to be in ", quote(name),
+                            ", which is not a safetensors file"));
     if (!fs::is_regular_file(path))
-      throw FormatError(cat(path.string(), ": shard is missing; ", index.filename().string(), " names it for tensor ", quote(tensor)));
+      throw FormatError(
+          cat(path.string(), ": shard is missing; ", index.filename().string(), " names it for tensor ", quote(tensor)));
     paths.emplace(name, path);
     if (paths.size() > kMostShards) throw FormatError(cat(index.string(), ": more than ", kMostShards, " shards"));
   }
@@ -58,7 +61,8 @@ Shards open_indexed(const fs::path& directory, const fs::path& index) {
     const auto found = shards.tensors.find(tensor);
     const std::string name = file.get<std::string>();
     if (found == shards.tensors.end() || found->second.file->path() != paths.at(name))
-      throw FormatError(cat(index.string(), ": tensor ", quote(tensor), " is said to be in ", quote(name), ", which does not hold it"));
+      throw FormatError(
+          cat(index.string(), ": tensor ", quote(tensor), " is said to be in ", quote(name), ", which does not hold it"));
   }
   return shards;
 }
@@ -73,8 +77,8 @@ Shards open_shards(const fs::path& directory) {
   if (fs::is_regular_file(index)) return open_indexed(directory, inside(directory, "model.safetensors.index.json"));
   for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
     if (fs::exists(directory / pickle))
-      throw UnsupportedError(cat((directory / pickle).string(),
-                                 ": pickled weights are never read, they can run code; convert them to safetensors"));
+      throw UnsupportedError(
+          cat((directory / pickle).string(), ": pickled weights are never read, they can run code; convert them to safetensors"));
   throw UserError(cat(directory.string(), ": holds neither model.safetensors nor model.safetensors.index.json"));
 }
 
@@ -120,8 +124,8 @@ class HfSource : public TableSource {
     }
     for (const auto& [name, located] : shards_.tensors)
       if (!has(name) && !is_redundant(name, spec_))
-        throw FormatError(cat(located.file->path().string(), ": tensor ", quote(name), " does not belong to a ", spec_.architecture,
-                              " with this config.json"));
+        throw FormatError(cat(located.file->path().string(), ": tensor ", quote(name), " does not belong to a ",
+                              spec_.architecture, " with this config.json"));
   }
 
   bool is_gguf() const override { return false; }
@@ -139,13 +143,14 @@ class HfSource : public TableSource {
 
   void check_tensor(const TensorSpec& row, const Located& located) const {
     if (located.tensor->shape != row.shape)
-      throw FormatError(cat(located.file->path().string(), ": tensor ", row.name, " has shape ", shape_text(located.tensor->shape),
-                            ", config.json asks for ", shape_text(row.shape)));
+      throw FormatError(cat(located.file->path().string(), ": tensor ", row.name, " has shape ",
+                            shape_text(located.tensor->shape), ", config.json asks for ", shape_text(row.shape)));
     switch (located.tensor->dtype) {
       case DType::f64:
       case DType::f32:
       case DType::f16:
-      case DType::bf16: return;
+      case DType::bf16:
+        return;
       default:
         throw UnsupportedError(cat(located.file->path().string(), ": tensor ", row.name, " is stored as ",
                                    name_of(located.tensor->dtype), "; a base must be BF16, F16, F32 or F64"));

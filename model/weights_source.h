@@ -22,7 +22,8 @@ std::unique_ptr<WeightSource> open_gguf_file(const std::filesystem::path& file);
 
 std::string shape_text(std::span<const std::int64_t> shape);  // "[2, 3]"
 // Numbers of a file as a tensor of f32 or bf16; `bytes` may be unaligned and is only read during the call.
-at::Tensor convert_stored(std::span<const std::byte> bytes, DType stored, std::span<const std::int64_t> shape, at::ScalarType type);
+at::Tensor convert_stored(std::span<const std::byte> bytes, DType stored, std::span<const std::int64_t> shape,
+                          at::ScalarType type);
 
 class TableSource : public WeightSource {
  public:

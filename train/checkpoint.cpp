@@ -52,9 +52,8 @@ Json to_json(const TrainState& state) {
 
 TrainState from_json(const Json& json, const std::string& origin) {
   TrainState state;
-  visit(state, [&](const char* name, auto& value) {
-    value = json_get<std::remove_reference_t<decltype(value)>>(json, name, origin);
-  });
+  visit(state,
+        [&](const char* name, auto& value) { value = json_get<std::remove_reference_t<decltype(value)>>(json, name, origin); });
   return state;
 }
 

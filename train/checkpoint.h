@@ -24,14 +24,14 @@
 namespace graft::train {
 
 struct TrainState {
-  std::int64_t step = 0;             // optimizer steps done, skipped ones too
-  std::int64_t updates = 0;          // of these, applied: AdamW's t
-  std::int64_t bad_in_a_row = 0;     // skipped steps since the last applied one
-  std::int64_t tokens = 0;           // tokens read
-  std::int64_t trained_tokens = 0;   // of these, with loss
-  std::int64_t evaluated = -1;       // step of the last held-out evaluation, -1: none
+  std::int64_t step = 0;            // optimizer steps done, skipped ones too
+  std::int64_t updates = 0;         // of these, applied: AdamW's t
+  std::int64_t bad_in_a_row = 0;    // skipped steps since the last applied one
+  std::int64_t tokens = 0;          // tokens read
+  std::int64_t trained_tokens = 0;  // of these, with loss
+  std::int64_t evaluated = -1;      // step of the last held-out evaluation, -1: none
   double first_loss = 0, last_loss = 0;
-  double seconds = 0;                // spent in steps, over all processes of the run
+  double seconds = 0;  // spent in steps, over all processes of the run
   data::Cursor cursor;
   LogPositions logs;
 };

@@ -24,7 +24,8 @@ struct TrainConfig {
   void visit(V& v) {
     v.field(length, "length", 8, 1 << 20, "tokens of a packed row");
     v.field(rows, "rows", 1, 1 << 20, "rows of one optimizer step (the global batch)");
-    v.field(micro_rows, "micro_rows", 1, 1 << 20, "rows per forward pass; memory grows with it, results do not change beyond rounding");
+    v.field(micro_rows, "micro_rows", 1, 1 << 20,
+            "rows per forward pass; memory grows with it, results do not change beyond rounding");
     v.field(steps, "steps", 0, std::int64_t{1} << 40, "optimizer steps; 0: as many as epochs needs");
     v.field(epochs, "epochs", 0.001, 1e4, "passes over the corpus, when steps is 0");
     v.field(learning_rate, "learning_rate", 0.0, 10.0, "peak learning rate");
@@ -36,7 +37,8 @@ struct TrainConfig {
     v.field(beta2, "beta2", 0.0, 0.99999999, "AdamW");
     v.field(epsilon, "epsilon", 0.0, 1.0, "AdamW");
     v.field(clip, "clip", 0.0, 1e9, "global gradient norm above which gradients are scaled down; 0: off");
-    v.field(dtype, "dtype", {"auto", "bf16", "fp32"}, "auto: bf16 base, computed in bf16 where that is fast, else in fp32; fp32: weights as in the file");
+    v.field(dtype, "dtype", {"auto", "bf16", "fp32"},
+            "auto: bf16 base, computed in bf16 where that is fast, else in fp32; fp32: weights as in the file");
     v.field(long_documents, "long_documents", {"split", "truncate", "drop"}, "documents longer than a row");
     v.field(recompute, "recompute", {"none", "layers"}, "layers: less memory, about a third more time");
     v.field(seed, "seed", 0, std::int64_t{1} << 62, "of initialisation, order and dropout");

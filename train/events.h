@@ -1,7 +1,7 @@
 // TensorBoard event files, encoded by hand (no protobuf library).
 //
 //   file:    records, each  u64 length | u32 masked_crc(length bytes) | length bytes | u32 masked_crc(bytes)     (TFRecord)
-//   masked:  ((crc >> 15) | (crc << 17)) + 0xa282ead8, crc = CRC-32C (Castagnoli) 
+//   masked:  ((crc >> 15) | (crc << 17)) + 0xa282ead8, crc = CRC-32C (Castagnoli)
 //   record:  protobuf Event { double wall_time = 1; int64 step = 2; string file_version = 3; Summary summary = 5; }
 //            Summary { repeated Value value = 1; }  Value { string tag = 1; float simple_value = 2; }
 // The first record is the version "brain.Event:2". All integers little-endian.

@@ -13,11 +13,11 @@
 namespace graft::train {
 
 struct IdentityParts {
-  std::string base;                  // WeightSource::identity()
-  std::string tokenizer;             // Tokenizer::hash()
-  std::string corpus;                // Corpus::snapshot() of the pinned training shards
+  std::string base;       // WeightSource::identity()
+  std::string tokenizer;  // Tokenizer::hash()
+  std::string corpus;     // Corpus::snapshot() of the pinned training shards
   int threads = 1;
-  std::string storage, compute;      // dtypes: "bf16", "f32"
+  std::string storage, compute;  // dtypes: "bf16", "f32"
 };
 // A flat object: "train.rows": 4, "lora.rank": 16, "base": "<sha256>", ...
 Json run_identity(const RunConfig& config, const IdentityParts& parts);

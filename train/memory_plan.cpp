@@ -42,9 +42,8 @@ std::uint64_t available_memory(const fs::path& proc, const fs::path& cgroup) {
 }
 
 std::uint64_t MemoryPlan::total() const {
-  return std::accumulate(items.begin(), items.end(), std::uint64_t{0}, [](std::uint64_t sum, const MemoryItem& item) {
-    return sum + item.bytes;
-  });
+  return std::accumulate(items.begin(), items.end(), std::uint64_t{0},
+                         [](std::uint64_t sum, const MemoryItem& item) { return sum + item.bytes; });
 }
 
 std::string MemoryPlan::text() const {
@@ -69,7 +68,8 @@ Json MemoryPlan::json() const {
 
 void MemoryPlan::check() const {
   if (available == 0 || total() <= available) return;
-  const auto largest = std::max_element(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
+  const auto largest =
+      std::max_element(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   throw MachineError(cat("the run needs ", human_bytes(static_cast<double>(total())), " of memory and ",
                          human_bytes(static_cast<double>(available)), " are available; the largest part is ", largest->name,
                          " with ", human_bytes(static_cast<double>(largest->bytes)), ": ", largest->advice));
@@ -88,7 +88,7 @@ MemoryPlan plan_parts(const RunConfig& config, std::uint64_t weights, std::uint6
   const auto p = static_cast<std::uint64_t>(adapter_parameters);
   MemoryPlan plan = plan_weights(weights, available);
   plan.items.push_back({"activations", activations,
-                        t.micro_rows > 1 ? "lower train.micro_rows"
+                        t.micro_rows > 1        ? "lower train.micro_rows"
                         : t.recompute == "none" ? "set train.recompute: layers, or lower train.length"
                                                 : "lower train.length"});
   plan.items.push_back({"adapters and gradients", p * 8, "lower lora.rank or choose fewer lora.target_modules"});
@@ -115,12 +115,12 @@ MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std:
                     adapter_parameters, rows_per_epoch, available);
 }
 
-MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute, std::int64_t adapter_parameters,
-                    std::int64_t rows_per_epoch, std::uint64_t available) {
-  return plan_parts(config, static_cast<std::uint64_t>(spec.parameters()) * c10::elementSize(compute),
-                    static_cast<std::uint64_t>(
-                        model::activation_bytes(spec, compute, step_tokens(config.train), recompute_of(config.train))),
-                    adapter_parameters, rows_per_epoch, available);
+MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
+                    std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
+  return plan_parts(
+      config, static_cast<std::uint64_t>(spec.parameters()) * c10::elementSize(compute),
+      static_cast<std::uint64_t>(model::activation_bytes(spec, compute, step_tokens(config.train), recompute_of(config.train))),
+      adapter_parameters, rows_per_epoch, available);
 }
 
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep) {
@@ -130,8 +130,8 @@ void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::i
   std::error_code error;
   const fs::space_info space = fs::space(run_dir, error);
   if (error || space.available >= needed) return;
-  throw MachineError(cat("the run needs ", human_bytes(static_cast<double>(needed)), " on the disk of ", run_dir.string(), " for ",
-                         keep, " checkpoints and the adapter, ", human_bytes(static_cast<double>(space.available)),
+  throw MachineError(cat("the run needs ", human_bytes(static_cast<double>(needed)), " on the disk of ", run_dir.string(),
+                         " for ", keep, " checkpoints and the adapter, ", human_bytes(static_cast<double>(space.available)),
                          " are free; free space, lower train.keep_checkpoints or lora.rank, or name another run_dir"));
 }
 

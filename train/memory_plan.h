@@ -13,16 +13,16 @@
 namespace graft::train {
 
 struct MemoryItem {
-  std::string name;          // "activations of a forward and backward pass"
+  std::string name;  // "activations of a forward and backward pass"
   std::uint64_t bytes = 0;
-  std::string advice;        // the config key that makes it smaller
+  std::string advice;  // the config key that makes it smaller
 };
 
 struct MemoryPlan {
   std::vector<MemoryItem> items;
-  std::uint64_t available = 0;   // bytes the machine can give; 0: unknown
+  std::uint64_t available = 0;  // bytes the machine can give; 0: unknown
   std::uint64_t total() const;
-  std::string text() const;      // a small table for people
+  std::string text() const;  // a small table for people
   Json json() const;
   // MachineError with the largest item and the key to change, when total() is more than `available`.
   void check() const;
@@ -34,8 +34,8 @@ MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available);
 MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
                     std::int64_t rows_per_epoch, std::uint64_t available);
 // The same before anything is loaded, for `graft estimate`.
-MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute, std::int64_t adapter_parameters,
-                    std::int64_t rows_per_epoch, std::uint64_t available);
+MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
+                    std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available);
 
 // Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what the control group has left when that is less.
 // 0 when neither can be read. The roots are parameters for the tests.

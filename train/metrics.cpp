@@ -8,9 +8,7 @@
 namespace graft::train {
 namespace {
 
-double wall_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
+double wall_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 fs::path made(const fs::path& directory) {
   graft::create_directories(directory);

@@ -17,14 +17,14 @@
 namespace graft::train {
 
 struct StepRecord {
-  std::int64_t step = 0;             // 1 after the first optimizer step
-  double loss = 0;                   // nats per trained token, mean over the global batch
+  std::int64_t step = 0;  // 1 after the first optimizer step
+  double loss = 0;        // nats per trained token, mean over the global batch
   double learning_rate = 0;
-  double gradient_norm = 0;          // before clipping
-  std::int64_t tokens = 0;           // read so far in the run
-  std::string skipped;               // why the step changed nothing; empty: it was applied
-  double tokens_per_second = 0;      // of this step
-  double seconds = 0;                // of training so far, over all processes of the run
+  double gradient_norm = 0;      // before clipping
+  std::int64_t tokens = 0;       // read so far in the run
+  std::string skipped;           // why the step changed nothing; empty: it was applied
+  double tokens_per_second = 0;  // of this step
+  double seconds = 0;            // of training so far, over all processes of the run
 };
 
 // Byte positions of the logs, kept in every checkpoint.

@@ -35,7 +35,7 @@ class RunDir {
   bool begun() const;                // there is a checkpoint or a report to lose
   std::optional<Pins> pins() const;  // of a run that has begun; FormatError when run.json is damaged
   void write_pins(const Pins& pins) const;
-  void clear() const;                // removes everything named above but the lock
+  void clear() const;  // removes everything named above but the lock
 
  private:
   fs::path path_;

@@ -45,12 +45,13 @@ Types types_of(const std::string& dtype, const std::optional<Pins>& pins) {
 Pins pin_corpus(const fs::path& corpus) {
   std::map<std::string, std::vector<data::ShardRecord>> splits;
   for (const auto& record : data::read_manifest(corpus)) splits[record.split].push_back(record);
-  if (!splits.count("train"))
-    throw DataError(cat(corpus.string(), ": no documents to train on; run 'graft prepare' first"));
+  if (!splits.count("train")) throw DataError(cat(corpus.string(), ": no documents to train on; run 'graft prepare' first"));
   Pins pins;
   for (const auto& [split, records] : splits) {
-    if (split == "train") pins.identity["corpus"] = data::corpus_snapshot(records);
-    else pins.heldout[split] = data::corpus_snapshot(records);
+    if (split == "train")
+      pins.identity["corpus"] = data::corpus_snapshot(records);
+    else
+      pins.heldout[split] = data::corpus_snapshot(records);
   }
   return pins;
 }
@@ -99,15 +100,17 @@ std::uint64_t peak_memory() {
 }
 
 data::LongDocuments long_documents(const std::string& name) {
-  return name == "truncate" ? data::LongDocuments::truncate : name == "drop" ? data::LongDocuments::drop : data::LongDocuments::split;
+  return name == "truncate" ? data::LongDocuments::truncate
+         : name == "drop"   ? data::LongDocuments::drop
+                            : data::LongDocuments::split;
 }
 
 }  // namespace
 
 void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer) {
   if (tokenizer.vocab_size() > spec.vocab)
-    throw DataError(cat("the tokenizer ", tokenizer.origin().string(), " has ", tokenizer.vocab_size(), " ids, the base's embedding has ",
-                        spec.vocab, " rows; use the tokenizer that belongs to the base"));
+    throw DataError(cat("the tokenizer ", tokenizer.origin().string(), " has ", tokenizer.vocab_size(),
+                        " ids, the base's embedding has ", spec.vocab, " rows; use the tokenizer that belongs to the base"));
   const auto check_length = [&](const char* key, std::int64_t length) {
     if (spec.context > 0 && length > spec.context)
       throw ConfigError(cat(key, " is ", length, ", the base's context is ", spec.context, " tokens; lower ", key));
@@ -141,7 +144,8 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                                         .compute = name_of(types.compute)});
   if (then) check_same_run(run.path(), then->identity, pins.identity);
   if (then && today.identity["corpus"] != snapshot)
-    log::info("train", "the corpus has changed since this run began; it stays with the documents it began with (--fresh takes all)");
+    log::info("train",
+              "the corpus has changed since this run began; it stays with the documents it began with (--fresh takes all)");
   if (auto report = finished(run, pins.identity)) return *report;
 
   // The data.
@@ -174,9 +178,11 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   const std::optional<TrainState> loaded = checkpoints.load_newest(parameters);
   TrainState state = loaded.value_or(TrainState{});
   if (!loaded) state.cursor.seed = static_cast<std::uint64_t>(config.train.seed);
-  log::info("train", loaded ? cat("going on after step ", state.step, " of ", steps) : cat(steps, " steps of ", config.train.rows, " rows"),
-            "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", name_of(types.compute), " on ", threads,
-            " threads");
+  log::info(
+      "train",
+      loaded ? cat("going on after step ", state.step, " of ", steps) : cat(steps, " steps of ", config.train.rows, " rows"),
+      "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", name_of(types.compute), " on ", threads,
+      " threads");
 
   Trainer::Evaluate evaluate;
   if (!heldout.empty()) {

@@ -22,12 +22,12 @@ enum class Resume {
 };
 
 struct TrainReport {
-  fs::path adapter;                       // PEFT directory
-  bool already_done = false;              // the run directory held this very run, finished and intact: nothing was done
-  std::int64_t resumed_from = -1;         // step of the checkpoint; -1: from the start
+  fs::path adapter;                // PEFT directory
+  bool already_done = false;       // the run directory held this very run, finished and intact: nothing was done
+  std::int64_t resumed_from = -1;  // step of the checkpoint; -1: from the start
   std::int64_t steps = 0, skipped = 0, tokens = 0, trained_tokens = 0, adapter_parameters = 0;
-  double first_loss = 0, last_loss = 0;   // nats per trained token, of one step each
-  double seconds = 0;                     // in steps, over all processes of the run
+  double first_loss = 0, last_loss = 0;               // nats per trained token, of one step each
+  double seconds = 0;                                 // in steps, over all processes of the run
   std::uint64_t planned_memory = 0, peak_memory = 0;  // bytes; the plan's total and what this process took
   int threads = 0;
   std::string storage_dtype, compute_dtype;

@@ -40,10 +40,11 @@ std::uint64_t expected_tokens(const TrainConfig& config, const data::BatchSource
 std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches) {
   const std::int64_t rows = batches.rows_per_epoch();
   if (rows < 1)
-    throw DataError("the corpus packs into no row to train on; all its documents were dropped (see train.long_documents) or empty");
+    throw DataError(
+        "the corpus packs into no row to train on; all its documents were dropped (see train.long_documents) or empty");
   if (config.steps > 0) return config.steps;
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(
-                                       std::ceil(config.epochs * static_cast<double>(rows) / static_cast<double>(config.rows))));
+  return std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(std::ceil(config.epochs * static_cast<double>(rows) / static_cast<double>(config.rows))));
 }
 
 Trainer::Trainer(const TrainConfig& config, model::Decoder& decoder, const data::BatchSource& batches, Parameters& parameters,
@@ -182,8 +183,9 @@ void Trainer::save() {
 void Trainer::check_patience() const {
   if (state_.bad_in_a_row < config_.max_bad_steps) return;
   const auto last = checkpoints_.newest();
-  throw DataError(cat("the loss or gradient was not finite in ", state_.bad_in_a_row, " steps in a row (train.max_bad_steps), the ",
-                      "last at step ", state_.step, "; lower train.learning_rate or look at the data. The last good checkpoint is ",
+  throw DataError(cat("the loss or gradient was not finite in ", state_.bad_in_a_row,
+                      " steps in a row (train.max_bad_steps), the ", "last at step ", state_.step,
+                      "; lower train.learning_rate or look at the data. The last good checkpoint is ",
                       last ? last->string() : std::string("none: this run had not reached one")));
 }
 

@@ -55,7 +55,7 @@ class Trainer {
   Checkpoints& checkpoints_;
   Evaluate evaluate_;
   const std::int64_t steps_;
-  std::int64_t saved_;        // the step whose checkpoint says all that state_ says, -1: none
+  std::int64_t saved_;  // the step whose checkpoint says all that state_ says, -1: none
   std::vector<eval::HeldoutScore> scores_;
   Progress progress_;
 };

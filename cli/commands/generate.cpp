@@ -18,10 +18,18 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   auto* adapter = app.add_option("--adapter", o->adapter, "PEFT directory; default: the run's own adapter");
   app.add_flag("--base", o->base_only, "the model without any adapter, to compare")->excludes(adapter);
   app.add_option("-n,--max-tokens", o->max_tokens, "longest answer")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--temperature", o->temperature, "0: always the likeliest token")->capture_default_str()->check(CLI::Range(0.0, 100.0));
-  app.add_option("--top-p", o->top_p, "sample from the likeliest tokens that hold this share")->capture_default_str()->check(CLI::Range(0.0, 1.0));
-  app.add_option("--top-k", o->top_k, "sample from this many likeliest tokens; 0: all")->capture_default_str()->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
-  app.add_option("--seed", o->seed, "of the sampling: the same seed gives the same text")->capture_default_str()->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
+  app.add_option("--temperature", o->temperature, "0: always the likeliest token")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  app.add_option("--top-p", o->top_p, "sample from the likeliest tokens that hold this share")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--top-k", o->top_k, "sample from this many likeliest tokens; 0: all")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
+  app.add_option("--seed", o->seed, "of the sampling: the same seed gives the same text")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
   return [o, &common] { return call_engine<decltype(graft_generate)>("graft_generate", common.context(), *o); };
 }
 

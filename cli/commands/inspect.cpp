@@ -15,9 +15,18 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   app.add_option("PATH", o->path, "corpus, run, checkpoint, adapter or model directory; GGUF or safetensors file");
   auto* batches = app.add_option("--batches", o->batches, "corpus: print this many training batches as JSON lines")
                       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 62));
-  app.add_option("--length", o->length, "with --batches: tokens of a row")->capture_default_str()->needs(batches)->check(CLI::Range(8, 1 << 20));
-  app.add_option("--rows", o->rows, "with --batches: rows of a batch")->capture_default_str()->needs(batches)->check(CLI::Range(1, 1 << 20));
-  app.add_option("--seed", o->seed, "with --batches: train.seed")->capture_default_str()->needs(batches)->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
+  app.add_option("--length", o->length, "with --batches: tokens of a row")
+      ->capture_default_str()
+      ->needs(batches)
+      ->check(CLI::Range(8, 1 << 20));
+  app.add_option("--rows", o->rows, "with --batches: rows of a batch")
+      ->capture_default_str()
+      ->needs(batches)
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--seed", o->seed, "with --batches: train.seed")
+      ->capture_default_str()
+      ->needs(batches)
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 62));
   app.add_option("--long-documents", o->long_documents, "with --batches: train.long_documents")
       ->capture_default_str()
       ->needs(batches)
@@ -36,7 +45,8 @@ const Command inspect = {
     .name = "inspect",
     .order = 7,
     .summary = "what is in a corpus, a model, an adapter, a checkpoint, a run or a config",
-    .details = R"(Reads   PATH, and says what it is and what it holds; or a config, and prints every key with the value it has. Text of
+    .details =
+        R"(Reads   PATH, and says what it is and what it holds; or a config, and prints every key with the value it has. Text of
         documents is never printed.
 Writes  nothing. --batches prints the rows that training reads, in its order: one JSON object a batch with tokens, labels
         (-100: no loss), positions and starts (where each document begins).

@@ -31,16 +31,20 @@ std::vector<Finding> machine() {
   std::vector<Finding> findings;
   const auto extensions = processor_extensions();
   const bool avx2 = !extensions.empty() && extensions.front() == "AVX2";
-  findings.push_back({"processor", avx2 ? "ok" : "note", cat(processor_name(), ", ", processor_count(), " processors; ", joined(extensions))});
-  findings.push_back({"memory", "ok", cat(human_bytes(static_cast<double>(total_memory())), ", ",
-                                          human_bytes(static_cast<double>(train::available_memory())), " available")});
+  findings.push_back(
+      {"processor", avx2 ? "ok" : "note", cat(processor_name(), ", ", processor_count(), " processors; ", joined(extensions))});
+  findings.push_back({"memory", "ok",
+                      cat(human_bytes(static_cast<double>(total_memory())), ", ",
+                          human_bytes(static_cast<double>(train::available_memory())), " available")});
   const std::string pages = transparent_huge_pages();
-  findings.push_back({"huge pages", pages == "never" ? "note" : "ok", pages == "never" ? "never; 'madvise' would make large products faster" : pages});
+  findings.push_back({"huge pages", pages == "never" ? "note" : "ok",
+                      pages == "never" ? "never; 'madvise' would make large products faster" : pages});
   findings.push_back({"LibTorch", "ok", cat(TORCH_VERSION, ", ", at::get_num_threads(), " threads")});
   findings.push_back({"computes in", "ok", cat(name_of(model::fastest_compute_type()), " with train.dtype: auto (measured)")});
   const std::string driver = nvidia_driver();
-  findings.push_back({"GPU", "note", driver.empty() ? "no NVIDIA driver; this build computes on the CPU"
-                                                    : cat("NVIDIA driver ", driver, "; this build computes on the CPU")});
+  findings.push_back({"GPU", "note",
+                      driver.empty() ? "no NVIDIA driver; this build computes on the CPU"
+                                     : cat("NVIDIA driver ", driver, "; this build computes on the CPU")});
   return findings;
 }
 
@@ -65,13 +69,14 @@ std::vector<Finding> config_findings(const train::RunConfig& config) {
   check(findings, "base", [&] {
     session = std::make_unique<Session>(config);
     const auto& spec = session->base->spec();
-    return cat(config.base, ": ", spec.architecture, ", ", human_count(static_cast<double>(spec.parameters())), " parameters, context ",
-               spec.context, "; tokenizer fits");
+    return cat(config.base, ": ", spec.architecture, ", ", human_count(static_cast<double>(spec.parameters())),
+               " parameters, context ", spec.context, "; tokenizer fits");
   });
   if (session) {
     check(findings, "plan", [&] {
       check_plan(*session, config.export_.formats);
-      return cat("rows of ", config.train.length, " tokens; this base and adapter can be written as ", joined(config.export_.formats));
+      return cat("rows of ", config.train.length, " tokens; this base and adapter can be written as ",
+                 joined(config.export_.formats));
     });
   }
   for (const auto& source : config.corpus.sources)
@@ -85,7 +90,8 @@ std::vector<Finding> config_findings(const train::RunConfig& config) {
     std::uint64_t documents = 0, tokens = 0;
     for (const auto& record : data::read_manifest(config.corpus.dir)) documents += record.documents, tokens += record.tokens;
     if (documents == 0 && config.corpus.sources.empty()) throw ConfigError("no corpus and no corpus.sources to make one from");
-    return documents == 0 ? cat(config.corpus.dir, ": not prepared yet") : cat(config.corpus.dir, ": ", documents, " documents, ", tokens, " tokens");
+    return documents == 0 ? cat(config.corpus.dir, ": not prepared yet")
+                          : cat(config.corpus.dir, ": ", documents, " documents, ", tokens, " tokens");
   });
   check(findings, "disk", [&] { return free_space(config.run_dir); });
   return findings;

@@ -19,7 +19,8 @@ std::int64_t adapter_parameters(const Session& session) {
   std::int64_t count = 0;
   const auto chosen = lora::match_targets(session.config.lora, linear_names(*session.base));
   for (const model::WeightInfo& weight : session.base->weights())
-    if (weight.shape.size() == 2 && std::find(chosen.begin(), chosen.end(), weight.name.substr(0, weight.name.size() - 7)) != chosen.end())
+    if (weight.shape.size() == 2 &&
+        std::find(chosen.begin(), chosen.end(), weight.name.substr(0, weight.name.size() - 7)) != chosen.end())
       count += session.config.lora.rank * (weight.shape[0] + weight.shape[1]);
   return count;
 }
@@ -68,22 +69,31 @@ int graft_estimate(const Context& context) {
   const Dtypes dtypes = session.dtypes();
   const std::int64_t parameters = adapter_parameters(session);
   const Work work = work_of(session);
-  const auto plan = train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
+  const auto plan =
+      train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
 
-  // Two products with each weight per token (forward, gradient of the input; none for the frozen weight), three when the forward is
-  // repeated, and half as much again for attention, norms and the adapters: measured on SmolLM2-135M with rank 16.
+  // Two products with each weight per token (forward, gradient of the input; none for the frozen weight), three when the forward
+  // is repeated, and half as much again for attention, norms and the adapters: measured on SmolLM2-135M with rank 16.
   const double passes = train.recompute == "layers" ? 3 : 2;
   const double flops = work.tokens_per_step * 2 * static_cast<double>(spec.parameters()) * passes * 1.5;
-  const double step_seconds = flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute);
+  const double step_seconds =
+      flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute);
   const double seconds = step_seconds * static_cast<double>(work.steps);
   if (context.json) {
-    print_json({{"memory", plan.json()}, {"adapter_parameters", parameters}, {"steps", work.steps}, {"tokens_per_step", work.tokens_per_step},
-                {"seconds_per_step", step_seconds}, {"seconds", seconds}, {"compute", name_of(dtypes.compute)}});
+    print_json({{"memory", plan.json()},
+                {"adapter_parameters", parameters},
+                {"steps", work.steps},
+                {"tokens_per_step", work.tokens_per_step},
+                {"seconds_per_step", step_seconds},
+                {"seconds", seconds},
+                {"compute", name_of(dtypes.compute)}});
   } else {
     std::cout << plan.text() << "\n\n";
     std::vector<std::vector<std::string>> rows = {
-        {"adapter", cat(human_count(static_cast<double>(parameters)), " parameters of ", human_count(static_cast<double>(spec.parameters())))},
-        {"step", cat("about ", fixed(step_seconds, 1), " s for ", human_count(work.tokens_per_step), " tokens in ", name_of(dtypes.compute))}};
+        {"adapter", cat(human_count(static_cast<double>(parameters)), " parameters of ",
+                        human_count(static_cast<double>(spec.parameters())))},
+        {"step", cat("about ", fixed(step_seconds, 1), " s for ", human_count(work.tokens_per_step), " tokens in ",
+                     name_of(dtypes.compute))}};
     if (work.steps > 0)
       rows.push_back({"training", cat("about ", human_time(seconds), " for ", work.steps, " steps, without evaluations")});
     else

@@ -37,8 +37,10 @@ int graft_eval(const Context& context, const EvalOptions& options) {
   const Session session(context.config);
   ScoreBook book(session);
   if (book.sets().empty())
-    throw DataError(cat(context.config.corpus.dir, " has no held-out set; prepare it with corpus.heldout above 0, or give a source a set"));
-  const std::vector<Score> scores = options.model.empty() ? score_base(session, book, options) : score_other(session, book, options);
+    throw DataError(
+        cat(context.config.corpus.dir, " has no held-out set; prepare it with corpus.heldout above 0, or give a source a set"));
+  const std::vector<Score> scores =
+      options.model.empty() ? score_base(session, book, options) : score_other(session, book, options);
   if (context.json) {
     Json list = Json::array();
     for (const Score& score : scores) list.push_back(score.json());

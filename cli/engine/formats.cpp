@@ -10,8 +10,11 @@ int graft::cli::graft_formats(const Context& context) {
   for (const exports::Exporter* format : exports::all_formats()) {
     const std::string name(format->name);
     if (context.json)
-      list.push_back({{"name", name}, {"summary", format->summary}, {"loads_in", format->loads_in},
-                      {"directory", format->extension.empty()}, {"merged", format->merges}});
+      list.push_back({{"name", name},
+                      {"summary", format->summary},
+                      {"loads_in", format->loads_in},
+                      {"directory", format->extension.empty()},
+                      {"merged", format->merges}});
     else
       std::cout << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << format->summary << "\n"
                 << std::string(14, ' ') << "loads in " << format->loads_in << "\n";

@@ -83,8 +83,12 @@ int graft_generate(const Context& context, const GenerateOptions& options) {
   const auto ids = eval::generate(decoder.with(adapter.get()), prompt.ids, how, [&](std::int32_t id) { stream.add(id); });
   const std::string text = stream.finish();
   if (context.json)
-    print_json({{"model", weights.path().string()}, {"adapter", adapter ? (options.adapter.empty() ? (session.run_dir() / "adapter").string() : options.adapter) : ""},
-                {"prompt_tokens", prompt.ids.size()}, {"tokens", ids.size()}, {"text", text}});
+    print_json(
+        {{"model", weights.path().string()},
+         {"adapter", adapter ? (options.adapter.empty() ? (session.run_dir() / "adapter").string() : options.adapter) : ""},
+         {"prompt_tokens", prompt.ids.size()},
+         {"tokens", ids.size()},
+         {"text", text}});
   return kDone;
 }
 

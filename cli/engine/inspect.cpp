@@ -25,8 +25,10 @@ Json look_into(const fs::path& path) {
   } else if (path.extension() == ".safetensors") {
     return inspect_safetensors(path);
   }
-  throw UnsupportedError(cat(path.string(), " is nothing that graft knows: a corpus has manifest.jsonl, a run run.json, a checkpoint state.json, "
-                             "an adapter adapter_config.json, a model config.json; files are .gguf or .safetensors. A config is shown with -c"));
+  throw UnsupportedError(
+      cat(path.string(),
+          " is nothing that graft knows: a corpus has manifest.jsonl, a run run.json, a checkpoint state.json, "
+          "an adapter adapter_config.json, a model config.json; files are .gguf or .safetensors. A config is shown with -c"));
 }
 
 std::string shown(const Json& value) {

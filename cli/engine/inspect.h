@@ -10,14 +10,14 @@
 
 namespace graft::cli {
 
-Json inspect_corpus(const fs::path& corpus);           // opens every shard and checks its hash
-Json inspect_model(const fs::path& path);              // Hugging Face directory or GGUF: spec, tensors, types, tokenizer
-Json inspect_safetensors(const fs::path& file);        // one file on its own
-Json inspect_gguf(const fs::path& file);               // metadata and tensors of any GGUF, also of models graft does not know
-Json inspect_adapter(const fs::path& directory);       // PEFT
-Json inspect_run(const fs::path& directory);           // train/run_dir.h
-Json inspect_checkpoint(const fs::path& directory);    // train/checkpoint.h
-Json inspect_exports(const fs::path& directory);       // export/manifest.h
+Json inspect_corpus(const fs::path& corpus);         // opens every shard and checks its hash
+Json inspect_model(const fs::path& path);            // Hugging Face directory or GGUF: spec, tensors, types, tokenizer
+Json inspect_safetensors(const fs::path& file);      // one file on its own
+Json inspect_gguf(const fs::path& file);             // metadata and tensors of any GGUF, also of models graft does not know
+Json inspect_adapter(const fs::path& directory);     // PEFT
+Json inspect_run(const fs::path& directory);         // train/run_dir.h
+Json inspect_checkpoint(const fs::path& directory);  // train/checkpoint.h
+Json inspect_exports(const fs::path& directory);     // export/manifest.h
 
 // Packed rows of the corpus' training split in training order, one JSON object per batch and line on stdout.
 void print_batches(const InspectOptions& options);

@@ -14,15 +14,24 @@ Json inspect_corpus(const fs::path& corpus) {
   Json shards = Json::array(), list = Json::array();
   for (const auto& record : records) {
     splits[record.split].push_back(record);
-    shards.push_back({{"file", record.file}, {"split", record.split}, {"documents", record.documents}, {"tokens", record.tokens},
-                      {"bytes of text", record.bytes}, {"source", record.source}, {"sha256", record.sha256}});
+    shards.push_back({{"file", record.file},
+                      {"split", record.split},
+                      {"documents", record.documents},
+                      {"tokens", record.tokens},
+                      {"bytes of text", record.bytes},
+                      {"source", record.source},
+                      {"sha256", record.sha256}});
   }
   for (const auto& [split, of_split] : splits) {
     const auto opened = data::Corpus::open(corpus, split, "");  // checks every hash
     std::uint64_t bytes = 0;
     for (const auto& record : of_split) bytes += record.bytes;
-    list.push_back({{"split", split}, {"shards", of_split.size()}, {"documents", opened->documents()}, {"tokens", opened->tokens()},
-                    {"bytes of text", bytes}, {"snapshot", opened->snapshot()}});
+    list.push_back({{"split", split},
+                    {"shards", of_split.size()},
+                    {"documents", opened->documents()},
+                    {"tokens", opened->tokens()},
+                    {"bytes of text", bytes},
+                    {"snapshot", opened->snapshot()}});
   }
   Json found = {{"kind", "corpus"}, {"path", corpus.string()}};
   if (!records.empty()) found.update({{"tokenizer", records.front().tokenizer_hash}, {"vocab_size", records.front().vocab_size}});
@@ -41,8 +50,10 @@ void print_batches(const InspectOptions& options) {
   for (std::int64_t i = 0; i < options.batches; ++i) {
     throw_if_stopped();
     const data::Batch batch = source->read(cursor, options.rows);
-    std::cout << Json{{"rows", batch.rows}, {"tokens", batch.tokens}, {"labels", batch.labels}, {"positions", batch.positions},
-                      {"starts", batch.starts}, {"documents", batch.documents}}.dump() << "\n";
+    std::cout << Json{{"rows", batch.rows},           {"tokens", batch.tokens}, {"labels", batch.labels},
+                      {"positions", batch.positions}, {"starts", batch.starts}, {"documents", batch.documents}}
+                     .dump()
+              << "\n";
     if (!std::cout) throw MachineError("cannot write to standard output");
   }
 }

@@ -41,25 +41,39 @@ Json tokenizer_json(const fs::path& path) {
       layout = data::make_chat_template(*tokenizer)->name();
     } catch (const UnsupportedError&) {
     }
-    return {{"kind", tokenizer->kind()}, {"ids", tokenizer->vocab_size()}, {"conversations", layout}, {"hash", tokenizer->hash()}};
+    return {
+        {"kind", tokenizer->kind()}, {"ids", tokenizer->vocab_size()}, {"conversations", layout}, {"hash", tokenizer->hash()}};
   } catch (const UserError& error) {
     return {{"problem", error.what()}};
   }
 }
 
 Json spec_json(const model::ModelSpec& spec) {
-  return {{"family", spec.family},       {"architecture", spec.architecture}, {"parameters", spec.parameters()},
-          {"vocabulary", spec.vocab},    {"hidden", spec.hidden},             {"layers", spec.layers.size()},
-          {"heads", spec.heads},         {"key/value heads", spec.kv_heads},  {"head size", spec.head_dim},
-          {"feed-forward", spec.ffn},    {"experts", spec.moe.experts},       {"context", spec.context},
-          {"rope theta", spec.rope.theta}, {"tied head", spec.tied_head}};
+  return {{"family", spec.family},
+          {"architecture", spec.architecture},
+          {"parameters", spec.parameters()},
+          {"vocabulary", spec.vocab},
+          {"hidden", spec.hidden},
+          {"layers", spec.layers.size()},
+          {"heads", spec.heads},
+          {"key/value heads", spec.kv_heads},
+          {"head size", spec.head_dim},
+          {"feed-forward", spec.ffn},
+          {"experts", spec.moe.experts},
+          {"context", spec.context},
+          {"rope theta", spec.rope.theta},
+          {"tied head", spec.tied_head}};
 }
 
 Json gguf_value(const GgufPair& pair) {
   if (pair.is_array)
     return std::visit(
         [](const auto& value) -> Json {
-          if constexpr (requires { value.begin(); value.size(); } && !std::is_same_v<std::decay_t<decltype(value)>, std::string>)
+          if constexpr (requires {
+                          value.begin();
+                          value.size();
+                        } &&
+                        !std::is_same_v<std::decay_t<decltype(value)>, std::string>)
             return cat("list of ", value.size());
           else
             return nullptr;
@@ -90,7 +104,10 @@ Json inspect_gguf(const fs::path& path) {
   }
   for (const auto& [key, pair] : file.pairs()) metadata[key] = gguf_value(pair);
   const bool adapter = file.string_or("general.type", "") == "adapter";
-  return {{"kind", adapter ? "GGUF LoRA" : "GGUF file"}, {"path", path.string()}, {"types", types.json()}, {"metadata", metadata},
+  return {{"kind", adapter ? "GGUF LoRA" : "GGUF file"},
+          {"path", path.string()},
+          {"types", types.json()},
+          {"metadata", metadata},
           {"tensors", tensors}};
 }
 
@@ -102,7 +119,11 @@ Json inspect_safetensors(const fs::path& path) {
     types.add(std::string(name_of(tensor.dtype)), tensor.shape);
     tensors.push_back({{"name", name}, {"shape", tensor.shape}, {"stored as", name_of(tensor.dtype)}});
   }
-  return {{"kind", "safetensors file"}, {"path", path.string()}, {"types", types.json()}, {"metadata", file.metadata()}, {"tensors", tensors}};
+  return {{"kind", "safetensors file"},
+          {"path", path.string()},
+          {"types", types.json()},
+          {"metadata", file.metadata()},
+          {"tensors", tensors}};
 }
 
 Json inspect_model(const fs::path& path) {
@@ -121,8 +142,11 @@ Json inspect_model(const fs::path& path) {
     types.add(weight.stored_as, weight.shape);
     tensors.push_back({{"name", weight.name}, {"shape", weight.shape}, {"stored as", weight.stored_as}});
   }
-  Json found = {{"kind", weights->is_gguf() ? "GGUF model" : "Hugging Face model"}, {"path", path.string()},
-                {"spec", spec_json(weights->spec())}, {"types", types.json()}, {"tokenizer", tokenizer_json(path)},
+  Json found = {{"kind", weights->is_gguf() ? "GGUF model" : "Hugging Face model"},
+                {"path", path.string()},
+                {"spec", spec_json(weights->spec())},
+                {"types", types.json()},
+                {"tokenizer", tokenizer_json(path)},
                 {"fingerprint", weights->identity()}};
   if (weights->is_gguf()) found["metadata"] = inspect_gguf(path)["metadata"];
   found["tensors"] = tensors;
@@ -134,9 +158,15 @@ Json inspect_adapter(const fs::path& directory) {
   Json modules = Json::array();
   for (const auto& adapter : set->adapters)
     modules.push_back({{"name", adapter->module}, {"in", adapter->low_rank.a.size(1)}, {"out", adapter->low_rank.b.size(0)}});
-  return {{"kind", "LoRA adapter (PEFT)"}, {"path", directory.string()}, {"rank", set->config.rank}, {"alpha", set->config.alpha},
-          {"rslora", set->config.rslora}, {"dropout", set->config.dropout}, {"parameters", set->count()},
-          {"trained on base", set->base_identity.empty() ? "unknown" : set->base_identity}, {"target_modules", set->config.target_modules},
+  return {{"kind", "LoRA adapter (PEFT)"},
+          {"path", directory.string()},
+          {"rank", set->config.rank},
+          {"alpha", set->config.alpha},
+          {"rslora", set->config.rslora},
+          {"dropout", set->config.dropout},
+          {"parameters", set->count()},
+          {"trained on base", set->base_identity.empty() ? "unknown" : set->base_identity},
+          {"target_modules", set->config.target_modules},
           {"tensors", modules}};
 }
 

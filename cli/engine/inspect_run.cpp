@@ -11,12 +11,14 @@ Json inspect_run(const fs::path& directory) {
   Json found = {{"kind", "run"}, {"path", directory.string()}, {"finished", fs::exists(directory / "train.json")}};
   std::vector<std::string> checkpoints;
   if (fs::is_directory(directory / "checkpoints"))
-    for (const auto& entry : fs::directory_iterator(directory / "checkpoints")) checkpoints.push_back(entry.path().filename().string());
+    for (const auto& entry : fs::directory_iterator(directory / "checkpoints"))
+      checkpoints.push_back(entry.path().filename().string());
   std::sort(checkpoints.begin(), checkpoints.end());
   found["checkpoints"] = checkpoints;
   found["identity"] = json_get<Json>(run, "identity", "run.json");
   found["heldout"] = json_get<Json>(run, "heldout", "run.json");
-  if (fs::exists(directory / "train.json")) found["report"] = json_get<Json>(read_json(directory / "train.json"), "report", "train.json");
+  if (fs::exists(directory / "train.json"))
+    found["report"] = json_get<Json>(read_json(directory / "train.json"), "report", "train.json");
   if (fs::exists(directory / "scores.json")) {
     Json scores = Json::array();
     const Json book = read_json(directory / "scores.json");
@@ -31,7 +33,9 @@ Json inspect_run(const fs::path& directory) {
 
 Json inspect_checkpoint(const fs::path& directory) {
   const Json state = read_json(directory / "state.json");
-  return {{"kind", "checkpoint"}, {"path", directory.string()}, {"state", json_get<Json>(state, "state", "state.json")},
+  return {{"kind", "checkpoint"},
+          {"path", directory.string()},
+          {"state", json_get<Json>(state, "state", "state.json")},
           {"identity", json_get<Json>(state, "identity", "state.json")},
           {"tensors", inspect_safetensors(directory / "adapter.safetensors")["tensors"]}};
 }
@@ -41,8 +45,12 @@ Json inspect_exports(const fs::path& directory) {
   Json list = Json::array();
   for (const exports::Artifact& artifact : manifest.artifacts()) {
     const bool intact = manifest.find_intact(artifact.format, artifact.source) != nullptr;
-    list.push_back({{"format", artifact.format}, {"path", artifact.path.string()}, {"bytes", artifact.bytes}, {"intact", intact},
-                    {"largest error", artifact.max_error}, {"sha256", artifact.sha256}});
+    list.push_back({{"format", artifact.format},
+                    {"path", artifact.path.string()},
+                    {"bytes", artifact.bytes},
+                    {"intact", intact},
+                    {"largest error", artifact.max_error},
+                    {"sha256", artifact.sha256}});
   }
   return {{"kind", "exports"}, {"path", directory.string()}, {"artifacts", list}};
 }

@@ -41,8 +41,12 @@ int processor_count() {
 std::vector<std::string> processor_extensions() {
   const std::string flags = " " + value_of("/proc/cpuinfo", "flags") + " ";
   std::vector<std::string> found;
-  for (const auto& [flag, name] : {std::pair{"avx2", "AVX2"}, {"fma", "FMA"}, {"f16c", "F16C"}, {"avx512f", "AVX-512"},
-                                   {"avx512_bf16", "AVX-512 BF16"}, {"amx_bf16", "AMX BF16"}})
+  for (const auto& [flag, name] : {std::pair{"avx2", "AVX2"},
+                                   {"fma", "FMA"},
+                                   {"f16c", "F16C"},
+                                   {"avx512f", "AVX-512"},
+                                   {"avx512_bf16", "AVX-512 BF16"},
+                                   {"amx_bf16", "AMX BF16"}})
     if (flags.find(std::string(" ") + flag + " ") != std::string::npos) found.emplace_back(name);
   return found;
 }
@@ -58,7 +62,8 @@ std::string transparent_huge_pages() {
 }
 
 std::string nvidia_driver() {
-  const std::string text = text_of("/proc/driver/nvidia/version");  // "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  ..."
+  const std::string text =
+      text_of("/proc/driver/nvidia/version");  // "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  ..."
   const auto at = text.find("Kernel Module");
   if (at == std::string::npos) return "";
   const auto begin = text.find_first_of("0123456789", at);

@@ -14,9 +14,7 @@ std::size_t width_of(const std::string& text) {  // code points
   return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-bool numeric(const std::string& cell) {
-  return cell.empty() || std::string("0123456789+-").find(cell[0]) != std::string::npos;
-}
+bool numeric(const std::string& cell) { return cell.empty() || std::string("0123456789+-").find(cell[0]) != std::string::npos; }
 
 }  // namespace
 
@@ -49,13 +47,16 @@ std::string fixed(double value, int decimals) {
 }
 
 std::string score_table(const std::vector<Score>& scores) {
-  std::vector<std::vector<std::string>> rows = {{"model", "held-out set", "bits per byte", "against base", "perplexity", "tokens"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"model", "held-out set", "bits per byte", "against base", "perplexity", "tokens"}};
   for (const Score& score : scores) {
-    const auto base = std::find_if(scores.begin(), scores.end(), [&](auto& s) { return s.model == "base" && s.set == score.set; });
+    const auto base =
+        std::find_if(scores.begin(), scores.end(), [&](auto& s) { return s.model == "base" && s.set == score.set; });
     const double change = base == scores.end() ? 0 : 100 * (score.bits_per_byte / base->bits_per_byte - 1);
     const bool compared = base != scores.end() && score.model != "base";
-    rows.push_back({score.model, score.set, fixed(score.bits_per_byte, 4), compared ? cat(change < 0 ? "" : "+", fixed(change, 1), " %") : "",
-                    fixed(score.perplexity, 3), std::to_string(score.tokens)});
+    rows.push_back({score.model, score.set, fixed(score.bits_per_byte, 4),
+                    compared ? cat(change < 0 ? "" : "+", fixed(change, 1), " %") : "", fixed(score.perplexity, 3),
+                    std::to_string(score.tokens)});
   }
   return columns(rows);
 }

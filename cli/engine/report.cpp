@@ -35,29 +35,32 @@ Pairs lineage_of(const Session& session, const RunResult& result, const std::vec
     if (shard.split == "train") training.push_back(shard);
   std::string sources;
   for (const auto& source : config.corpus.sources) sources += cat(sources.empty() ? "" : ", ", source.path);
-  Pairs pairs = {{"documents from", sources},
-                 {"documents read", std::to_string(result.prepared.documents_read)},
-                 {"documents left out", listed(result.prepared.dropped_documents)},
-                 {"tokens dropped when packing", listed(result.trained.dropped_tokens)},
-                 {"training snapshot", training.empty() ? "none" : data::corpus_snapshot(training)},
-                 {"base model", config.base},
-                 {"base architecture", cat(session.base->spec().architecture, ", ",
-                                           human_count(static_cast<double>(session.base->spec().parameters())), " parameters")},
-                 {"base fingerprint", session.base->identity()},
-                 {"tokenizer", cat(session.tokenizer->kind(), ", ", session.tokenizer->vocab_size(), " ids, ", session.tokenizer->hash())},
-                 {"adapter", cat("rank ", config.lora.rank, ", alpha ", config.lora.alpha, config.lora.rslora ? " (rsLoRA)" : "", ", ",
-                                 human_count(static_cast<double>(result.trained.adapter_parameters)), " parameters")}};
+  Pairs pairs = {
+      {"documents from", sources},
+      {"documents read", std::to_string(result.prepared.documents_read)},
+      {"documents left out", listed(result.prepared.dropped_documents)},
+      {"tokens dropped when packing", listed(result.trained.dropped_tokens)},
+      {"training snapshot", training.empty() ? "none" : data::corpus_snapshot(training)},
+      {"base model", config.base},
+      {"base architecture", cat(session.base->spec().architecture, ", ",
+                                human_count(static_cast<double>(session.base->spec().parameters())), " parameters")},
+      {"base fingerprint", session.base->identity()},
+      {"tokenizer", cat(session.tokenizer->kind(), ", ", session.tokenizer->vocab_size(), " ids, ", session.tokenizer->hash())},
+      {"adapter", cat("rank ", config.lora.rank, ", alpha ", config.lora.alpha, config.lora.rslora ? " (rsLoRA)" : "", ", ",
+                      human_count(static_cast<double>(result.trained.adapter_parameters)), " parameters")}};
   return pairs;
 }
 
 Pairs resources_of(const RunResult& result) {
   const auto& trained = result.trained;
-  return {{"training", cat(trained.steps, " steps, ", human_count(static_cast<double>(trained.tokens)), " tokens in ", human_time(trained.seconds))},
+  return {{"training", cat(trained.steps, " steps, ", human_count(static_cast<double>(trained.tokens)), " tokens in ",
+                           human_time(trained.seconds))},
           {"speed", cat(human_count(trained.tokens_per_second()), " tokens/s")},
           {"peak memory", human_bytes(static_cast<double>(result.peak_memory))},
           {"memory planned before the first step", human_bytes(static_cast<double>(trained.planned_memory))},
           {"skipped steps", std::to_string(trained.skipped)},
-          {"numbers", cat("base in ", trained.storage_dtype, ", computed in ", trained.compute_dtype, "; adapter and optimizer in f32")},
+          {"numbers",
+           cat("base in ", trained.storage_dtype, ", computed in ", trained.compute_dtype, "; adapter and optimizer in f32")},
           {"machine", cat(processor_name(), ", ", processor_count(), " processors")}};
 }
 
@@ -74,12 +77,14 @@ train::Report make_report(const Session& session, const RunResult& result) {
   const auto shards = data::read_manifest(session.config.corpus.dir);
   report.lineage = lineage_of(session, result, shards);
   for (const auto& shard : shards)
-    report.shards.push_back({shard.split, std::to_string(shard.documents), std::to_string(shard.tokens), shard.source, shard.sha256});
+    report.shards.push_back(
+        {shard.split, std::to_string(shard.documents), std::to_string(shard.tokens), shard.source, shard.sha256});
   report.resources = resources_of(result);
   report.answers = result.answers;
   for (const exports::Artifact& artifact : result.artifacts)
-    report.artifacts.push_back({artifact.format, artifact.path.string(), std::string(exports::find_exporter(artifact.format).loads_in),
-                                artifact.sha256, artifact.bytes, artifact.max_error});
+    report.artifacts.push_back({artifact.format, artifact.path.string(),
+                                std::string(exports::find_exporter(artifact.format).loads_in), artifact.sha256, artifact.bytes,
+                                artifact.max_error});
   report.config = dump_config(session.config);
   return report;
 }
@@ -90,8 +95,13 @@ Json json_of(const RunResult& result, const std::string& report_path) {
   for (const exports::Artifact& artifact : result.artifacts) artifacts.push_back(artifact.json());
   for (const auto& answer : result.answers)
     answers.push_back({{"prompt", answer.prompt}, {"base", answer.base}, {"adapted", answer.adapted}});
-  return {{"prepare", result.prepared.json()}, {"train", result.trained.json()}, {"scores", scores},     {"artifacts", artifacts},
-          {"answers", answers},                {"seconds", result.seconds},      {"peak_memory", result.peak_memory},
+  return {{"prepare", result.prepared.json()},
+          {"train", result.trained.json()},
+          {"scores", scores},
+          {"artifacts", artifacts},
+          {"answers", answers},
+          {"seconds", result.seconds},
+          {"peak_memory", result.peak_memory},
           {"report", report_path}};
 }
 

@@ -15,8 +15,8 @@ struct RunResult {
   std::vector<Score> scores;
   std::vector<exports::Artifact> artifacts;
   std::vector<train::ReportAnswer> answers;
-  double seconds = 0;            // of this command
-  std::uint64_t peak_memory = 0; // bytes; the largest that a stage of the run took
+  double seconds = 0;             // of this command
+  std::uint64_t peak_memory = 0;  // bytes; the largest that a stage of the run took
 };
 
 train::Report make_report(const Session& session, const RunResult& result);

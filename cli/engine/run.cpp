@@ -33,13 +33,15 @@ void score_and_export(const Session& session, RunResult& result) {
   for (const std::string& prompt : session.config.eval.prompts) {
     throw_if_stopped();
     const auto base = book.answer(prompt, bare, session.dtypes(), [&]() -> model::Decoder& { return decoder.with(nullptr); });
-    const auto own = book.answer(prompt, adapted, session.dtypes(), [&]() -> model::Decoder& { return decoder.with(adapter.get()); });
+    const auto own =
+        book.answer(prompt, adapted, session.dtypes(), [&]() -> model::Decoder& { return decoder.with(adapter.get()); });
     result.answers.push_back({prompt, base, own});
   }
   decoder.release();
   if (session.config.export_.formats.empty()) return;
   result.artifacts = export_adapter(session, *adapter, session.config.export_.formats);
-  for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder)) result.scores.push_back(std::move(score));
+  for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder))
+    result.scores.push_back(std::move(score));
 }
 
 void print_summary(const Session& session, const RunResult& result, const fs::path& report) {

@@ -99,7 +99,8 @@ void ScoreBook::record(const std::string& key, const std::string& model, const e
   scores_[key].update(score.json());
 }
 
-void ScoreBook::remember(const std::string& model, const std::string& identity, Dtypes dtypes, const std::vector<eval::HeldoutScore>& scores) {
+void ScoreBook::remember(const std::string& model, const std::string& identity, Dtypes dtypes,
+                         const std::vector<eval::HeldoutScore>& scores) {
   for (const auto& score : scores) {
     if (!snapshots_.count(score.set)) continue;
     record(heldout_key(identity, dtypes, score.set), model, score);

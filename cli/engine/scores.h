@@ -4,8 +4,8 @@
 //   {"scores": [{"key": "<sha256>", "model", "set", "bits_per_byte", "perplexity", "nll", "tokens", "documents", "bytes"}],
 //    "answers": [{"key": "<sha256>", "text"}]}
 //
-// "model" is for people. A key is the sha256 of everything that decides the value: model and adapter, corpus snapshot, window, limit, dtypes, program.
-// The file is a cache: damaged or missing, it is made anew.
+// "model" is for people. A key is the sha256 of everything that decides the value: model and adapter, corpus snapshot, window,
+// limit, dtypes, program. The file is a cache: damaged or missing, it is made anew.
 #pragma once
 
 #include <functional>
@@ -37,7 +37,8 @@ class ScoreBook {
   std::vector<Score> scores(const std::string& model, const std::string& identity, Dtypes dtypes,
                             const std::function<model::Decoder&()>& decoder);
   // Takes over what training has just computed for `identity` on the snapshot `set` has now.
-  void remember(const std::string& model, const std::string& identity, Dtypes dtypes, const std::vector<eval::HeldoutScore>& scores);
+  void remember(const std::string& model, const std::string& identity, Dtypes dtypes,
+                const std::vector<eval::HeldoutScore>& scores);
   // The greedy answer to `prompt`, in the chat template where the model has one.
   std::string answer(const std::string& prompt, const std::string& identity, Dtypes dtypes,
                      const std::function<model::Decoder&()>& decoder);

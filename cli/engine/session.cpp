@@ -13,7 +13,9 @@ namespace {
 
 const std::string& named_base(const train::RunConfig& config) {
   if (config.base.empty())
-    throw ConfigError("base is not set; name the open-weight model, a Hugging Face directory or a GGUF file, in the config or with --set base=PATH");
+    throw ConfigError(
+        "base is not set; name the open-weight model, a Hugging Face directory or a GGUF file, in the config or with --set "
+        "base=PATH");
   return config.base;
 }
 
@@ -25,8 +27,8 @@ Session::Session(const train::RunConfig& c) : config(c), base(model::open_weight
   if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
   tokenizer = data::load_tokenizer(config.base);
   if (tokenizer->vocab_size() > base->spec().vocab)
-    throw DataError(cat(config.base, ": the tokenizer has ", tokenizer->vocab_size(), " ids, the model's embedding ", base->spec().vocab,
-                        " rows; they are not of the same model"));
+    throw DataError(cat(config.base, ": the tokenizer has ", tokenizer->vocab_size(), " ids, the model's embedding ",
+                        base->spec().vocab, " rows; they are not of the same model"));
 }
 
 Dtypes Session::dtypes() const {

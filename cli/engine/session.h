@@ -19,7 +19,7 @@ namespace graft::cli {
 struct Dtypes {
   at::ScalarType storage, compute;
 };
-std::string name_of(at::ScalarType type);          // "bf16", "f32"
+std::string name_of(at::ScalarType type);  // "bf16", "f32"
 
 struct Session {
   // Sets the number of threads. ConfigError when no base is named, DataError when the tokenizer does not fit it.

@@ -124,16 +124,19 @@ std::string text_of(const data::PrepareReport& report, const std::string& corpus
   if (rows.size() > 1) out += columns(rows);
   for (const auto& [reason, documents] : report.dropped_documents)
     if (documents > 0) out += cat("dropped ", documents, ": ", reason, "\n");
-  if (report.changed_documents > 0) out += cat(report.changed_documents, " documents have changed since; both versions are in the corpus\n");
+  if (report.changed_documents > 0)
+    out += cat(report.changed_documents, " documents have changed since; both versions are in the corpus\n");
   if (report.replaced_sequences > 0) out += cat(report.replaced_sequences, " invalid UTF-8 sequences replaced\n");
-  if (report.control_literals > 0) out += cat(report.control_literals, " control tokens spelled out in documents, kept as plain text\n");
+  if (report.control_literals > 0)
+    out += cat(report.control_literals, " control tokens spelled out in documents, kept as plain text\n");
   return out;
 }
 
 std::string text_of(const train::TrainReport& report) {
-  std::string out = cat(report.already_done ? "trained before: " : "trained ", report.steps, " steps, ", count(report.tokens), " tokens in ",
-                        human_time(report.seconds), " (", count(static_cast<std::int64_t>(report.tokens_per_second())),
-                        " tokens/s), loss ", fixed(report.first_loss, 4), " -> ", fixed(report.last_loss, 4), "\n");
+  std::string out =
+      cat(report.already_done ? "trained before: " : "trained ", report.steps, " steps, ", count(report.tokens), " tokens in ",
+          human_time(report.seconds), " (", count(static_cast<std::int64_t>(report.tokens_per_second())), " tokens/s), loss ",
+          fixed(report.first_loss, 4), " -> ", fixed(report.last_loss, 4), "\n");
   if (report.skipped > 0) out += cat(report.skipped, " steps were skipped because their loss or gradient was not finite\n");
   out += cat("adapter ", report.adapter.string(), ", ", count(report.adapter_parameters), " parameters; ", report.compute_dtype,
              ", peak memory ", human_bytes(static_cast<double>(report.peak_memory)), "\n");
@@ -143,7 +146,8 @@ std::string text_of(const train::TrainReport& report) {
 std::string text_of(const std::vector<exports::Artifact>& artifacts) {
   std::vector<std::vector<std::string>> rows = {{"format", "written to", "size", "sha256"}};
   for (const exports::Artifact& artifact : artifacts)
-    rows.push_back({artifact.format, artifact.path.string(), human_bytes(static_cast<double>(artifact.bytes)), artifact.sha256.substr(0, 16)});
+    rows.push_back({artifact.format, artifact.path.string(), human_bytes(static_cast<double>(artifact.bytes)),
+                    artifact.sha256.substr(0, 16)});
   return columns(rows);
 }
 

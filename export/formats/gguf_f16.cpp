@@ -13,9 +13,8 @@ const Exporter gguf_f16 = {
     .extension = ".gguf",
     .merges = true,
     .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
-    .write = [](const ExportRequest& request, const std::filesystem::path& target) {
-      write_gguf_model(request, GgmlType::f16, target);
-    },
+    .write = [](const ExportRequest& request,
+                const std::filesystem::path& target) { write_gguf_model(request, GgmlType::f16, target); },
     .verify = verify_gguf_model,
 };
 

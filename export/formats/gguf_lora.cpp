@@ -17,7 +17,7 @@ namespace graft::exports {
 namespace {
 
 struct Placed {
-  std::string name;   // of the base tensor in GGUF
+  std::string name;  // of the base tensor in GGUF
   at::Tensor a, b;
 };
 
@@ -68,12 +68,15 @@ double verify(const ExportRequest& request, const std::filesystem::path& written
   const GgufFile file(written);
   const std::vector<Placed> placed = place(request);
   if (file.tensors().size() != 2 * placed.size())
-    throw FormatError(cat(written.string(), ": reopened, it has ", file.tensors().size(), " tensors where ", 2 * placed.size(), " were written"));
+    throw FormatError(cat(written.string(), ": reopened, it has ", file.tensors().size(), " tensors where ", 2 * placed.size(),
+                          " were written"));
   const auto same = [&](const std::string& name, const at::Tensor& source) {
     const GgufTensor* tensor = file.find(name);
-    if (!tensor || tensor->shape != source.sizes().vec()) throw FormatError(cat(written.string(), ": tensor ", name, " is missing or of another shape"));
+    if (!tensor || tensor->shape != source.sizes().vec())
+      throw FormatError(cat(written.string(), ": tensor ", name, " is missing or of another shape"));
     const auto bytes = file.data(*tensor);
-    if (bytes.size() != source.nbytes() || !std::equal(bytes.begin(), bytes.end(), static_cast<const std::byte*>(source.const_data_ptr())))
+    if (bytes.size() != source.nbytes() ||
+        !std::equal(bytes.begin(), bytes.end(), static_cast<const std::byte*>(source.const_data_ptr())))
       throw FormatError(cat(written.string(), ": the values of tensor ", name, " read back differently"));
   };
   for (const Placed& pair : placed) {
@@ -92,8 +95,10 @@ std::string refusal(const model::ModelSpec& spec, const lora::LoraConfig& config
   if (head && spec.tied_head)
     return "the head is tied to the embedding, so that GGUF has no output tensor for the adapter of lm_head; remove lm_head from "
            "lora.target_modules or export a merged format";
-  if (spec.moe.experts > 0 && std::find(config.target_modules.begin(), config.target_modules.end(), "all-linear") != config.target_modules.end())
-    return "adapters of single experts have no place in a GGUF LoRA; choose attention modules in lora.target_modules or export a merged format";
+  if (spec.moe.experts > 0 &&
+      std::find(config.target_modules.begin(), config.target_modules.end(), "all-linear") != config.target_modules.end())
+    return "adapters of single experts have no place in a GGUF LoRA; choose attention modules in lora.target_modules or export a "
+           "merged format";
   return "";
 }
 

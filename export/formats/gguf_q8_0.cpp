@@ -13,9 +13,8 @@ const Exporter gguf_q8_0 = {
     .extension = ".gguf",
     .merges = true,
     .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
-    .write = [](const ExportRequest& request, const std::filesystem::path& target) {
-      write_gguf_model(request, GgmlType::q8_0, target);
-    },
+    .write = [](const ExportRequest& request,
+                const std::filesystem::path& target) { write_gguf_model(request, GgmlType::q8_0, target); },
     .verify = verify_gguf_model,
 };
 

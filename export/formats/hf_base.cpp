@@ -7,7 +7,8 @@ namespace graft::exports {
 extern const Exporter hf_base;
 const Exporter hf_base = {
     .name = "hf-base",
-    .summary = "the base without the adapter as a Hugging Face directory in bf16, to serve `peft` on when the base is a GGUF file",
+    .summary =
+        "the base without the adapter as a Hugging Face directory in bf16, to serve `peft` on when the base is a GGUF file",
     .loads_in = "vLLM, transformers, TensorRT-LLM, SGLang",
     .extension = "",
     .merges = false,

@@ -11,14 +11,14 @@ namespace {
 double verify(const ExportRequest& request, const std::filesystem::path& written) {
   const auto reopened = lora::load_peft(written);
   if (reopened->adapters.size() != request.adapter.adapters.size())
-    throw FormatError(cat(written.string(), ": reopened, it has ", reopened->adapters.size(), " adapted modules where the source has ",
-                          request.adapter.adapters.size()));
+    throw FormatError(cat(written.string(), ": reopened, it has ", reopened->adapters.size(),
+                          " adapted modules where the source has ", request.adapter.adapters.size()));
   for (const auto& source : request.adapter.adapters) {
     const lora::Adapter* found = reopened->find(source->module);
     if (!found) throw FormatError(cat(written.string(), ": module ", source->module, " is missing"));
     if (found->low_rank.scale != source->low_rank.scale)
-      throw FormatError(cat(written.string(), ": module ", source->module, " has scale ", found->low_rank.scale, " where the source has ",
-                            source->low_rank.scale));
+      throw FormatError(cat(written.string(), ": module ", source->module, " has scale ", found->low_rank.scale,
+                            " where the source has ", source->low_rank.scale));
     if (!at::equal(found->low_rank.a, source->low_rank.a) || !at::equal(found->low_rank.b, source->low_rank.b))
       throw FormatError(cat(written.string(), ": the values of module ", source->module, " read back differently"));
   }
@@ -35,10 +35,8 @@ const Exporter peft = {
     .extension = "",
     .merges = false,
     .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
-    .write =
-        [](const ExportRequest& request, const std::filesystem::path& target) {
-          lora::save_peft(request.adapter, target, request.base.path().string());
-        },
+    .write = [](const ExportRequest& request,
+                const std::filesystem::path& target) { lora::save_peft(request.adapter, target, request.base.path().string()); },
     .verify = verify,
 };
 

@@ -5,9 +5,9 @@
 //   p = p (1 - lr decay);  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p = p - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 //
-// Shapes: parameters, gradients, m, v (P) f32, contiguous. Bias corrections are computed in f64 once a step. The norm is summed in
-// f64 over blocks of a fixed size, then over the blocks in order: same bits for any number of threads.
-// When the norm is not finite (a NaN or infinity anywhere in the gradient) nothing is changed.
+// Shapes: parameters, gradients, m, v (P) f32, contiguous. Bias corrections are computed in f64 once a step. The norm is summed
+// in f64 over blocks of a fixed size, then over the blocks in order: same bits for any number of threads. When the norm is not
+// finite (a NaN or infinity anywhere in the gradient) nothing is changed.
 #pragma once
 
 #include <ATen/core/Tensor.h>

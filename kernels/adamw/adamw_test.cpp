@@ -85,7 +85,8 @@ TEST_CASE("a gradient that is not finite changes nothing and is reported", "[ada
 
 TEST_CASE("adamw names what does not fit", "[adamw]") {
   State s = make(4);
-  CHECK(message_of([&] { adamw_step(s.p, at::zeros({5}), s.m, s.v, 1, {}); }) == "adamw: gradients is (5) but must be (4), as parameters");
+  CHECK(message_of([&] { adamw_step(s.p, at::zeros({5}), s.m, s.v, 1, {}); }) ==
+        "adamw: gradients is (5) but must be (4), as parameters");
   CHECK(message_of([&] { adamw_step(s.p, s.g, s.m, s.v, 0, {}); }) == "adamw: step number is 0 but counts from 1");
 }
 

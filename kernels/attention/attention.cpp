@@ -13,7 +13,7 @@ namespace graft::kernels {
 namespace {
 
 constexpr const char* kOp = "attention";
-constexpr std::int64_t kTileQueries = 64;  // half of a tile on the diagonal is computed for nothing
+constexpr std::int64_t kTileQueries = 64;      // half of a tile on the diagonal is computed for nothing
 constexpr std::int64_t kTileFloats = 8 << 20;  // of scores; long segments get fewer queries per tile
 
 // One tile: queries [begin, end) of a segment against its keys [first_key, end_key).

@@ -4,12 +4,13 @@
 //   window w > 0, i - j < w;  P = softmax(S') over those;  O = P V;  lse = log sum exp(S')
 //   backward: D = rowsum(dO * O);  dV = P^T dO;  dS = P (dO V^T - D) (1 - (S'/cap)^2);  dQ = scale dS K;  dK = scale dS^T Q
 //
-// Source: Vaswani et al. 2017, arXiv:1706.03762, 3.2.1; backward from lse as in Dao et al. 2022, arXiv:2205.14135, algorithm 4; grouped
-// heads (query head h reads key head h / (Hq / Hkv)) Ainslie et al. 2023, arXiv:2305.13245; soft cap: Gemma 2, arXiv:2408.00118.
+// Source: Vaswani et al. 2017, arXiv:1706.03762, 3.2.1; backward from lse as in Dao et al. 2022, arXiv:2205.14135, algorithm 4;
+// grouped heads (query head h reads key head h / (Hq / Hkv)) Ainslie et al. 2023, arXiv:2305.13245; soft cap: Gemma 2,
+// arXiv:2408.00118.
 //
-// Shapes: q, o, dO, dQ (T, Hq, D); k, v, dK, dV (T, Hkv, D), all f32 or all bf16, the last dimension dense, any other strides (views
-// into a fused buffer are fine); lse (Hq, T) f32. starts: segments + 1 boundaries, starts[0] = 0, last = T, empty segments allowed.
-// The loop goes over segments, never across, in tiles of queries: memory O(T), nothing is masked that could be skipped.
+// Shapes: q, o, dO, dQ (T, Hq, D); k, v, dK, dV (T, Hkv, D), all f32 or all bf16, the last dimension dense, any other strides
+// (views into a fused buffer are fine); lse (Hq, T) f32. starts: segments + 1 boundaries, starts[0] = 0, last = T, empty segments
+// allowed. The loop goes over segments, never across, in tiles of queries: memory O(T), nothing is masked that could be skipped.
 // All arithmetic is f32; results are rounded once. Same bits for the same inputs and thread count.
 #pragma once
 

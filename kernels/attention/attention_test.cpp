@@ -13,7 +13,8 @@ at::Tensor reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
                      const AttentionOptions& o) {
   const std::int64_t tokens = q.size(0), group = q.size(1) / k.size(1);
   const at::Tensor segment = at::empty({tokens}, at::kLong), index = at::arange(tokens);
-  for (std::size_t i = 0; i + 1 < starts.size(); ++i) segment.slice(0, starts[i], starts[i + 1]).fill_(static_cast<std::int64_t>(i));
+  for (std::size_t i = 0; i + 1 < starts.size(); ++i)
+    segment.slice(0, starts[i], starts[i + 1]).fill_(static_cast<std::int64_t>(i));
   const at::Tensor distance = index.unsqueeze(1) - index.unsqueeze(0);
   at::Tensor seen = segment.unsqueeze(1).eq(segment.unsqueeze(0)).logical_and(distance.ge(0));
   if (o.window > 0) seen = seen.logical_and(distance.lt(o.window));
@@ -66,10 +67,13 @@ TEST_CASE("attention equals dense masked attention in f64, forward and backward"
         const Inputs in = inputs(starts.back(), heads, kv_heads, d, at::kFloat);
         const Results got = ours(in, starts, o);
         // With one visible key P is constant: dq and dk are zero but for rounding.
-        if (starts.back() > 1 && o.window != 1) check_close(got, exact(in, starts, o), 1e-6, 3e-6);
-        else CHECK(relative_error(got.out, reference(in.q, in.k, in.v, starts, o)) < 1e-6);
+        if (starts.back() > 1 && o.window != 1)
+          check_close(got, exact(in, starts, o), 1e-6, 3e-6);
+        else
+          CHECK(relative_error(got.out, reference(in.q, in.k, in.v, starts, o)) < 1e-6);
         const Results again = ours(in, starts, o);
-        CHECK((same_bits(got.out, again.out) && same_bits(got.dq, again.dq) && same_bits(got.dk, again.dk) && same_bits(got.dv, again.dv)));
+        CHECK((same_bits(got.out, again.out) && same_bits(got.dq, again.dq) && same_bits(got.dk, again.dk) &&
+               same_bits(got.dv, again.dv)));
       }
     }
   }
@@ -107,7 +111,9 @@ TEST_CASE("attention reads and writes views of a fused buffer", "[attention]") {
   const Inputs in = inputs(30, 4, 2, 8, at::kFloat);
   const Results want = ours(in, starts, o);
   const at::Tensor fused = at::cat({in.q, in.k, in.v}, 1).view({30, 64}), gradient = nan_like(fused);
-  const auto part = [](const at::Tensor& x, std::int64_t from, std::int64_t heads) { return x.narrow(1, from, heads * 8).view({30, heads, 8}); };
+  const auto part = [](const at::Tensor& x, std::int64_t from, std::int64_t heads) {
+    return x.narrow(1, from, heads * 8).view({30, heads, 8});
+  };
   at::Tensor lse;
   const at::Tensor out = attention_forward(part(fused, 0, 4), part(fused, 32, 2), part(fused, 48, 2), starts, o, &lse);
   attention_backward(in.dout, part(fused, 0, 4), part(fused, 32, 2), part(fused, 48, 2), out, lse, starts, o,
@@ -137,10 +143,12 @@ TEST_CASE("attention keeps NaN among those who see it, survives huge scores, nam
   CHECK_FALSE(nan.slice(0, 4, 8).any().item<bool>());
   in = inputs(8, 2, 1, 4, at::kFloat);
   CHECK(attention_forward(in.q * 1e4, in.k, in.v, starts, {1, 0, 0}, nullptr).isfinite().all().item<bool>());
-  CHECK(message_of([&] { attention_forward(in.q, in.k, in.v, std::vector<std::int32_t>{0, 4}, {}, nullptr); }) ==
-        "attention: segment starts must ascend from 0 to the 8 tokens of q");
-  CHECK(message_of([&] { attention_forward(random({8, 3, 4}, 1), random({8, 2, 4}, 1), random({8, 2, 4}, 1), starts, {}, nullptr); }) ==
-        "attention: q has 3 heads, which is not a multiple of the 2 heads of k");
+  CHECK(message_of([&] {
+          attention_forward(in.q, in.k, in.v, std::vector<std::int32_t>{0, 4}, {}, nullptr);
+        }) == "attention: segment starts must ascend from 0 to the 8 tokens of q");
+  CHECK(message_of([&] {
+          attention_forward(random({8, 3, 4}, 1), random({8, 2, 4}, 1), random({8, 2, 4}, 1), starts, {}, nullptr);
+        }) == "attention: q has 3 heads, which is not a multiple of the 2 heads of k");
   CHECK(message_of([&] { attention_decode(in.q, in.k.slice(0, 0, 3), in.v.slice(0, 0, 3), {}); }) ==
         "attention: q has 8 tokens but only 3 keys are there");
 }

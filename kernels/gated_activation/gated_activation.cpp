@@ -86,8 +86,10 @@ at::Tensor gated_activation_forward(const at::Tensor& gate, const at::Tensor& up
   at::Tensor h = at::empty(gate.sizes(), gate.options());
   by_type(gate.scalar_type(), [&](auto type) {
     using T = decltype(type);
-    if (activation == Activation::silu) forward<Activation::silu, T>(gate, up, h);
-    else forward<Activation::gelu_tanh, T>(gate, up, h);
+    if (activation == Activation::silu)
+      forward<Activation::silu, T>(gate, up, h);
+    else
+      forward<Activation::gelu_tanh, T>(gate, up, h);
   });
   return h;
 }
@@ -100,8 +102,10 @@ void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor
   check_rows_dense("gated_activation", "dh", dh);
   by_type(gate.scalar_type(), [&](auto type) {
     using T = decltype(type);
-    if (activation == Activation::silu) backward<Activation::silu, T>(dh, gate, up);
-    else backward<Activation::gelu_tanh, T>(dh, gate, up);
+    if (activation == Activation::silu)
+      backward<Activation::silu, T>(dh, gate, up);
+    else
+      backward<Activation::gelu_tanh, T>(dh, gate, up);
   });
 }
 

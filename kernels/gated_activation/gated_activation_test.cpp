@@ -31,12 +31,14 @@ TEST_CASE("gated activation equals its formula in f64, forward and backward", "[
     for (const auto& [rows, columns] : shapes) {
       for (const auto type : {at::kFloat, at::kBFloat16}) {
         INFO(rows << " x " << columns << " " << c10::toString(type));
-        const auto gate = random({rows, columns}, 1, type, 3), up = random({rows, columns}, 2, type), dh = random({rows, columns}, 3, type);
+        const auto gate = random({rows, columns}, 1, type, 3), up = random({rows, columns}, 2, type),
+                   dh = random({rows, columns}, 3, type);
         const Exact want = exact(gate, up, dh, activation);
         const at::Tensor h = gated_activation_forward(gate, up, activation);
         CHECK(same_bits(h, gated_activation_forward(gate, up, activation)));
         const bool f32 = type == at::kFloat;
-        CHECK(relative_error(h, want.h) <= (f32 ? 5e-7 : std::max(1e-7, 2 * relative_error(reference(gate, up, activation), want.h))));
+        CHECK(relative_error(h, want.h) <=
+              (f32 ? 5e-7 : std::max(1e-7, 2 * relative_error(reference(gate, up, activation), want.h))));
         at::Tensor dgate = gate.clone(), dup = up.clone();
         gated_activation_backward(dh, dgate, dup, activation);
         CHECK(relative_error(dgate, want.dgate) <= (f32 ? 1e-6 : 4e-3));
@@ -72,8 +74,9 @@ TEST_CASE("gated activation works on halves of one buffer, keeps NaN, names what
     CHECK(gated_activation_forward(poisoned, at::ones({1, 9}), activation).isnan().sum().item<std::int64_t>() == 1);
     CHECK(gated_activation_forward(at::ones({1, 9}), poisoned, activation).isnan().sum().item<std::int64_t>() == 1);
   }
-  CHECK(message_of([&] { gated_activation_forward(at::ones({2, 3}), at::ones({2, 4}), Activation::silu); }) ==
-        "gated_activation: up is (2, 4) but must be (2, 3), as gate");
+  CHECK(message_of([&] {
+          gated_activation_forward(at::ones({2, 3}), at::ones({2, 4}), Activation::silu);
+        }) == "gated_activation: up is (2, 4) but must be (2, 3), as gate");
 }
 
 }  // namespace graft::kernels

@@ -123,7 +123,8 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
   at::Tensor dx = want_dx ? at::empty({trained, hidden}, x.options()) : at::Tensor();
 
   const auto element = static_cast<std::int64_t>(x.element_size());
-  const std::int64_t chunk = std::clamp<std::int64_t>(kChunkBytes / (vocabulary * element), 1, std::max<std::int64_t>(trained, 1));
+  const std::int64_t chunk =
+      std::clamp<std::int64_t>(kChunkBytes / (vocabulary * element), 1, std::max<std::int64_t>(trained, 1));
   at::Tensor logits = at::empty({chunk, vocabulary}, x.options());
   for (std::int64_t begin = 0; begin < trained; begin += chunk) {
     const std::int64_t count = std::min(chunk, trained - begin);

@@ -4,8 +4,8 @@
 //   loss = sum over rows with a label t of  lse - z'_t                         (nats, summed in f64)
 //   dz_j = grad_scale (exp(z'_j - lse) - [j = t]) (1 - (z'_j / cap)^2);  dX = dz W  (and the adapter's gradients)
 //
-// Source: "Cut your losses", Wijmans et al. 2024, arXiv:2411.09009 (rows without label are left out before the product); gradient in the
-// same pass over row chunks as Liger-Kernel's fused linear cross-entropy (Hsu et al. 2024, arXiv:2410.10989, 3.2).
+// Source: "Cut your losses", Wijmans et al. 2024, arXiv:2411.09009 (rows without label are left out before the product); gradient
+// in the same pass over row chunks as Liger-Kernel's fused linear cross-entropy (Hsu et al. 2024, arXiv:2410.10989, 3.2).
 //
 // Shapes: X, dX (T, H); W (V, H), both f32 or both bf16; labels (T) int64, -100 = no loss. T may be 0, all labels may be -100.
 // lse and probabilities are f32 on logits of X's type. Chunks are a fixed number of rows, reduced in order by one thread per row:
@@ -19,18 +19,18 @@
 namespace graft::kernels {
 
 struct LinearCrossEntropyOptions {
-  double softcap = 0;               // 0: none
-  double grad_scale = 1;            // of the loss in the gradients; the returned sum is unscaled
-  bool want_grad = false;           // of X and the adapter
-  bool want_dx = true;              // with want_grad: false when nothing below the head is trained
+  double softcap = 0;      // 0: none
+  double grad_scale = 1;   // of the loss in the gradients; the returned sum is unscaled
+  bool want_grad = false;  // of X and the adapter
+  bool want_dx = true;     // with want_grad: false when nothing below the head is trained
   bool want_logprob = false;
-  std::uint64_t dropout_seed = 0;   // of the head's adapter, with want_grad
+  std::uint64_t dropout_seed = 0;  // of the head's adapter, with want_grad
 };
 
 struct LinearCrossEntropyResult {
   double sum = 0;
-  at::Tensor dx;        // (T, H), zero in rows without label; undefined unless wanted
-  at::Tensor logprob;   // (labels that are not -100) f32, in order of the rows
+  at::Tensor dx;       // (T, H), zero in rows without label; undefined unless wanted
+  at::Tensor logprob;  // (labels that are not -100) f32, in order of the rows
 };
 
 LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,

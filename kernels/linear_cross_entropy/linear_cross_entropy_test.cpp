@@ -12,7 +12,8 @@ struct Exact {
   double sum;
   at::Tensor dx, logprob, grad_a, grad_b;
 };
-Exact exact(const at::Tensor& x, const at::Tensor& w, const LowRank* adapter, const at::Tensor& labels, double softcap, double scale) {
+Exact exact(const at::Tensor& x, const at::Tensor& w, const LowRank* adapter, const at::Tensor& labels, double softcap,
+            double scale) {
   const at::Tensor in = x.to(at::kDouble).requires_grad_();
   at::Tensor a, b, weight = w.to(at::kDouble);
   if (adapter != nullptr) {
@@ -23,7 +24,8 @@ Exact exact(const at::Tensor& x, const at::Tensor& w, const LowRank* adapter, co
   at::Tensor z = in.matmul(weight.t());
   if (softcap > 0) z = at::tanh(z / softcap) * softcap;
   const at::Tensor kept = labels.ne(-100).nonzero().squeeze(1);
-  const at::Tensor logprob = at::log_softmax(z, -1).index_select(0, kept).gather(1, labels.index_select(0, kept).unsqueeze(1)).squeeze(1);
+  const at::Tensor logprob =
+      at::log_softmax(z, -1).index_select(0, kept).gather(1, labels.index_select(0, kept).unsqueeze(1)).squeeze(1);
   const at::Tensor sum = -logprob.sum();
   (sum * scale).backward();
   return {sum.item<double>(), in.grad(), logprob.detach(), adapter ? a.grad() : a, adapter ? b.grad() : b};
@@ -64,12 +66,14 @@ TEST_CASE("linear_cross_entropy equals log-softmax in f64: sum, logprobs and gra
       for (const auto type : {at::kFloat, at::kBFloat16}) {
         if (type == at::kBFloat16 && s.tokens == 700) continue;  // bf16 products are slow on some machines
         INFO(s.tokens << " x " << s.hidden << " x " << s.vocabulary << " cap " << softcap << " " << c10::toString(type));
-        const auto x = random({s.tokens, s.hidden}, 1, type), w = random({s.vocabulary, s.hidden}, 2, type), labels = labels_of(s.tokens, s.vocabulary);
+        const auto x = random({s.tokens, s.hidden}, 1, type), w = random({s.vocabulary, s.hidden}, 2, type),
+                   labels = labels_of(s.tokens, s.vocabulary);
         const Exact want = exact(x, w, nullptr, labels, softcap, 0.25);
         const auto got = linear_cross_entropy(x, w, nullptr, labels, training(softcap, 0.25));
         const bool f32 = type == at::kFloat;
         CHECK(got.sum == Approx(want.sum).epsilon(f32 ? 1e-6 : 4e-3).margin(1e-6));
-        CHECK(relative_error(got.dx, want.dx) <= std::max(2e-6, 2 * relative_error(plain_dx(x, w, labels, softcap, 0.25), want.dx)));
+        CHECK(relative_error(got.dx, want.dx) <=
+              std::max(2e-6, 2 * relative_error(plain_dx(x, w, labels, softcap, 0.25), want.dx)));
         CHECK(relative_error(got.logprob, want.logprob) <= (f32 ? 1e-6 : 1e-2));
         const auto again = linear_cross_entropy(x, w, nullptr, labels, training(softcap, 0.25));
         CHECK((got.sum == again.sum && same_bits(got.dx, again.dx)));
@@ -95,7 +99,8 @@ TEST_CASE("linear_cross_entropy trains an adapter of the head", "[linear_cross_e
 TEST_CASE("no labels: no loss and a gradient of zero; unlabelled rows do not matter", "[linear_cross_entropy]") {
   const auto w = random({50, 8}, 2);
   for (const std::int64_t tokens : {0, 5}) {
-    const auto got = linear_cross_entropy(random({tokens, 8}, 1), w, nullptr, at::full({tokens}, -100, at::kLong), training(0, 1));
+    const auto got =
+        linear_cross_entropy(random({tokens, 8}, 1), w, nullptr, at::full({tokens}, -100, at::kLong), training(0, 1));
     CHECK(got.sum == 0);
     CHECK(got.logprob.numel() == 0);
     CHECK((got.dx.sizes() == at::IntArrayRef({tokens, 8}) && got.dx.eq(0).all().item<bool>()));
@@ -123,12 +128,15 @@ TEST_CASE("the gradient of a label that is all but certain keeps its digits", "[
 
 TEST_CASE("linear_cross_entropy names what does not fit", "[linear_cross_entropy]") {
   const auto x = random({3, 8}, 1), w = random({50, 8}, 2);
-  CHECK(message_of([&] { linear_cross_entropy(x, w, nullptr, at::tensor({1, 2, 50}, at::kLong), {}); }) ==
-        "linear_cross_entropy: label 50 of row 2 is outside the vocabulary of 50");
-  CHECK(message_of([&] { linear_cross_entropy(x, w, nullptr, at::tensor({1, 2}, at::kLong), {}); }) ==
-        "linear_cross_entropy: labels is (2) but must be (3), the first size of x (3, 8)");
-  CHECK(message_of([&] { linear_cross_entropy(x, random({50, 9}, 1), nullptr, at::zeros({3}, at::kLong), {}); }) ==
-        "linear_cross_entropy: weight is (50, 9) but must be (50, 8), the last size of x (3, 8)");
+  CHECK(message_of([&] {
+          linear_cross_entropy(x, w, nullptr, at::tensor({1, 2, 50}, at::kLong), {});
+        }) == "linear_cross_entropy: label 50 of row 2 is outside the vocabulary of 50");
+  CHECK(message_of([&] {
+          linear_cross_entropy(x, w, nullptr, at::tensor({1, 2}, at::kLong), {});
+        }) == "linear_cross_entropy: labels is (2) but must be (3), the first size of x (3, 8)");
+  CHECK(message_of([&] {
+          linear_cross_entropy(x, random({50, 9}, 1), nullptr, at::zeros({3}, at::kLong), {});
+        }) == "linear_cross_entropy: weight is (50, 9) but must be (50, 8), the last size of x (3, 8)");
 }
 
 }  // namespace graft::kernels

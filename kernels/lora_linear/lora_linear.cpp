@@ -75,8 +75,10 @@ void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor
   check_arguments(x, weight, bias, adapter);
   check_shape("lora_linear", "y", y, {x.size(0), weight.size(0)}, "tokens by outputs");
   check_type("lora_linear", "y", y, x.scalar_type(), "the type of x");
-  if (bias.defined()) at::addmm_out(y, bias, x, weight.t());
-  else at::mm_out(y, x, weight.t());
+  if (bias.defined())
+    at::addmm_out(y, bias, x, weight.t());
+  else
+    at::mm_out(y, x, weight.t());
   if (adapter == nullptr) return;
   const at::Tensor input = saved != nullptr ? dropped(x, *adapter, saved->dropout_seed) : x;
   at::Tensor s = at::mm(input, adapter->a.to(x.scalar_type()).t());

@@ -5,8 +5,8 @@
 //   backward: dS = scale * dY B;  dB += dY^T S;  dA += dS^T D(X);  dX = dY W + D(dS A).    W has no gradient.
 //   D is dropout of elements on the low-rank path: zero with probability p, else divided by 1 - p; identity when p is 0.
 //
-// Shapes: M tokens, K in, N out, r rank. X (M, K) and W (N, K) share one of f32, bf16; b (N) too. M may be 0; rows of X and dY are
-// dense with any row stride. A (r, K) and B (N, r) are f32 masters; products with X run in X's dtype with f32 accumulation.
+// Shapes: M tokens, K in, N out, r rank. X (M, K) and W (N, K) share one of f32, bf16; b (N) too. M may be 0; rows of X and dY
+// are dense with any row stride. A (r, K) and B (N, r) are f32 masters; products with X run in X's dtype with f32 accumulation.
 // grad_a, grad_b are f32 and accumulated into. The mask of D is a pure function of dropout_seed and the element's index (Philox),
 // so the backward draws it again instead of storing it. Deterministic: same bits for the same inputs and thread count.
 #pragma once
@@ -16,15 +16,15 @@
 namespace graft::kernels {
 
 struct LowRank {
-  at::Tensor a, b;             // (r, K), (N, r) f32
-  at::Tensor grad_a, grad_b;   // same shapes, f32; undefined when not training
-  double scale = 1;            // alpha / r, or alpha / sqrt(r)
-  double dropout = 0;          // probability of dropping an element of X on the low-rank path, training only
+  at::Tensor a, b;            // (r, K), (N, r) f32
+  at::Tensor grad_a, grad_b;  // same shapes, f32; undefined when not training
+  double scale = 1;           // alpha / r, or alpha / sqrt(r)
+  double dropout = 0;         // probability of dropping an element of X on the low-rank path, training only
 };
 
 struct LoraLinearSaved {
-  at::Tensor s;                     // (M, r) dtype of X; written by the forward
-  std::uint64_t dropout_seed = 0;   // set by the caller before the forward; another for every linear and micro-batch
+  at::Tensor s;                    // (M, r) dtype of X; written by the forward
+  std::uint64_t dropout_seed = 0;  // set by the caller before the forward; another for every linear and micro-batch
 };
 
 // adapter may be null. saved null: inference (no dropout).

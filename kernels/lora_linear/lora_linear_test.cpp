@@ -13,7 +13,8 @@ struct Case {
   LowRank adapter;
 };
 Case make(std::int64_t tokens, std::int64_t in, std::int64_t out, std::int64_t rank, at::ScalarType type, double dropout = 0) {
-  Case c{random({tokens, in}, 1, type), random({out, in}, 2, type, 0.2), random({out}, 3, type), random({tokens, out}, 4, type), {}};
+  Case c{
+      random({tokens, in}, 1, type), random({out, in}, 2, type, 0.2), random({out}, 3, type), random({tokens, out}, 4, type), {}};
   c.adapter.a = random({rank, in}, 5, at::kFloat, 0.2);
   c.adapter.b = random({out, rank}, 6, at::kFloat, 0.2);
   c.adapter.grad_a = random({rank, in}, 7);  // not zero: gradients are accumulated
@@ -30,8 +31,8 @@ struct Exact {
 Exact exact(const Case& c, const at::Tensor& mask) {
   const at::Tensor x = c.x.to(at::kDouble).requires_grad_();
   const at::Tensor a = c.adapter.a.to(at::kDouble).requires_grad_(), b = c.adapter.b.to(at::kDouble).requires_grad_();
-  const at::Tensor y = x.matmul(c.w.to(at::kDouble).t()) + c.bias.to(at::kDouble) +
-                       (x * mask).matmul(a.t()).matmul(b.t()) * c.adapter.scale;
+  const at::Tensor y =
+      x.matmul(c.w.to(at::kDouble).t()) + c.bias.to(at::kDouble) + (x * mask).matmul(a.t()).matmul(b.t()) * c.adapter.scale;
   (y * c.dy.to(at::kDouble)).sum().backward();
   return {y.detach(), x.grad(), a.grad() + c.adapter.grad_a, b.grad() + c.adapter.grad_b};
 }
@@ -80,8 +81,9 @@ TEST_CASE("lora_linear equals its formula in f64, forward and backward", "[lora_
 TEST_CASE("bf16 lora_linear is no worse than twice the plain bf16 composition", "[lora_linear]") {
   Case c = make(64, 96, 80, 8, at::kBFloat16);
   const Exact want = exact(c, at::ones(c.x.sizes(), at::kDouble));
-  const at::Tensor plain = at::linear(c.x, c.w, c.bias) +
-                           at::linear(at::linear(c.x, c.adapter.a.to(at::kBFloat16)), c.adapter.b.to(at::kBFloat16)) * c.adapter.scale;
+  const at::Tensor plain =
+      at::linear(c.x, c.w, c.bias) +
+      at::linear(at::linear(c.x, c.adapter.a.to(at::kBFloat16)), c.adapter.b.to(at::kBFloat16)) * c.adapter.scale;
   const at::Tensor y = lora_linear_forward(c.x, c.w, c.bias, &c.adapter, nullptr);
   CHECK(relative_error(y, want.y) <= 2 * relative_error(plain, want.y));
 }
@@ -91,7 +93,8 @@ TEST_CASE("dropout keeps the expected share, scaled, and depends on the seed alo
   const at::Tensor mask = mask_of(c, 5);
   const double kept = mask.ne(0).to(at::kDouble).mean().item<double>();
   CHECK(kept == Approx(0.75).margin(0.01));
-  CHECK(relative_error(mask.masked_select(mask.ne(0)), at::full({static_cast<std::int64_t>(kept * 20200 + 0.5)}, 1 / 0.75)) < 1e-6);
+  CHECK(relative_error(mask.masked_select(mask.ne(0)), at::full({static_cast<std::int64_t>(kept * 20200 + 0.5)}, 1 / 0.75)) <
+        1e-6);
   CHECK(same_bits(mask, mask_of(c, 5)));
   CHECK_FALSE(same_bits(mask, mask_of(c, 6)));
   // No column and no row is favoured.
@@ -103,7 +106,8 @@ TEST_CASE("inference has no dropout; without an adapter the layer is linear", "[
   Case c = make(9, 12, 7, 3, at::kFloat, 0.5);
   const Exact want = exact(c, at::ones(c.x.sizes(), at::kDouble));
   CHECK(relative_error(lora_linear_forward(c.x, c.w, c.bias, &c.adapter, nullptr), want.y) < 1e-6);
-  CHECK(relative_error(lora_linear_forward(c.x, c.w, {}, nullptr, nullptr), c.x.to(at::kDouble).matmul(c.w.to(at::kDouble).t())) < 1e-6);
+  CHECK(relative_error(lora_linear_forward(c.x, c.w, {}, nullptr, nullptr), c.x.to(at::kDouble).matmul(c.w.to(at::kDouble).t())) <
+        1e-6);
   const at::Tensor before = random({9, 12}, 20), dx = before.clone();
   lora_linear_backward(c.dy, c.x, c.w, nullptr, {}, true, dx);
   CHECK(relative_error(dx, before.to(at::kDouble) + c.dy.to(at::kDouble).matmul(c.w.to(at::kDouble))) < 1e-6);
@@ -120,8 +124,9 @@ TEST_CASE("lora_linear writes every element of its output, keeps NaN in its row,
   c.x[2][0] = std::numeric_limits<float>::quiet_NaN();
   const at::Tensor nan = lora_linear_forward(c.x, c.w, {}, &c.adapter, nullptr).isnan();
   CHECK((nan[2].all().item<bool>() && nan.sum().item<std::int64_t>() == 6));
-  CHECK(message_of([&] { lora_linear_forward(c.x, at::ones({6, 9}), {}, nullptr, nullptr); }) ==
-        "lora_linear: weight is (6, 9) but must be (6, 8), the last size of x (5, 8)");
+  CHECK(message_of([&] {
+          lora_linear_forward(c.x, at::ones({6, 9}), {}, nullptr, nullptr);
+        }) == "lora_linear: weight is (6, 9) but must be (6, 8), the last size of x (5, 8)");
   LowRank other{at::ones({2, 9}), at::ones({6, 2}), {}, {}};
   CHECK(message_of([&] { lora_linear_forward(c.x, c.w, {}, &other, nullptr); }) ==
         "lora_linear: adapter A is (2, 9) but must be (2, 8), as the weight (6, 8) demands");

@@ -27,7 +27,8 @@ inline void load_lanes(Lanes& out, const c10::BFloat16* from) {
 
 // Adds four ranks of `rows` rows times 32 columns. narrow: (rows, 4).
 template <class T>
-GRAFT_SIMD void add_tile(const float* narrow, std::int64_t rows, const T* wide, std::int64_t stride, float* out, std::int64_t out_stride) {
+GRAFT_SIMD void add_tile(const float* narrow, std::int64_t rows, const T* wide, std::int64_t stride, float* out,
+                         std::int64_t out_stride) {
   Lanes low[kRanks] = {}, high[kRanks] = {};
   for (std::int64_t t = 0; t < rows; ++t) {
     Lanes x, y;
@@ -88,8 +89,10 @@ void sum_into(float* out, const at::Tensor& narrow, const at::Tensor& wide, std:
         for (std::int64_t g = 0; g < groups; ++g) {
           const float* ranks = packed.data() + (g * rows + begin) * kRanks;
           float* target = out + g * kRanks * columns + column;
-          if (width == kColumns) add_tile(ranks, count, block, stride, target, columns);
-          else add_rest(ranks, count, block, stride, width, target, columns);
+          if (width == kColumns)
+            add_tile(ranks, count, block, stride, target, columns);
+          else
+            add_rest(ranks, count, block, stride, width, target, columns);
         }
       }
     }

@@ -13,9 +13,11 @@ using namespace graft::testing;
 TEST_CASE("sums of outer products equal f64, for every shape and stride", "[lora_linear]") {
   const PoisonedAllocations poisoned;
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-    for (const auto& [rows, rank, columns] : {std::array<std::int64_t, 3>{0, 4, 40}, {1, 1, 1}, {3, 5, 31}, {257, 4, 32}, {700, 16, 97}, {300, 3, 64}}) {
+    for (const auto& [rows, rank, columns] :
+         {std::array<std::int64_t, 3>{0, 4, 40}, {1, 1, 1}, {3, 5, 31}, {257, 4, 32}, {700, 16, 97}, {300, 3, 64}}) {
       INFO(rows << " rows, rank " << rank << ", " << columns << " columns");
-      const at::Tensor narrow = random({rows, rank + 3}, 1, type).narrow(1, 2, rank), wide = random({rows, columns + 5}, 2, type).narrow(1, 1, columns);
+      const at::Tensor narrow = random({rows, rank + 3}, 1, type).narrow(1, 2, rank),
+                       wide = random({rows, columns + 5}, 2, type).narrow(1, 1, columns);
       const at::Tensor got = outer_sum(narrow, wide), want = narrow.to(at::kDouble).t().matmul(wide.to(at::kDouble));
       CHECK(got.scalar_type() == at::kFloat);
       // Blocks of 256 rounded sums: far below 256 half ulps.

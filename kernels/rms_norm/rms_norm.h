@@ -15,7 +15,7 @@ namespace graft::kernels {
 
 struct RmsNormOptions {
   double eps = 1e-5;
-  double gain_offset = 0;    // o
+  double gain_offset = 0;  // o
   bool gain_in_f32 = false;
 };
 

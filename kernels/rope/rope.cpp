@@ -29,7 +29,8 @@ void rope(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, float dir
   const std::int64_t tokens = x.size(0), heads = x.size(1), half = cos.size(1);
   check_shape("rope", "cos", cos, {tokens, half}, cat("the first size of x ", shape_text(x.sizes())));
   check_shape("rope", "sin", sin, cos.sizes(), "as cos");
-  if (2 * half > x.size(2)) fail("rope", cat("cos has ", half, " columns but x ", shape_text(x.sizes()), " has room for ", x.size(2) / 2));
+  if (2 * half > x.size(2))
+    fail("rope", cat("cos has ", half, " columns but x ", shape_text(x.sizes()), " has room for ", x.size(2) / 2));
   for (const auto* table : {&cos, &sin}) {
     check_type("rope", "cos and sin", *table, at::kFloat, "whatever the type of x");
     if (!table->is_contiguous()) fail("rope", "cos and sin must be contiguous");

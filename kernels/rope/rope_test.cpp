@@ -19,7 +19,8 @@ Table table(std::int64_t tokens, std::int64_t half) {
 // The textbook form in f64: x cos + rotate_half(x) sin.
 at::Tensor reference(const at::Tensor& x, const Table& t) {
   const std::int64_t half = t.cos.size(1);
-  const at::Tensor in = x.to(at::kDouble), c = at::cat({t.cos, t.cos}, 1).unsqueeze(1), s = at::cat({t.sin, t.sin}, 1).unsqueeze(1);
+  const at::Tensor in = x.to(at::kDouble), c = at::cat({t.cos, t.cos}, 1).unsqueeze(1),
+                   s = at::cat({t.sin, t.sin}, 1).unsqueeze(1);
   const at::Tensor turned = in.slice(2, 0, 2 * half);
   const at::Tensor other = at::cat({-in.slice(2, half, 2 * half), in.slice(2, 0, half)}, 2);
   return at::cat({turned * c + other * s, in.slice(2, 2 * half)}, 2);
@@ -64,10 +65,12 @@ TEST_CASE("rope keeps a NaN in its pair and names what does not fit", "[rope]") 
   x[1][0][2] = std::numeric_limits<float>::quiet_NaN();
   rope_forward(x, t.cos, t.sin);
   CHECK(x.isnan().sum().item<std::int64_t>() == 2);
-  CHECK(message_of([&] { rope_forward(random({3, 1, 8}, 1), t.cos, t.sin); }) ==
-        "rope: cos is (2, 4) but must be (3, 4), the first size of x (3, 1, 8)");
-  CHECK(message_of([&] { rope_forward(random({2, 1, 6}, 1), t.cos, t.sin); }) ==
-        "rope: cos has 4 columns but x (2, 1, 6) has room for 3");
+  CHECK(message_of([&] {
+          rope_forward(random({3, 1, 8}, 1), t.cos, t.sin);
+        }) == "rope: cos is (2, 4) but must be (3, 4), the first size of x (3, 1, 8)");
+  CHECK(message_of([&] {
+          rope_forward(random({2, 1, 6}, 1), t.cos, t.sin);
+        }) == "rope: cos has 4 columns but x (2, 1, 6) has room for 3");
 }
 
 }  // namespace graft::kernels

@@ -1,5 +1,6 @@
 // Gemma 3, text: four norms, norms on q and k, five local layers (own rotary base) for each global one (source: transformers
-// models/gemma3; llama.cpp conversion/gemma.py and src/models/gemma3.cpp, which knows the attention scale by the number of layers).
+// models/gemma3; llama.cpp conversion/gemma.py and src/models/gemma3.cpp, which knows the attention scale by the number of
+// layers).
 #include <cmath>
 
 #include "core/error.h"
@@ -39,9 +40,9 @@ void read_ropes(const HfFields& fields, ModelSpec& spec) {
 
 ModelSpec from_hf(const Json& config, const std::string& origin) {
   // Google's own files leave out whatever equals the default of transformers.
-  Json complete_config = {{"vocab_size", 262208},  {"num_attention_heads", 8},         {"num_key_value_heads", 4}, {"head_dim", 256},
-                          {"sliding_window", 4096}, {"max_position_embeddings", 131072}, {"intermediate_size", 9216}, {"hidden_size", 2304},
-                          {"num_hidden_layers", 26}};
+  Json complete_config = {{"vocab_size", 262208},      {"num_attention_heads", 8}, {"num_key_value_heads", 4},
+                          {"head_dim", 256},           {"sliding_window", 4096},   {"max_position_embeddings", 131072},
+                          {"intermediate_size", 9216}, {"hidden_size", 2304},      {"num_hidden_layers", 26}};
   if (config.is_object()) complete_config.update(config);
   const HfFields fields(config.is_object() ? complete_config : config, origin);
   ModelSpec spec = read_hf_base(fields, "gemma3", "Gemma3ForCausalLM", {.tied = true, .head_dim = 256});

@@ -18,8 +18,8 @@ ModelSpec from_hf(const Json& config, const std::string& origin) {
 
 ModelSpec from_gguf(const GgufFile& file) {
   const bool experts = file.integer_or("llama.expert_count", 0) > 0;
-  ModelSpec spec = experts ? read_gguf_base(file, "mixtral", "MixtralForCausalLM")
-                           : read_gguf_base(file, "llama", "LlamaForCausalLM");
+  ModelSpec spec =
+      experts ? read_gguf_base(file, "mixtral", "MixtralForCausalLM") : read_gguf_base(file, "llama", "LlamaForCausalLM");
   if (experts) {
     read_gguf_experts(file, spec);
     spec.moe.block = "block_sparse_moe";

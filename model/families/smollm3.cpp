@@ -1,4 +1,5 @@
-// SmolLM3: Llama with layers that have no position embedding (source: transformers models/smollm3; llama.cpp src/models/smollm3.cpp).
+// SmolLM3: Llama with layers that have no position embedding (source: transformers models/smollm3; llama.cpp
+// src/models/smollm3.cpp).
 #include "core/error.h"
 #include "model/family.h"
 #include "model/gguf_config.h"
@@ -15,17 +16,17 @@ ModelSpec from_hf(const Json& config, const std::string& origin) {
 
   const std::int64_t interval = fields.integer_or("no_rope_layer_interval", 4);
   if (interval < 1) throw FormatError(cat(origin, ": no_rope_layer_interval is ", interval, ", must be at least 1"));
-  for (std::size_t i = 0; i < spec.layers.size(); ++i)
-    spec.layers[i].rope = (static_cast<std::int64_t>(i) + 1) % interval != 0;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].rope = (static_cast<std::int64_t>(i) + 1) % interval != 0;
   if (fields.has("no_rope_layers")) {
     const auto flags = fields.integers("no_rope_layers");  // 1: this layer has rope
     if (flags.size() < spec.layers.size())
-      throw FormatError(cat(origin, ": no_rope_layers has ", flags.size(), " entries, num_hidden_layers is ", spec.layers.size()));
+      throw FormatError(
+          cat(origin, ": no_rope_layers has ", flags.size(), " entries, num_hidden_layers is ", spec.layers.size()));
     for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].rope = flags[i] != 0;
   }
   const std::int64_t window = fields.boolean_or("use_sliding_window", false) ? fields.integer_or("sliding_window", 0) : 0;
-  const auto sliding = read_hf_sliding(fields, spec.layers.size(),
-                                       [&](std::int64_t i) { return !spec.layers[static_cast<std::size_t>(i)].rope; });
+  const auto sliding =
+      read_hf_sliding(fields, spec.layers.size(), [&](std::int64_t i) { return !spec.layers[static_cast<std::size_t>(i)].rope; });
   for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].window = sliding[i] ? window : 0;
   fields.finish();
   return spec;

@@ -36,8 +36,7 @@ Ended in_child(F act) {
   close(ends[1]);
   Ended out{0, ""};
   char buffer[4096];
-  for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) > 0;)
-    out.errors.append(buffer, static_cast<std::size_t>(got));
+  for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) > 0;) out.errors.append(buffer, static_cast<std::size_t>(got));
   close(ends[0]);
   waitpid(child, &out.status, 0);
   return out;
@@ -67,8 +66,8 @@ TEST_CASE("names from files are shown without harm", "[basics]") {
 TEST_CASE("UTF-8 is what the standard says", "[basics]") {
   for (const char* good : {"", "a", "é", "\xed\x9f\xbf", "\xee\x80\x80", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
     CHECK(is_utf8(good));
-  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
-                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xc3", "\xe2\x82", "\xf0\x9d\x84", "\xc3("})
+  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
+                          "\xf5\x80\x80\x80", "\xc3", "\xe2\x82", "\xf0\x9d\x84", "\xc3("})
     CHECK_FALSE(is_utf8(bad));
 }
 
@@ -105,8 +104,7 @@ TEST_CASE("every half is itself after the way to f32 and back", "[basics]") {
 
 TEST_CASE("halves are rounded to nearest, ties to even", "[basics]") {
   for (std::uint32_t bits = 0; bits < 0x7BFF; bits += 7) {  // between neighbours, up to the largest finite one
-    const float low = f32_from_f16(static_cast<std::uint16_t>(bits)),
-                high = f32_from_f16(static_cast<std::uint16_t>(bits + 1));
+    const float low = f32_from_f16(static_cast<std::uint16_t>(bits)), high = f32_from_f16(static_cast<std::uint16_t>(bits + 1));
     const float middle = low + (high - low) / 2;
     CHECK(f16_from_f32(middle) == (bits % 2 == 0 ? bits : bits + 1));
     CHECK(f16_from_f32(std::nextafter(middle, 0.f)) == bits);

@@ -161,8 +161,7 @@ TEST_CASE("what a config leaves out keeps its default", "[config]") {
 TEST_CASE("every key misspelt is refused with the right one", "[config]") {
   const auto lines = lines_of(kSample);
   for (const Key& key : sample_keys()) {
-    std::set<std::string> spellings = {key.name + "x", key.name + key.name.back(),
-                                       key.name.substr(0, key.name.size() - 1)};
+    std::set<std::string> spellings = {key.name + "x", key.name + key.name.back(), key.name.substr(0, key.name.size() - 1)};
     for (std::size_t i = 0; i < key.name.size(); ++i) {
       std::string changed = key.name;
       changed[i] = 'q';
@@ -188,8 +187,7 @@ TEST_CASE("every key misspelt is refused with the right one", "[config]") {
 TEST_CASE("every key moved to another section is refused with its own", "[config]") {
   const auto lines = lines_of(kSample);
   for (const Key& key : sample_keys()) {
-    if (key.name == "corpus" || key.name == "lora" || key.name == "sources" || key.section == "corpus.sources")
-      continue;
+    if (key.name == "corpus" || key.name == "lora" || key.name == "sources" || key.section == "corpus.sources") continue;
     for (const std::string target : {"", "corpus", "lora"}) {
       if (target == key.section) continue;
       auto changed = lines;
@@ -204,8 +202,8 @@ TEST_CASE("every key moved to another section is refused with its own", "[config
       const std::string message = refusal(joined(changed));
       INFO(message);
       const std::string home = key.section.empty() ? "the top level" : "'" + key.section + "'";
-      CHECK(contains(message, (target.empty() ? "" : target + ".") + key.name +
-                                  ": does not belong here; it belongs under " + home));
+      CHECK(contains(message,
+                     (target.empty() ? "" : target + ".") + key.name + ": does not belong here; it belongs under " + home));
     }
   }
   CHECK(contains(refusal("path: x\n"), "it belongs under 'corpus.sources'"));
@@ -249,8 +247,7 @@ TEST_CASE("every key with a value of a wrong type is refused", "[config]") {
   for (const Key& key : sample_keys()) {
     const std::string& kind = expected.at(key.name);
     for (const std::string& value : values) {
-      if (kind == "text" && (value == "word" || value == "'3'" || value == "64k" || value == "10%" || value[0] == '.'))
-        continue;
+      if (kind == "text" && (value == "word" || value == "'3'" || value == "64k" || value == "10%" || value[0] == '.')) continue;
       if (kind == "an integer" && value == "3") continue;
       if (kind == "a number" && (value == "3" || value == "2.5")) continue;
       if (kind == "true or false" && value == "true") continue;
@@ -274,37 +271,30 @@ TEST_CASE("every key with a value of a wrong type is refused", "[config]") {
 TEST_CASE("the refusals say what to do", "[config]") {
   CHECK(refusal("lora: {rank: 64k}") ==
         "c.yaml:1:14: lora.rank: expected an integer, found the text '64k'; write the number alone, without a unit");
-  CHECK(refusal("lora: {rank: '8'}") ==
-        "c.yaml:1:14: lora.rank: expected an integer, found the text '8'; remove the quotes");
+  CHECK(refusal("lora: {rank: '8'}") == "c.yaml:1:14: lora.rank: expected an integer, found the text '8'; remove the quotes");
   CHECK(refusal("lora: {rank: 0}") == "c.yaml:1:14: lora.rank: 0 is out of range; 1 to 1024 is expected");
   CHECK(refusal("lora: {rank: 1025}") == "c.yaml:1:14: lora.rank: 1025 is out of range; 1 to 1024 is expected");
   CHECK(refusal("lora: {alpha: -1}") == "c.yaml:1:15: lora.alpha: -1 is out of range; 0 to 1e+06 is expected");
-  CHECK(refusal("base: 7") ==
-        "c.yaml:1:7: base: expected text, found the number 7; put it in quotes if it is meant as text");
-  CHECK(refusal("modes: [exakt]") ==
-        "c.yaml:1:9: modes[0]: 'exakt' is not one of fast, exact, safe; did you mean 'exact'?");
-  CHECK(refusal("modes: fast") ==
-        "c.yaml:1:8: modes: expected a list, found the text 'fast'; write it in brackets: [...]");
+  CHECK(refusal("base: 7") == "c.yaml:1:7: base: expected text, found the number 7; put it in quotes if it is meant as text");
+  CHECK(refusal("modes: [exakt]") == "c.yaml:1:9: modes[0]: 'exakt' is not one of fast, exact, safe; did you mean 'exact'?");
+  CHECK(refusal("modes: fast") == "c.yaml:1:8: modes: expected a list, found the text 'fast'; write it in brackets: [...]");
   CHECK(refusal("corpus: {sources: [a.txt]}") ==
         "c.yaml:1:20: corpus.sources[0]: expected a section (path, format), found the text 'a.txt'");
   CHECK(refusal("- a\n") == "c.yaml:1:1: expected a section (base, seed, factor, modes, corpus, lora), found a list");
-  CHECK(refusal("zzzzzzzzz: 1") ==
-        "c.yaml:1:1: zzzzzzzzz: unknown key; known here: base, seed, factor, modes, corpus, lora");
+  CHECK(refusal("zzzzzzzzz: 1") == "c.yaml:1:1: zzzzzzzzz: unknown key; known here: base, seed, factor, modes, corpus, lora");
   CHECK(refusal("ranks: 1") == "c.yaml:1:1: ranks: unknown key; did you mean 'lora.rank'?");
-  CHECK(refusal("seed: 99999999999999999999") ==
-        "c.yaml:1:7: seed: expected an integer, found the number 99999999999999999999");
+  CHECK(refusal("seed: 99999999999999999999") == "c.yaml:1:7: seed: expected an integer, found the number 99999999999999999999");
 }
 
 TEST_CASE("all problems are listed, sorted by line", "[config]") {
   const std::string message =
       refusal("lora:\n  rank: 0\n  alpah: 3\nbase: [x]\nseed: a\n", {{"lora.rnk", "3"}, {"lora.rank", "x"}});
-  CHECK(lines_of(message + "\n") ==
-        std::vector<std::string>{"c.yaml:2:9: lora.rank: 0 is out of range; 1 to 1024 is expected",
-                                 "c.yaml:3:3: lora.alpah: unknown key; did you mean 'alpha'?",
-                                 "c.yaml:4:7: base: expected text, found a list",
-                                 "c.yaml:5:7: seed: expected an integer, found the text 'a'",
-                                 "--set lora.rnk: unknown key; did you mean 'rank'?",
-                                 "--set lora.rank: expected an integer, found the text 'x'"});
+  CHECK(lines_of(message + "\n") == std::vector<std::string>{"c.yaml:2:9: lora.rank: 0 is out of range; 1 to 1024 is expected",
+                                                             "c.yaml:3:3: lora.alpah: unknown key; did you mean 'alpha'?",
+                                                             "c.yaml:4:7: base: expected text, found a list",
+                                                             "c.yaml:5:7: seed: expected an integer, found the text 'a'",
+                                                             "--set lora.rnk: unknown key; did you mean 'rank'?",
+                                                             "--set lora.rank: expected an integer, found the text 'x'"});
 }
 
 TEST_CASE("--set replaces values of the file", "[config]") {
@@ -369,11 +359,10 @@ TEST_CASE("a hostile config is refused quickly", "[config]") {
 
 TEST_CASE("a dumped config reads back the same", "[config]") {
   Run run = read_config_text<Run>(kSample, "c.yaml");
-  const std::vector<std::string> awkward = {"",      "true", "null", "~",       "3",           "-1e5",        " x ",
-                                            "a: b",  "#x",   "- x",  "a\"b\\c", "a\nb\t",      "'x'",         "é ü",
-                                            "\x7f",  "yes",  "[a]",  "*x",      "&x",          "!x",          "%x",
-                                            "@x",    "\x01", "x #y", "{}",      "/a/b-c.gguf", "0x10",        ".nan",
-                                            "1_000", "=",    "<<",   "|",       "\xc2\x85",    "\xe2\x80\xa8"};
+  const std::vector<std::string> awkward = {
+      "",    "true",        "null", "~",    "3",     "-1e5", " x ", "a: b", "#x",       "- x",         "a\"b\\c", "a\nb\t",
+      "'x'", "é ü",         "\x7f", "yes",  "[a]",   "*x",   "&x",  "!x",   "%x",       "@x",          "\x01",    "x #y",
+      "{}",  "/a/b-c.gguf", "0x10", ".nan", "1_000", "=",    "<<",  "|",    "\xc2\x85", "\xe2\x80\xa8"};
   for (const std::string& text : awkward) {
     run.base = text;
     run.lora.target_modules = {text, text};
@@ -387,17 +376,16 @@ TEST_CASE("a dumped config reads back the same", "[config]") {
   }
   CHECK(config_json(read_config_text<Run>(dump_config(Run()), "c.yaml")) == config_json(Run()));
   CHECK(contains(dump_config(run), "  rank: 8  # rank r of B*A (1 to 1024)\n"));
-  CHECK(contains(dump_config(run),
-                 "    - path: docs/a.txt  # a file\n      format: text  # how to read it (auto, text, jsonl)\n"));
+  CHECK(
+      contains(dump_config(run), "    - path: docs/a.txt  # a file\n      format: text  # how to read it (auto, text, jsonl)\n"));
 }
 
 TEST_CASE("a config as JSON and as documentation", "[config]") {
   const Json json = config_json(read_config_text<Run>(kSample, "c.yaml"));
-  CHECK(
-      json.dump() ==
-      R"({"base":"model.gguf","seed":-7,"factor":0.0025,"modes":["exact","safe"],"corpus":{"dir":"tokens","sources":[)"
-      R"({"path":"docs/a.txt","format":"text"},{"path":"docs/b.jsonl","format":"jsonl"}],"deduplicate":false},)"
-      R"("lora":{"rank":8,"alpha":16.0,"target_modules":["q_proj","v_proj"]}})");
+  CHECK(json.dump() ==
+        R"({"base":"model.gguf","seed":-7,"factor":0.0025,"modes":["exact","safe"],"corpus":{"dir":"tokens","sources":[)"
+        R"({"path":"docs/a.txt","format":"text"},{"path":"docs/b.jsonl","format":"jsonl"}],"deduplicate":false},)"
+        R"("lora":{"rank":8,"alpha":16.0,"target_modules":["q_proj","v_proj"]}})");
   const std::string table = describe_config<Run>();
   CHECK(contains(table, "corpus.sources[].format"));
   bool found = false;

@@ -55,8 +55,7 @@ struct Scenario {
 const std::map<std::string, Scenario> scenarios = {
     {"new_file", {[](const fs::path&) {}, [](const fs::path& dir) { write_new_file(dir / "file"); }}},
     {"replaced_file",
-     {[](const fs::path& dir) { write_file(dir / "file", "old"); },
-      [](const fs::path& dir) { write_new_file(dir / "file"); }}},
+     {[](const fs::path& dir) { write_file(dir / "file", "old"); }, [](const fs::path& dir) { write_new_file(dir / "file"); }}},
     {"new_directory", {[](const fs::path&) {}, write_new_directory}},
     {"replaced_directory", {write_old_directory, write_new_directory}},
     {"new_log", {[](const fs::path&) {}, [](const fs::path& dir) { append_line(dir / "log", "one"); }}},

@@ -128,8 +128,7 @@ TEST_CASE("reading what is missing, too large or no file", "[file]") {
   const Scratch dir;
   write_file(dir / "x", "12345");
   CHECK(read_file(dir / "x", 5) == "12345");
-  CHECK_THROWS_WITH(read_file(dir / "x", 4),
-                    (dir / "x").string() + " has 5 bytes or more; at most 4 are accepted here");
+  CHECK_THROWS_WITH(read_file(dir / "x", 4), (dir / "x").string() + " has 5 bytes or more; at most 4 are accepted here");
   CHECK_THROWS_AS(read_file(dir / "x", 4), FormatError);
   CHECK_THROWS_AS(read_file("/dev/zero", 100), UserError);
   CHECK_THROWS_WITH(read_file(dir / "y"), "cannot open " + (dir / "y").string() + ": No such file or directory");
@@ -151,8 +150,7 @@ TEST_CASE("writing where one cannot", "[file]") {
         "cannot write " + (dir / "no/x").string() + ": No such file or directory; create the directory first");
   CHECK_THROWS_AS(write_file(dir / "no/x", ""), MachineError);
   fs::create_directory(dir / "d");
-  CHECK(message_of([&] { write_file(dir / "d", ""); }) ==
-        "cannot write " + (dir / "d").string() + ": it is a directory");
+  CHECK(message_of([&] { write_file(dir / "d", ""); }) == "cannot write " + (dir / "d").string() + ": it is a directory");
   write_file(dir / "x", "");
   CHECK(message_of([&] { DirectoryWriter writer(dir / "x"); }) ==
         "cannot write the directory " + (dir / "x").string() + ": a file of that name exists");
@@ -204,14 +202,13 @@ TEST_CASE("lines are appended whole", "[file]") {
 
 TEST_CASE("leftovers of killed writers are removed, nothing else is", "[file]") {
   const Scratch dir;
-  for (const char* name : {".x.tmp-12-0", ".a.b.tmp-999999-3", ".keep", ".tmp-1-2", "x.tmp-12-0", ".x.tmp-12",
-                           ".x.tmp-a-0", ".x.bak-1-0", ".y.old-7-0"})
+  for (const char* name : {".x.tmp-12-0", ".a.b.tmp-999999-3", ".keep", ".tmp-1-2", "x.tmp-12-0", ".x.tmp-12", ".x.tmp-a-0",
+                           ".x.bak-1-0", ".y.old-7-0"})
     write_file(dir / name, "y");
   fs::create_directories(dir / ".d.tmp-5-1/sub");
   write_file(dir / ".d.tmp-5-1/sub/file", "");
   remove_leftovers(dir.path);
-  for (const char* gone : {".x.tmp-12-0", ".a.b.tmp-999999-3", ".d.tmp-5-1", ".y.old-7-0"})
-    CHECK_FALSE(fs::exists(dir / gone));
+  for (const char* gone : {".x.tmp-12-0", ".a.b.tmp-999999-3", ".d.tmp-5-1", ".y.old-7-0"}) CHECK_FALSE(fs::exists(dir / gone));
   for (const char* kept : {".keep", ".tmp-1-2", "x.tmp-12-0", ".x.tmp-12", ".x.tmp-a-0", ".x.bak-1-0"})
     CHECK(fs::exists(dir / kept));
   CHECK(read_file(dir / "y") == "y");  // the old version of something that was being replaced comes back

@@ -132,8 +132,7 @@ TEST_CASE("GGUF that is not one", "[gguf][hostile]") {
 TEST_CASE("GGUF with impossible counts", "[gguf][hostile]") {
   for (std::uint64_t count : {std::uint64_t{1} << 63, ~std::uint64_t{0}, std::uint64_t{1} << 32, std::uint64_t{2}}) {
     CHECK(contains(refusal(Bytes().header(count, 0).put(std::uint64_t{0}).data), cat(count, " tensors cannot fit")));
-    CHECK(contains(refusal(Bytes().header(0, count).put(std::uint64_t{0}).data),
-                   cat(count, " metadata pairs cannot fit")));
+    CHECK(contains(refusal(Bytes().header(0, count).put(std::uint64_t{0}).data), cat(count, " metadata pairs cannot fit")));
     Bytes array = Bytes().header(0, 1).text("k").put(std::int32_t{9}).put(std::int32_t{8}).put(count);
     CHECK(contains(refusal(array.put(std::uint32_t{0}).data), cat(count, " array values cannot fit")));
     Bytes text = Bytes().header(0, 1).text("k").put(std::int32_t{8}).put(count);
@@ -144,8 +143,7 @@ TEST_CASE("GGUF with impossible counts", "[gguf][hostile]") {
   CHECK(contains(refusal(hang.data), "arrays of arrays are not accepted"));
   // Strings of length zero cost 8 bytes each, so their number is bounded by the file; a file that is long enough is
   // bounded too.
-  Bytes many =
-      Bytes().header(0, 1).text("k").put(std::int32_t{9}).put(std::int32_t{0}).put(std::uint64_t{(1 << 24) + 1});
+  Bytes many = Bytes().header(0, 1).text("k").put(std::int32_t{9}).put(std::int32_t{0}).put(std::uint64_t{(1 << 24) + 1});
   many.data.resize(many.data.size() + (1 << 24) + 1);
   CHECK(contains(refusal(many.data), "at most 16777216 are accepted"));
 }
@@ -165,12 +163,10 @@ TEST_CASE("GGUF with impossible metadata", "[gguf][hostile]") {
                  "a metadata key is empty"));
   CHECK(contains(refusal(Bytes().header(0, 1).text("\xff").put(std::int32_t{0}).put(std::uint64_t{0}).data),
                  "'\\xff' is not UTF-8"));
-  CHECK(contains(
-      refusal(Bytes().header(0, 1).text(std::string("a\0", 2)).put(std::int32_t{0}).put(std::uint64_t{0}).data),
-      "is not UTF-8"));
-  CHECK(contains(
-      refusal(Bytes().header(0, 1).text(std::string(2000, 'k')).put(std::int32_t{0}).put(std::uint64_t{0}).data),
-      "has 2000 bytes; at most 1024"));
+  CHECK(contains(refusal(Bytes().header(0, 1).text(std::string("a\0", 2)).put(std::int32_t{0}).put(std::uint64_t{0}).data),
+                 "is not UTF-8"));
+  CHECK(contains(refusal(Bytes().header(0, 1).text(std::string(2000, 'k')).put(std::int32_t{0}).put(std::uint64_t{0}).data),
+                 "has 2000 bytes; at most 1024"));
   Bytes twice = Bytes().header(0, 2);
   for (int i = 0; i < 2; ++i) twice.text("same").put(std::int32_t{4}).put(std::uint32_t{1});
   CHECK(contains(refusal(twice.data), "the key 'same' is there twice"));
@@ -201,8 +197,7 @@ TEST_CASE("GGUF with impossible tensors", "[gguf][hostile]") {
   CHECK(contains(one({1}, 0, 4), "offset 4 is no multiple of the alignment 32"));
   CHECK(contains(one({33}, 8), "rows of 33 elements are no multiple of Q8_0's block of 32"));
   CHECK(contains(one({16, 16}, 12), "no multiple of Q4_K's block of 256"));
-  for (std::int32_t type : {-1, 4, 5, 9, 24, 31, 1000})
-    CHECK(contains(one({32}, type), cat("GGML type ", type, " is not one")));
+  for (std::int32_t type : {-1, 4, 5, 9, 24, 31, 1000}) CHECK(contains(one({32}, type), cat("GGML type ", type, " is not one")));
 
   Bytes overlap = Bytes().header(2, 0).tensor("a", {16}, 0, 0).tensor("b", {16}, 0, 32).body(256);
   CHECK(contains(refusal(overlap.data), "tensors 'a' and 'b' overlap"));

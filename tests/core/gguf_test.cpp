@@ -17,13 +17,10 @@ namespace {
 
 const fs::path kGolden = fs::path(GRAFT_SOURCE_DIR) / "tests/golden/core";
 
-fs::path scratch(const std::string& name) {
-  return fs::temp_directory_path() / cat("graft-gguf-", getpid(), "-", name);
-}
+fs::path scratch(const std::string& name) { return fs::temp_directory_path() / cat("graft-gguf-", getpid(), "-", name); }
 
-const GgmlType kReadable[] = {GgmlType::f32,  GgmlType::f16,  GgmlType::bf16, GgmlType::q8_0,
-                              GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1,
-                              GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k};
+const GgmlType kReadable[] = {GgmlType::f32,  GgmlType::f16,  GgmlType::bf16, GgmlType::q8_0, GgmlType::q4_0, GgmlType::q4_1,
+                              GgmlType::q5_0, GgmlType::q5_1, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k};
 
 }  // namespace
 
@@ -65,8 +62,7 @@ TEST_CASE("what cannot be encoded or decoded says so", "[gguf]") {
   CHECK_THROWS_AS(dequantize(GgmlType::q2_k, bytes.data(), 256, values.data()), UnsupportedError);
   for (float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     values[7] = bad;
-    CHECK_THROWS_WITH(quantize(GgmlType::q8_0, values.data(), 32, bytes.data()),
-                      "a weight is not finite; Q8_0 cannot hold it");
+    CHECK_THROWS_WITH(quantize(GgmlType::q8_0, values.data(), 32, bytes.data()), "a weight is not finite; Q8_0 cannot hold it");
   }
   CHECK_THROWS_AS(info_of(static_cast<GgmlType>(4)), FormatError);
 }
@@ -99,8 +95,7 @@ TEST_CASE("a GGUF file of the reference's writer is read", "[gguf]") {
   CHECK_THROWS_WITH(file.integer("test.string"), where + ": the key 'test.string' is not an integer below 2^63");
   CHECK_THROWS_WITH(file.integer("test.u64"), where + ": the key 'test.u64' is not an integer below 2^63");
   CHECK_THROWS_WITH(file.strings("test.integers"), where + ": the key 'test.integers' is not an array of strings");
-  CHECK_THROWS_WITH(file.numbers("test.integers"),
-                    where + ": the key 'test.integers' is not an array of floating-point numbers");
+  CHECK_THROWS_WITH(file.numbers("test.integers"), where + ": the key 'test.integers' is not an array of floating-point numbers");
   CHECK_THROWS_AS(file.boolean_or("test.u8", false), FormatError);
 
   REQUIRE(file.tensors().size() == 3);
@@ -131,8 +126,7 @@ TEST_CASE("our writer makes the same file, byte for byte", "[gguf]") {
   writer.pair("test.i32", {GgufType::i32, false, std::int64_t{-2000000000}});
   writer.f32("test.f32", 0.1f);
   writer.boolean("test.bool", true);
-  for (const char* key :
-       {"test.string", "test.u64", "test.i64", "test.f64", "test.strings", "test.integers", "test.numbers"})
+  for (const char* key : {"test.string", "test.u64", "test.i64", "test.f64", "test.strings", "test.integers", "test.numbers"})
     writer.pair(key, golden.pairs().at(key));
   for (const GgufTensor& tensor : golden.tensors()) writer.tensor(tensor.name, tensor.shape, tensor.type);
   for (const GgufTensor& tensor : golden.tensors()) {  // in two pieces

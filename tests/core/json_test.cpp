@@ -34,8 +34,7 @@ TEST_CASE("JSON keeps order and values", "[json]") {
 
 TEST_CASE("JSON errors name the place and the reason, never the text", "[json]") {
   CHECK(refusal("{\"a\": secret}") == "f: byte 7: syntax error while parsing value - invalid literal");
-  CHECK(
-      refusal("[1, 2").starts_with("f: byte 6: syntax error while parsing array - unexpected end of input; expected"));
+  CHECK(refusal("[1, 2").starts_with("f: byte 6: syntax error while parsing array - unexpected end of input; expected"));
   CHECK(refusal("").starts_with("f: byte 1: syntax error"));
   CHECK(refusal("{\"a\":1 \"secret\":2}").find("secret") == std::string::npos);
   CHECK(refusal("[\"secret; expected x\xff\"]").find("secret") == std::string::npos);
@@ -72,8 +71,7 @@ TEST_CASE("damaged JSON is refused or read, never worse", "[json]") {
 
 TEST_CASE("typed access to JSON", "[json]") {
   const Json json = parse_json(
-      R"({"i":-3,"u":18446744073709551615,"d":2.5,"b":true,"s":"x","n":null,"v":[1,2],"m":{"k":"v"},"whole":2.0})",
-      "f");
+      R"({"i":-3,"u":18446744073709551615,"d":2.5,"b":true,"s":"x","n":null,"v":[1,2],"m":{"k":"v"},"whole":2.0})", "f");
   CHECK(json_get<int>(json, "i", "f") == -3);
   CHECK(json_get<std::uint64_t>(json, "u", "f") == 18446744073709551615u);
   CHECK(json_get<double>(json, "d", "f") == 2.5);
@@ -98,8 +96,7 @@ TEST_CASE("typed access to JSON", "[json]") {
   CHECK_THROWS_WITH(json_get<double>(json, "s", "f"), "f: 's' is a string where a number is expected");
   CHECK_THROWS_WITH(json_get<std::string>(json, "n", "f"), "f: 'n' is null where a string is expected");
   CHECK_THROWS_WITH(json_get<std::vector<int>>(json, "m", "f"), "f: 'm' is an object where a list is expected");
-  CHECK_THROWS_WITH(json_get<std::vector<std::string>>(json, "v", "f"),
-                    "f: 'v' is the number 1 where a string is expected");
+  CHECK_THROWS_WITH(json_get<std::vector<std::string>>(json, "v", "f"), "f: 'v' is the number 1 where a string is expected");
   CHECK_THROWS_WITH(json_get<int>(Json(3), "k", "f"), "f: found a number where an object with 'k' is expected");
 }
 

@@ -1,4 +1,5 @@
-// Whole model files with damage anywhere: cut at a thousand points, ten thousand flipped bits. Whatever is read is inside the file.
+// Whole model files with damage anywhere: cut at a thousand points, ten thousand flipped bits. Whatever is read is inside the
+// file.
 #include <unistd.h>
 
 #include <cstring>
@@ -97,8 +98,8 @@ TEST_CASE("damaged GGUF models", "[gguf][hostile]") {
 
 TEST_CASE("every element type decodes any bytes there are", "[gguf][hostile]") {
   std::mt19937 random(4);
-  for (GgmlType type : {GgmlType::f32, GgmlType::f16, GgmlType::bf16, GgmlType::q8_0, GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0,
-                        GgmlType::q5_1, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k}) {
+  for (GgmlType type : {GgmlType::f32, GgmlType::f16, GgmlType::bf16, GgmlType::q8_0, GgmlType::q4_0, GgmlType::q4_1,
+                        GgmlType::q5_0, GgmlType::q5_1, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k}) {
     const GgmlTypeInfo& info = info_of(type);
     // Exactly as many bytes and floats as it takes: a sanitizer sees one too many.
     for (int round = 0; round < 50; ++round) {

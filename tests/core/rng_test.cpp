@@ -21,8 +21,7 @@ TEST_CASE("streams, substreams and seeds are apart", "[rng]") {
   for (std::uint64_t seed : {0, 1})
     for (Stream stream : {Stream::init, Stream::shuffle, Stream::dropout})
       for (std::uint64_t substream : {0, 1, 2})
-        for (std::uint64_t counter = 0; counter < 100; ++counter)
-          seen.insert(Random(seed, stream, substream).bits(counter));
+        for (std::uint64_t counter = 0; counter < 100; ++counter) seen.insert(Random(seed, stream, substream).bits(counter));
   CHECK(seen.size() == 2 * 3 * 3 * 100);
 }
 
@@ -88,6 +87,5 @@ TEST_CASE("a permutation mixes, and differs by seed and epoch", "[rng]") {
     const Permutation small(3, 5, epoch);
     ++counts[small(0) * 9 + small(1) * 3 + small(2)];
   }
-  for (int code : {5, 7, 11, 15, 19, 21})
-    CHECK(std::abs(counts[code] - 1000) < 5 * 29);  // (0,1,2) is 5, ... (2,1,0) is 21
+  for (int code : {5, 7, 11, 15, 19, 21}) CHECK(std::abs(counts[code] - 1000) < 5 * 29);  // (0,1,2) is 5, ... (2,1,0) is 21
 }

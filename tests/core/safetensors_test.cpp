@@ -128,12 +128,10 @@ TEST_CASE("malicious safetensors", "[safetensors][hostile]") {
   CHECK(contains(refusal("{\"a\":" + std::string(80000, '['), 0), "nested deeper than 64 levels"));
 
   auto tensor = [](const std::string& dtype, const std::string& shape, const std::string& offsets, std::size_t data) {
-    return refusal("{\"w\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}",
-                   data);
+    return refusal("{\"w\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}", data);
   };
   CHECK(tensor("F32", "[2,3]", "[0,24]", 24).empty());
-  CHECK(contains(tensor("F32", "[2,3]", "[0,20]", 20),
-                 "tensor 'w': shape and element type take 24 bytes, data_offsets say 20"));
+  CHECK(contains(tensor("F32", "[2,3]", "[0,20]", 20), "tensor 'w': shape and element type take 24 bytes, data_offsets say 20"));
   CHECK(contains(tensor("F32", "[4294967296,4294967296]", "[0,0]", 0), "its size overflows 64 bits"));
   CHECK(contains(tensor("U8", "[9223372036854775807,2]", "[0,18446744073709551614]", 8), "leave the file's 8 bytes"));
   CHECK(contains(tensor("U8", "[9223372036854775808]", "[0,8]", 8), "'shape' is the number 9223372036854775808"));

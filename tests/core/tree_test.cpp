@@ -44,7 +44,8 @@ std::map<std::string, std::set<std::string>> arrows() {
     std::istringstream words(match[3]);
     bool links = false;
     for (std::string word; words >> word;) {
-      if (std::isupper(static_cast<unsigned char>(word[0]))) links = word == "LINKS";
+      if (std::isupper(static_cast<unsigned char>(word[0])))
+        links = word == "LINKS";
       else if (links) {
         own.insert(word);
         own.insert(may.at(word).begin(), may.at(word).end());
@@ -62,7 +63,8 @@ std::vector<std::string> written_files() {
   for (const auto& [module, allowed] : arrows()) folders.push_back(module);
   for (const std::string& folder : folders)
     for (const std::string& file : files_below(folder))
-      if (!file.starts_with("tests/golden/") && file.find("__pycache__") == std::string::npos && !file.ends_with(".png")) files.push_back(file);
+      if (!file.starts_with("tests/golden/") && file.find("__pycache__") == std::string::npos && !file.ends_with(".png"))
+        files.push_back(file);
   for (const auto& entry : fs::directory_iterator(kRoot)) {
     const std::string name = entry.path().filename().string();
     if (entry.is_regular_file() && (name.ends_with(".md") || name.starts_with("CMake"))) files.push_back(name);
@@ -120,8 +122,8 @@ TEST_CASE("core, data and the front of the program know nothing of LibTorch", "[
       if (!file.ends_with(".h")) continue;
       for (const std::string& line : lines_of(kRoot / file)) {
         INFO(file << ": " << line);
-        CHECK((!std::regex_search(line, torch) || line == "#include <ATen/core/Tensor.h>" || line == "#include <c10/core/ScalarType.h>" ||
-               line == "#include <c10/util/BFloat16.h>"));
+        CHECK((!std::regex_search(line, torch) || line == "#include <ATen/core/Tensor.h>" ||
+               line == "#include <c10/core/ScalarType.h>" || line == "#include <c10/util/BFloat16.h>"));
       }
     }
   }
@@ -154,8 +156,26 @@ TEST_CASE("every header says what it is, every kernel has its files", "[tree]") 
 TEST_CASE("files are short, finished, and speak of no machine", "[tree]") {
   std::size_t files = 0;
   // Pieced together, so that this file does not hold them.
-  const std::vector<std::string> unfinished = {"TO" "DO", "FIX" "ME", "X" "XX"};
-  const std::vector<std::string> machines = {"/wo" "rk/", "/home" "/", "py" "pi.org", "files.python" "hosted", "deb." "debian.org", "hugging" "face.co"};
+  const std::vector<std::string> unfinished = {
+      "TO"
+      "DO",
+      "FIX"
+      "ME",
+      "X"
+      "XX"};
+  const std::vector<std::string> machines = {
+      "/wo"
+      "rk/",
+      "/home"
+      "/",
+      "py"
+      "pi.org",
+      "files.python"
+      "hosted",
+      "deb."
+      "debian.org",
+      "hugging"
+      "face.co"};
   for (const std::string& file : written_files()) {
     const auto lines = lines_of(kRoot / file);
     INFO(file);
@@ -164,9 +184,10 @@ TEST_CASE("files are short, finished, and speak of no machine", "[tree]") {
       for (const std::string& word : unfinished) {
         const std::size_t at = lines[i].find(word);
         INFO("line " << i + 1);
-        const bool within = at != std::string::npos && ((at > 0 && std::isupper(static_cast<unsigned char>(lines[i][at - 1]))) ||
-                                                        (at + word.size() < lines[i].size() &&
-                                                         std::isupper(static_cast<unsigned char>(lines[i][at + word.size()]))));
+        const bool within =
+            at != std::string::npos &&
+            ((at > 0 && std::isupper(static_cast<unsigned char>(lines[i][at - 1]))) ||
+             (at + word.size() < lines[i].size() && std::isupper(static_cast<unsigned char>(lines[i][at + word.size()]))));
         CHECK((at == std::string::npos || within || lines[i].find("XXXXXX") != std::string::npos));
       }
       for (const std::string& word : machines) {

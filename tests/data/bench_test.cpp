@@ -34,10 +34,13 @@ TEST_CASE("packed batches per second", "[.][bench]") {
       begin = cpu_seconds();
       Cursor cursor{1, epoch, 0};
       std::int64_t read = 0;
-      while (cursor.epoch == epoch) read += static_cast<std::int64_t>(source->read(cursor, std::min<std::int64_t>(8, source->rows_per_epoch() - cursor.row)).tokens.size());
+      while (cursor.epoch == epoch)
+        read += static_cast<std::int64_t>(
+            source->read(cursor, std::min<std::int64_t>(8, source->rows_per_epoch() - cursor.row)).tokens.size());
       const double seconds = cpu_seconds() - begin;
-      WARN((deflate ? "deflated" : "plain") << ": " << tokens << " tokens, opened and verified in " << opened << " s, packed in " << packed << " s; epoch "
-           << epoch << ": " << read << " tokens in " << seconds << " s of one core, " << static_cast<double>(read) / seconds * 1e-6 << " M tokens/s");
+      WARN((deflate ? "deflated" : "plain") << ": " << tokens << " tokens, opened and verified in " << opened << " s, packed in "
+                                            << packed << " s; epoch " << epoch << ": " << read << " tokens in " << seconds
+                                            << " s of one core, " << static_cast<double>(read) / seconds * 1e-6 << " M tokens/s");
     }
   }
 }

@@ -29,8 +29,8 @@ TEST_CASE("merges are those of the definition, for short and long pieces", "[bpe
   std::mt19937 random(1);
   MergeScratch scratch;
   for (int round = 0; round < 400; ++round) {
-    // Tokens are strings over two or three letters; a merge joins two tokens that there are. In half of the rounds the order of the
-    // list is shuffled, so that a merge can make one of lower rank possible.
+    // Tokens are strings over two or three letters; a merge joins two tokens that there are. In half of the rounds the order of
+    // the list is shuffled, so that a merge can make one of lower rank possible.
     const int letters = 2 + round % 2;
     std::vector<std::string> tokens;
     for (int i = 0; i < letters; ++i) tokens.push_back(std::string(1, static_cast<char>('a' + i)));
@@ -41,8 +41,10 @@ TEST_CASE("merges are those of the definition, for short and long pieces", "[bpe
       if (joined.size() > 12) continue;
       auto found = std::find(tokens.begin(), tokens.end(), joined);
       if (found == tokens.end()) found = tokens.insert(tokens.end(), joined);
-      const Merge merge{static_cast<std::int32_t>(l), static_cast<std::int32_t>(r), static_cast<std::int32_t>(found - tokens.begin())};
-      const bool known = std::any_of(merges.begin(), merges.end(), [&](const Merge& m) { return m.left == merge.left && m.right == merge.right; });
+      const Merge merge{static_cast<std::int32_t>(l), static_cast<std::int32_t>(r),
+                        static_cast<std::int32_t>(found - tokens.begin())};
+      const bool known = std::any_of(merges.begin(), merges.end(),
+                                     [&](const Merge& m) { return m.left == merge.left && m.right == merge.right; });
       if (!known) merges.push_back(merge);
     }
     if (round % 4 > 1) std::shuffle(merges.begin(), merges.end(), random);

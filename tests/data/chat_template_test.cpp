@@ -1,4 +1,5 @@
-// Chat layouts against the published Jinja templates, rendered and tokenized by the reference libraries (tests/golden/chat/make.py).
+// Chat layouts against the published Jinja templates, rendered and tokenized by the reference libraries
+// (tests/golden/chat/make.py).
 #include "data/chat_template.h"
 
 #include "core/json.h"
@@ -63,11 +64,14 @@ TEST_CASE("the system text comes from the shipped template, or there is none", "
   const auto text = [&](const Model& model) {
     return model.tokenizer->decode(make_chat_template(*model.tokenizer)->render(question, true).ids, true);
   };
-  CHECK(text(with) == "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-                      "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+  CHECK(text(with) ==
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
   CHECK(text(without) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
   const Model llama3("", "llama3");
-  CHECK(text(llama3) == "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+  CHECK(text(llama3) ==
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>"
+        "\n\n");
   const Model tekken("", "tekken");  // no spaces beside the markers
   CHECK(text(tekken) == "<s>[INST]hi[/INST]");
 }
@@ -80,7 +84,8 @@ TEST_CASE("markers inside of messages stay text", "[chat]") {
     for (const std::string& literal : model.tokenizer->control_literals()) content += literal + " ";
     const auto control = [&](const std::string& user, const std::string& assistant) {
       const RenderedChat rendered = chat->render({{"user", user}, {"assistant", assistant}}, false);
-      return std::count_if(rendered.ids.begin(), rendered.ids.end(), [&](std::int32_t id) { return model.tokenizer->is_control(id); });
+      return std::count_if(rendered.ids.begin(), rendered.ids.end(),
+                           [&](std::int32_t id) { return model.tokenizer->is_control(id); });
     };
     CHECK(control(content, content) == control("x", "x"));
   }

@@ -136,7 +136,8 @@ constexpr Hostile kHostile[] = {
 
 TEST_CASE("what h5py can put into a shard is read when it is ours, refused when it is not", "[shard][hostile]") {
   TempDir dir;
-  for (const auto& entry : fs::directory_iterator(golden("data"))) fs::copy_file(entry.path(), dir / entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(golden("data")))
+    fs::copy_file(entry.path(), dir / entry.path().filename().string());
   const fs::path before = fs::current_path();
   fs::current_path(dir.path);  // where HDF5 looks for external storage
   std::vector<std::int32_t> ids(40);
@@ -166,7 +167,8 @@ TEST_CASE("a shard that was cut, or of which one bit was flipped, is refused", "
   for (const char* compression : {"none", "deflate"}) {
     Corpora corpora;
     corpora.config.compression = compression;
-    for (int i = 0; i < 30; ++i) corpora.document(cat(i, ".txt"), cat("document ", i, std::string(static_cast<std::size_t>(i), 'a')));
+    for (int i = 0; i < 30; ++i)
+      corpora.document(cat(i, ".txt"), cat("document ", i, std::string(static_cast<std::size_t>(i), 'a')));
     corpora.source((corpora.dir / "docs").string());
     corpora.prepare();
     const ShardRecord record = read_manifest(corpora.config.dir).at(0);
@@ -209,7 +211,8 @@ TEST_CASE("a manifest that lies about its shard is refused", "[shard][hostile]")
   };
   CHECK(with([](ShardRecord&) {}) == "");
   CHECK(with([](ShardRecord& r) { r.tokens = 39; }) == "/tokens has 40 elements of 2 bytes; 39 of 2 bytes are expected");
-  CHECK(with([](ShardRecord& r) { r.documents = 1; }) == "/documents/offset has 3 elements of 8 bytes; 2 of 8 bytes are expected");
+  CHECK(with([](ShardRecord& r) { r.documents = 1; }) ==
+        "/documents/offset has 3 elements of 8 bytes; 2 of 8 bytes are expected");
   CHECK(with([](ShardRecord& r) { r.documents = ~std::uint64_t{0}; }) ==
         "the manifest claims 18446744073709551615 documents, too many for the file");
   CHECK(with([](ShardRecord& r) { r.vocab_size = 70000; }) == "vocab_size is 300, the manifest says 70000");
@@ -255,10 +258,12 @@ TEST_CASE("a manifest is bounded and strict", "[shard][hostile]") {
     return message.substr(origin.size());
   };
   const auto line = [&](const char* key, Json value) {
-    Json json = {{"schema", 1}, {"file", "a.h5"}, {"sha256", kZeros}, {"split", "train"}, {"tokens", 1}, {"documents", 1},
-                 {"bytes", 1}, {"tokenizer", kZeros}, {"vocab_size", 300}, {"source", ""}};
-    if (value.is_discarded()) json.erase(key);
-    else json[key] = std::move(value);
+    Json json = {{"schema", 1},    {"file", "a.h5"}, {"sha256", kZeros},    {"split", "train"},  {"tokens", 1},
+                 {"documents", 1}, {"bytes", 1},     {"tokenizer", kZeros}, {"vocab_size", 300}, {"source", ""}};
+    if (value.is_discarded())
+      json.erase(key);
+    else
+      json[key] = std::move(value);
     return json.dump();
   };
   CHECK(refused(line("schema", 2)) == "corpus schema 2; this program reads schema 1");
@@ -287,7 +292,8 @@ TEST_CASE("flipped bits behind a true hash", "[.][fuzz]") {
     const std::string whole = get(golden(cat("data/", name)));
     for (int i = 0; i < 2000; ++i) {
       std::string bytes = whole;
-      for (unsigned flips = 1 + random() % 3; flips > 0; --flips) bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
+      for (unsigned flips = 1 + random() % 3; flips > 0; --flips)
+        bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
       fs::remove(dir / "a.h5");
       put(dir / "a.h5", bytes);
       const std::string reason = refusal(dir.path, record_of(dir / "a.h5"));

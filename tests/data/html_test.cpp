@@ -27,7 +27,8 @@ TEST_CASE("paragraphs, headings and lines", "[html]") {
 
 TEST_CASE("lists and tables", "[html]") {
   CHECK(html_text("<ul><li>a<li><p>b</p><ul><li>c</ul></ul><ol><li>d</li><li>e</li></ol>") == "- a\n- b\n\n  - c\n\n1. d\n2. e");
-  CHECK(html_text("<table><tr><th>k</th><th>v</th></tr><tr><td>1</td><td><p>2</p></td></tr><tr><td></td><td>x</td></tr></table>end") ==
+  CHECK(html_text(
+            "<table><tr><th>k</th><th>v</th></tr><tr><td>1</td><td><p>2</p></td></tr><tr><td></td><td>x</td></tr></table>end") ==
         "k\tv\n1\t2\n\tx\n\nend");
 }
 
@@ -38,10 +39,12 @@ TEST_CASE("pre keeps its lines and blanks, code around it does not", "[html]") {
 }
 
 TEST_CASE("scripts, styles, heads, forms, media and navigation are left out", "[html]") {
-  CHECK(html_text("<head><title>t</title><style>p { }</style></head>a<script>if (x</script>b<SCRIPT src=x>\"</SCRIPT >c") == "abc");
+  CHECK(html_text("<head><title>t</title><style>p { }</style></head>a<script>if (x</script>b<SCRIPT src=x>\"</SCRIPT >c") ==
+        "abc");
   CHECK(html_text("a<script>'</scripty>'</script>b") == "ab");
   CHECK(html_text("a<!-- <p>no</p> -->b<!-->c<![CDATA[d]]><!DOCTYPE x><?php no ?>e") == "abcd]]>e");
-  CHECK(html_text("a<svg><svg></svg>no</svg>b<button>no</button>c<select><option>no</select>d<textarea>no<p></textarea>e") == "a b c de");
+  CHECK(html_text("a<svg><svg></svg>no</svg>b<button>no</button>c<select><option>no</select>d<textarea>no<p></textarea>e") ==
+        "a b c de");
   CHECK(html_text("<div class=\"navheader\"><a href=x>Prev</a> <a>Next</a></div><p>text</p><nav>a<nav>b</nav>c</nav>") == "text");
   CHECK(html_text("<div class=\"x nav-links\"><a>a</a></div><div role='navigation'>b</div><div class=navy>blue</div>") == "blue");
   // Named like navigation, but full of text.
@@ -50,8 +53,10 @@ TEST_CASE("scripts, styles, heads, forms, media and navigation are left out", "[
 }
 
 TEST_CASE("character references", "[html]") {
-  CHECK(html_text("&lt;&gt;&amp;&quot;&apos;&mdash;&eacute;&#8212;&#x2014;&#128512;&#x80;") == "<>&\"'\u2014\u00e9\u2014\u2014\U0001F600\u20ac");
-  CHECK(html_text("AT&T &nosuch; &amp &; &#; &#x; &#xFFFFFFFFFF; &#0; &#xD800; a&b;") == "AT&T &nosuch; &amp &; &#; &#x; &#xFFFFFFFFFF; \uFFFD \uFFFD a&b;");
+  CHECK(html_text("&lt;&gt;&amp;&quot;&apos;&mdash;&eacute;&#8212;&#x2014;&#128512;&#x80;") ==
+        "<>&\"'\u2014\u00e9\u2014\u2014\U0001F600\u20ac");
+  CHECK(html_text("AT&T &nosuch; &amp &; &#; &#x; &#xFFFFFFFFFF; &#0; &#xD800; a&b;") ==
+        "AT&T &nosuch; &amp &; &#; &#x; &#xFFFFFFFFFF; \uFFFD \uFFFD a&b;");
   CHECK(html_text("1 < 2 && 3 > 2 <3") == "1 < 2 && 3 > 2 <3");
   CHECK(character_reference("&thetasym;x").length == 10);
   CHECK(character_reference("&thetasym").code == 0);
@@ -90,9 +95,41 @@ TEST_CASE("bombs cost their length", "[html]") {
     }
     return best;
   };
-  const char* parts[] = {"<div>", "<ul>", "<ol><li>", "<table><tr><td>", "<pre>", "<nav>", "<a>", "<b>", "<svg>", "<div class=nav>", "</div>", "<!--",
-                         "<![CDATA[", "<script>", "</script>", "<p", "<p a='", "<", "</", "&", "&#", "&amp;", "\xC2", "<td>x", "<li>x",
-                         "<br>", "<script></", "<a b=", "<table>", "<nav></nav>", "<div class=nav>x</div>", "=", " ", "<!>", "<?"};
+  const char* parts[] = {"<div>",
+                         "<ul>",
+                         "<ol><li>",
+                         "<table><tr><td>",
+                         "<pre>",
+                         "<nav>",
+                         "<a>",
+                         "<b>",
+                         "<svg>",
+                         "<div class=nav>",
+                         "</div>",
+                         "<!--",
+                         "<![CDATA[",
+                         "<script>",
+                         "</script>",
+                         "<p",
+                         "<p a='",
+                         "<",
+                         "</",
+                         "&",
+                         "&#",
+                         "&amp;",
+                         "\xC2",
+                         "<td>x",
+                         "<li>x",
+                         "<br>",
+                         "<script></",
+                         "<a b=",
+                         "<table>",
+                         "<nav></nav>",
+                         "<div class=nav>x</div>",
+                         "=",
+                         " ",
+                         "<!>",
+                         "<?"};
   for (const char* part : parts) {
     INFO(part);
     // Eight times the page may take eight times as long, not 64: half-way between them, on a logarithmic scale, is the border.
@@ -103,9 +140,11 @@ TEST_CASE("bombs cost their length", "[html]") {
 }
 
 TEST_CASE("random markup is survived", "[html]") {
-  const char* parts[] = {"<div>", "</div>", "<ul>", "<li>", "</ul>", "<table>", "<tr>", "<td>", "</td>", "</table>", "<pre>", "</pre>", "<nav>",
-                         "</nav>", "<svg>", "</svg>", "<a href=\"", "\">", "<!--", "-->", "text", " ", "\n", "&amp;", "&#1", ";", "<script>",
-                         "</script>", "<", ">", "\xC2\xA0", "\xC2", "<div class=nav>", "<br/>", "<ol>", "=", "'", "<p", "/"};
+  const char* parts[] = {
+      "<div>",  "</div>", "<ul>",   "<li>",  "</ul>",    "<table>",    "<tr>", "<td>", "</td>",    "</table>", "<pre>",
+      "</pre>", "<nav>",  "</nav>", "<svg>", "</svg>",   "<a href=\"", "\">",  "<!--", "-->",      "text",     " ",
+      "\n",     "&amp;",  "&#1",    ";",     "<script>", "</script>",  "<",    ">",    "\xC2\xA0", "\xC2",     "<div class=nav>",
+      "<br/>",  "<ol>",   "=",      "'",     "<p",       "/"};
   std::uint64_t state = 1;
   for (int page = 0; page < 20000; ++page) {
     std::string html = page % 5 == 0 ? "<?xml?>" : "";
@@ -139,7 +178,7 @@ TEST_CASE("pages of the PostgreSQL manual", "[html]") {
   CHECK(files > 1000);
   CHECK(bytes > 6'000'000);
   const std::string page = html_text(get(pages / "sql-altertable.html"));
-  for (const char* yes : {"ALTER TABLE [ IF EXISTS ] [ ONLY ] name [ * ]\n    action [, ... ]", "ALTER TABLE distributors RENAME TO suppliers;",
-                          "The RENAME forms change the name of a table"})
+  for (const char* yes : {"ALTER TABLE [ IF EXISTS ] [ ONLY ] name [ * ]\n    action [, ... ]",
+                          "ALTER TABLE distributors RENAME TO suppliers;", "The RENAME forms change the name of a table"})
     CHECK(page.find(yes) != std::string::npos);
 }

@@ -28,7 +28,8 @@ struct Lengths : Corpus {
   static bool carries_loss(std::int64_t document, std::int64_t at) { return document % 3 != 0 || at % 2 == 1; }
   void read(std::int64_t i, std::int64_t begin, std::span<std::int32_t> out, std::span<std::uint8_t> loss) const override {
     REQUIRE(begin + static_cast<std::int64_t>(out.size()) <= lengths[static_cast<std::size_t>(i)]);
-    for (std::size_t t = 0; t < out.size(); ++t) out[t] = static_cast<std::int32_t>(1000 * i + begin + static_cast<std::int64_t>(t));
+    for (std::size_t t = 0; t < out.size(); ++t)
+      out[t] = static_cast<std::int32_t>(1000 * i + begin + static_cast<std::int64_t>(t));
     for (std::size_t t = 0; t < loss.size(); ++t) loss[t] = carries_loss(i, begin + static_cast<std::int64_t>(t));
   }
   const std::string& snapshot() const override { return name; }
@@ -37,7 +38,8 @@ struct Lengths : Corpus {
 std::vector<std::int64_t> random_lengths(std::size_t count, std::int64_t below, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<std::int64_t> out(count);
-  for (auto& length : out) length = static_cast<std::int64_t>(random() % 4 == 0 ? random() % static_cast<unsigned>(below) : random() % 60);
+  for (auto& length : out)
+    length = static_cast<std::int64_t>(random() % 4 == 0 ? random() % static_cast<unsigned>(below) : random() % 60);
   return out;
 }
 
@@ -63,8 +65,10 @@ TEST_CASE("best fit takes the longest piece and the fullest row that has room", 
       std::int64_t* best = nullptr;
       for (std::int64_t& row : room)
         if (row >= piece.length && (!best || row < *best)) best = &row;
-      if (best) *best -= piece.length;
-      else room.push_back(length - piece.length);
+      if (best)
+        *best -= piece.length;
+      else
+        room.push_back(length - piece.length);
     }
     const PackedRows rows = best_fit(pieces, length);
     REQUIRE(rows.starts.size() == room.size() + 1);
@@ -155,8 +159,8 @@ TEST_CASE("a batch is a function of its cursor", "[batch_source]") {
   const Lengths corpus(random_lengths(300, 300, 9));
   const auto source = pack(corpus, 128, LongDocuments::split), same = pack(corpus, 128, LongDocuments::split);
   const auto equal = [](const Batch& a, const Batch& b) {
-    return a.rows == b.rows && a.tokens == b.tokens && a.labels == b.labels && a.positions == b.positions && a.starts == b.starts &&
-           a.documents == b.documents;
+    return a.rows == b.rows && a.tokens == b.tokens && a.labels == b.labels && a.positions == b.positions &&
+           a.starts == b.starts && a.documents == b.documents;
   };
   const std::int64_t rows = source->rows_per_epoch();
   // Row by row over two epochs is the same as in batches of seven, which reach into the next epoch.
@@ -221,7 +225,8 @@ TEST_CASE("a cursor or a row length that does not fit is named", "[batch_source]
   const auto source = pack(corpus, 10, LongDocuments::split);
   REQUIRE(source->rows_per_epoch() == 2);
   const auto at = [&](Cursor cursor) { return message_of<DataError>([&] { source->read(cursor, 1); }); };
-  CHECK(at({0, 0, 2}) == "the cursor stands at row 2 of epoch 0, but an epoch has 2 rows: it belongs to another corpus or row length");
+  CHECK(at({0, 0, 2}) ==
+        "the cursor stands at row 2 of epoch 0, but an epoch has 2 rows: it belongs to another corpus or row length");
   CHECK(at({0, -1, 0}).starts_with("the cursor stands at row 0 of epoch -1"));
   CHECK(at({0, 0, -1}).starts_with("the cursor stands at row -1"));
   for (const std::int64_t length : {-1, 0, 1, (1 << 24) + 1})

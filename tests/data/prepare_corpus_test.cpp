@@ -1,5 +1,5 @@
-// What prepare() keeps: splits, duplicates, counts, shards that are appended to and never touched, the same bytes for any number of
-// threads.
+// What prepare() keeps: splits, duplicates, counts, shards that are appended to and never touched, the same bytes for any number
+// of threads.
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -61,7 +61,8 @@ TEST_CASE("the held-out side of a document is its hash, whatever else there is",
 
 TEST_CASE("a document goes to the split that its id's sha256 says", "[prepare]") {
   // python3: int(hashlib.sha256(b"docs/a.txt").hexdigest()[16:32], 16) / 2**64 and so on
-  const std::pair<const char*, double> places[] = {{"docs/a.txt", 0.328693586}, {"docs/b.txt", 0.801025730}, {"docs/c.txt", 0.018181516}};
+  const std::pair<const char*, double> places[] = {
+      {"docs/a.txt", 0.328693586}, {"docs/b.txt", 0.801025730}, {"docs/c.txt", 0.018181516}};
   for (const auto& [name, place] : places) {
     for (const double share : {place - 1e-6, place + 1e-6}) {
       Corpora corpora;
@@ -132,9 +133,13 @@ TEST_CASE("every document and token is kept or counted under a reason", "[prepar
   CHECK(report.documents_kept == 2);
   CHECK(report.tokens == 21 + 1 + 12 + 1);  // and the end of each
   CHECK(report.bytes == 21 + 12);
-  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{
-                                        {"bad JSON line", 1}, {"duplicate", 1}, {"empty", 3}, {"invalid UTF-8", 1}, {"missing text field", 1},
-                                        {"shorter than min_bytes", 1}, {"unknown file type", 1}});
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"bad JSON line", 1},
+                                                                        {"duplicate", 1},
+                                                                        {"empty", 3},
+                                                                        {"invalid UTF-8", 1},
+                                                                        {"missing text field", 1},
+                                                                        {"shorter than min_bytes", 1},
+                                                                        {"unknown file type", 1}});
   CHECK(report.dropped_tokens == std::map<std::string, std::int64_t>{{"duplicate", 22}});
   CHECK(report.json()["documents_dropped"]["empty"] == 3);
   const PrepareReport again = corpora.prepare();
@@ -199,7 +204,8 @@ TEST_CASE("any number of threads gives the same bytes", "[prepare]") {
   std::map<std::string, std::string> first;
   TempDir documents;
   put(documents / "a.jsonl", jsonl(0, 3000));
-  for (int i = 0; i < 200; ++i) put(documents / cat("html/", i, ".html"), cat("<h1>page ", i, "</h1>", std::string(static_cast<std::size_t>(i), 'y')));
+  for (int i = 0; i < 200; ++i)
+    put(documents / cat("html/", i, ".html"), cat("<h1>page ", i, "</h1>", std::string(static_cast<std::size_t>(i), 'y')));
   for (const char* compression : {"none", "deflate"}) {
     for (const int threads : {1, 2, 7}) {
       Corpora corpora;

@@ -31,8 +31,9 @@ TEST_CASE("nothing to read is named", "[prepare][errors]") {
   pdf.document("a.pdf", "");
   pdf.document("b.docx", "");
   pdf.source((pdf.dir / "docs").string());
-  refused(pdf, (pdf.dir / "docs").string() +
-                   ": none of its 2 files ends in .txt, .md, .html or .jsonl (or these with .gz); set 'format' to read them anyway");
+  refused(pdf,
+          (pdf.dir / "docs").string() +
+              ": none of its 2 files ends in .txt, .md, .html or .jsonl (or these with .gz); set 'format' to read them anyway");
 }
 
 TEST_CASE("everything filtered is named with the reasons", "[prepare][errors]") {
@@ -77,8 +78,8 @@ TEST_CASE("a corpus of another tokenizer is left alone", "[prepare][errors]") {
             theirs.substr(0, 16), "...; use another 'dir' for this model"));
   CHECK(corpora.files() == files);
   CHECK(message_of<DataError>([&] { Corpus::open(corpora.config.dir, "train", theirs); }) ==
-        cat(corpora.config.dir, "/", shard, ": made with tokenizer ", ours.substr(0, 16), "..., the model's is ", theirs.substr(0, 16),
-            "...; prepare a corpus for this model in another dir"));
+        cat(corpora.config.dir, "/", shard, ": made with tokenizer ", ours.substr(0, 16), "..., the model's is ",
+            theirs.substr(0, 16), "...; prepare a corpus for this model in another dir"));
 }
 
 TEST_CASE("the name of an evaluation set may not be a path", "[prepare][errors]") {
@@ -97,12 +98,15 @@ TEST_CASE("the name of an evaluation set may not be a path", "[prepare][errors]"
 TEST_CASE("conversations need a layout that the tokenizer has", "[prepare][errors]") {
   Corpora corpora;
   corpora.config.chat_template = "llama3";
-  corpora.source(corpora.document("a.jsonl", R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]})"));
-  refused(corpora, "the llama3 chat layout needs the control token <|start_header_id|>, which the tokenizer byte-tokenizer does not have; "
-                   "choose another corpus.chat_template");
+  corpora.source(
+      corpora.document("a.jsonl", R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]})"));
+  refused(corpora,
+          "the llama3 chat layout needs the control token <|start_header_id|>, which the tokenizer byte-tokenizer does not have; "
+          "choose another corpus.chat_template");
 }
 
 TEST_CASE("a corpus that is not there is named", "[prepare][errors]") {
   TempDir dir;
-  CHECK(message_of<DataError>([&] { Corpus::open(dir.path, "train", ""); }) == dir.path.string() + ": no corpus here; run 'graft prepare' first");
+  CHECK(message_of<DataError>([&] { Corpus::open(dir.path, "train", ""); }) ==
+        dir.path.string() + ": no corpus here; run 'graft prepare' first");
 }

@@ -34,26 +34,29 @@ TEST_CASE("Markdown loses its front matter and comments, code keeps them", "[pre
 }
 
 TEST_CASE("HTML is read as text", "[prepare]") {
-  CHECK(text_of("a.html", "<html><head><title>no</title></head><body><p>One &amp; two</p><p>three</body>") == "One & two\n\nthree");
+  CHECK(text_of("a.html", "<html><head><title>no</title></head><body><p>One &amp; two</p><p>three</body>") ==
+        "One & two\n\nthree");
 }
 
 TEST_CASE("jsonl gives a document per line, from the field by name", "[prepare]") {
   Corpora corpora;
-  SourceConfig& source = corpora.source(corpora.document(
-      "a.jsonl", "{\"body\":{\"text\":\"nested\"},\"n\":1}\n\n{\"body.text\":\"dotted\"}\n{\"text\":\"other field\"}\n[1]\n{\"body\":{\"text\":7}}\n"
-                 "{\"body\":\n{\"body\":{\"text\":\"no newline at the end\"}}"));
+  SourceConfig& source = corpora.source(corpora.document("a.jsonl",
+                                                         "{\"body\":{\"text\":\"nested\"},\"n\":1}\n\n{\"body.text\":\"dotted\"}"
+                                                         "\n{\"text\":\"other field\"}\n[1]\n{\"body\":{\"text\":7}}\n"
+                                                         "{\"body\":\n{\"body\":{\"text\":\"no newline at the end\"}}"));
   source.text_field = "body.text";
   const PrepareReport report = corpora.prepare();
   CHECK(corpora.texts() == Texts{"nested", "dotted", "no newline at the end"});
   CHECK(report.documents_read == 7);
   CHECK(conserved(report));
-  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{
-                                        {"bad JSON line", 1}, {"missing text field", 2}, {"text field is no text", 1}});
+  CHECK(report.dropped_documents ==
+        std::map<std::string, std::int64_t>{{"bad JSON line", 1}, {"missing text field", 2}, {"text field is no text", 1}});
 }
 
 TEST_CASE("jsonl conversations carry loss on the answers alone", "[prepare]") {
   Corpora corpora;
-  corpora.source(corpora.document("chat.jsonl", R"({"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"cd"}]}
+  corpora.source(
+      corpora.document("chat.jsonl", R"({"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"cd"}]}
 {"messages":[{"role":"user","content":"only a question"}]}
 {"messages":[{"role":"user","content":"x"},{"role":"system","content":"late"}]}
 {"messages":[{"role":"tool","content":"x"},{"role":"assistant","content":"y"}]}
@@ -87,7 +90,8 @@ TEST_CASE("jsonl conversations carry loss on the answers alone", "[prepare]") {
 
 TEST_CASE("a field names the document, so that lines may move", "[prepare]") {
   Corpora corpora;
-  const std::string file = corpora.document("a.jsonl", "{\"id\":\"x\",\"text\":\"first\"}\n{\"id\":7,\"text\":\"second\"}\n{\"text\":\"third\"}\n");
+  const std::string file =
+      corpora.document("a.jsonl", "{\"id\":\"x\",\"text\":\"first\"}\n{\"id\":7,\"text\":\"second\"}\n{\"text\":\"third\"}\n");
   corpora.source(file).id_field = "id";
   CHECK(corpora.prepare().dropped_documents == std::map<std::string, std::int64_t>{{"missing id field", 1}});
   put(file, "{\"id\":7,\"text\":\"second\"}\n{\"id\":\"x\",\"text\":\"changed\"}\n");
@@ -99,7 +103,8 @@ TEST_CASE("a field names the document, so that lines may move", "[prepare]") {
 
 TEST_CASE("gz of every format is the same as the file", "[prepare]") {
   Corpora plain, zipped;
-  const std::pair<std::string, std::string> files[] = {{"a.txt", "text of a"}, {"b.md", "# of b"}, {"c.html", "<p>of c"}, {"d.jsonl", "{\"text\":\"of d\"}\n"}};
+  const std::pair<std::string, std::string> files[] = {
+      {"a.txt", "text of a"}, {"b.md", "# of b"}, {"c.html", "<p>of c"}, {"d.jsonl", "{\"text\":\"of d\"}\n"}};
   for (const auto& [name, content] : files) {
     plain.document(name, content);
     fs::create_directories(zipped.dir / "docs");
@@ -175,8 +180,9 @@ TEST_CASE("invalid UTF-8 is replaced and counted, or its document dropped", "[pr
   corpora.source(corpora.document("a.txt", bad));
   corpora.source(corpora.document("b.txt", "good \xF0\x9F\x98\x80"));
   PrepareReport report = corpora.prepare();
-  CHECK(corpora.texts() == Texts{"a" + times(2) + "(" + times(1) + "x" + times(1) + "y" + times(3) + "z" + times(2) + "." + times(4),
-                                 "good \xF0\x9F\x98\x80"});
+  CHECK(corpora.texts() ==
+        Texts{"a" + times(2) + "(" + times(1) + "x" + times(1) + "y" + times(3) + "z" + times(2) + "." + times(4),
+              "good \xF0\x9F\x98\x80"});
   CHECK(report.replaced_sequences == 13);
   Corpora strict;
   strict.config.invalid_utf8 = "reject";

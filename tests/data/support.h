@@ -50,8 +50,10 @@ class ByteTokenizer : public Tokenizer {
   std::string decode(std::span<const std::int32_t> ids, bool with_control = false) const override {
     std::string out;
     for (const std::int32_t id : ids) {
-      if (id < 256) out += static_cast<char>(id);
-      else if (with_control) out += control_literals()[static_cast<std::size_t>(id - 256)];
+      if (id < 256)
+        out += static_cast<char>(id);
+      else if (with_control)
+        out += control_literals()[static_cast<std::size_t>(id - 256)];
     }
     return out;
   }

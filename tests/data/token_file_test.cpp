@@ -24,7 +24,8 @@ std::vector<TokenizedDocument> some_documents(std::int32_t vocab, int count, boo
     document.source = static_cast<std::uint16_t>(i % 2);
     document.ids.resize(i == 3 ? 0 : random() % 700);
     for (auto& id : document.ids) id = static_cast<std::int32_t>(random() % static_cast<unsigned>(vocab));
-    if (document.ids.size() > 40 && with_loss && i % 3 == 0) document.loss = {{0, 3}, {10, 11}, {20, static_cast<std::uint32_t>(document.ids.size())}};
+    if (document.ids.size() > 40 && with_loss && i % 3 == 0)
+      document.loss = {{0, 3}, {10, 11}, {20, static_cast<std::uint32_t>(document.ids.size())}};
   }
   return out;
 }
@@ -60,7 +61,8 @@ TEST_CASE("a shard gives back what was written, narrow and wide, plain and defla
           std::vector<std::uint8_t> expected(wrote.ids.size(), wrote.loss.empty());
           for (const auto& [begin, end] : wrote.loss) std::fill(expected.begin() + begin, expected.begin() + end, 1);
           const std::size_t from = wrote.ids.size() / 3;
-          for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, wrote.ids.size()}, {from, wrote.ids.size() / 2 + 1}}) {
+          for (const auto& [begin, end] :
+               {std::pair<std::size_t, std::size_t>{0, wrote.ids.size()}, {from, wrote.ids.size() / 2 + 1}}) {
             if (end > wrote.ids.size()) continue;
             std::vector<std::int32_t> ids(end - begin);
             std::vector<std::uint8_t> loss(ids.size(), 9);

@@ -12,7 +12,8 @@ using namespace std::string_literals;
 
 namespace {
 
-constexpr const char* kFamilies[] = {"gpt2", "smollm", "llama3", "qwen2", "tekken", "llama2", "mistral", "gemma", "folding", "bytes_missing"};
+constexpr const char* kFamilies[] = {"gpt2",   "smollm",  "llama3", "qwen2",   "tekken",
+                                     "llama2", "mistral", "gemma",  "folding", "bytes_missing"};
 
 std::unique_ptr<Tokenizer> family(const char* name) { return load_tokenizer(golden(cat("tokenizers/", name))); }
 
@@ -21,7 +22,8 @@ bool escapes(const Tokenizer& tokenizer, const std::string& text) {
   std::vector<std::int32_t> ids;
   tokenizer.encode(text, ids);
   tokenizer.encode_after(text, ids);
-  return std::ranges::any_of(ids, [&](std::int32_t id) { return id < 0 || id >= tokenizer.vocab_size() || tokenizer.is_control(id); });
+  return std::ranges::any_of(ids,
+                             [&](std::int32_t id) { return id < 0 || id >= tokenizer.vocab_size() || tokenizer.is_control(id); });
 }
 
 }  // namespace
@@ -56,7 +58,8 @@ TEST_CASE("look-alikes that a normalization could fold into control tokens", "[t
         continue;
       }
       const int code = 0xFF01 + c - '!';
-      out += {static_cast<char>(0xE0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 63)), static_cast<char>(0x80 | (code & 63))};
+      out += {static_cast<char>(0xE0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 63)),
+              static_cast<char>(0x80 | (code & 63))};
     }
     return out;
   };
@@ -68,7 +71,8 @@ TEST_CASE("look-alikes that a normalization could fold into control tokens", "[t
       for (std::size_t at = 0; at < literal.size(); ++at)
         CHECK_FALSE(escapes(*tokenizer, literal.substr(0, at) + full_width(literal.substr(at, 1)) + literal.substr(at + 1)));
     }
-    for (const char* text : {"<0x0A>", "<0x00><0x3C>", "<unused0>", "<pad>", "\u2329s\u232a", "<\u017f>", "<|im\u005fstart|>", "\uFF1Cs\uFF1E"})
+    for (const char* text :
+         {"<0x0A>", "<0x00><0x3C>", "<unused0>", "<pad>", "\u2329s\u232a", "<\u017f>", "<|im\u005fstart|>", "\uFF1Cs\uFF1E"})
       CHECK_FALSE(escapes(*tokenizer, text));
   }
 }

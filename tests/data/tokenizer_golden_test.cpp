@@ -13,7 +13,8 @@ using namespace graft::data;
 
 namespace {
 
-constexpr const char* kFamilies[] = {"gpt2", "smollm", "llama3", "qwen2", "tekken", "llama2", "mistral", "gemma", "folding", "bytes_missing"};
+constexpr const char* kFamilies[] = {"gpt2",   "smollm",  "llama3", "qwen2",   "tekken",
+                                     "llama2", "mistral", "gemma",  "folding", "bytes_missing"};
 
 struct Family {
   std::unique_ptr<Tokenizer> tokenizer;
@@ -57,7 +58,8 @@ TEST_CASE("decoding gives the text back", "[tokenizer]") {
     const Family f = family(name);
     for (const auto& [text, ids] : f.golden) {
       INFO(quote(text));
-      if (f.tokenizer->kind() == "spm" && text.find("\u2581") != std::string::npos) continue;  // SentencePiece's spelling of a space
+      if (f.tokenizer->kind() == "spm" && text.find("\u2581") != std::string::npos)
+        continue;  // SentencePiece's spelling of a space
       CHECK(f.tokenizer->decode(ids) == text);
     }
   }
@@ -116,7 +118,8 @@ TEST_CASE("what is no tokenizer is named", "[tokenizer]") {
   TempDir dir;
   CHECK(message_of<UserError>([&] { load_tokenizer(dir.path); }) ==
         dir.path.string() + ": neither tokenizer.json nor tokenizer.model is in this directory");
-  CHECK(message_of<UserError>([&] { load_tokenizer(dir / "x.json"); }) == (dir / "x.json").string() + ": there is no such file or directory");
+  CHECK(message_of<UserError>([&] { load_tokenizer(dir / "x.json"); }) ==
+        (dir / "x.json").string() + ": there is no such file or directory");
   put(dir / "vocab.txt", "a");
   CHECK(message_of<UnsupportedError>([&] { load_tokenizer(dir / "vocab.txt"); }) ==
         (dir / "vocab.txt").string() + ": a tokenizer is read from a .gguf, tokenizer.json or tokenizer.model");

@@ -1,5 +1,5 @@
-// Tokenizer files that were cut, flipped or made to harm: refused with the file's name and a reason, or read as what they then say;
-// no crash, no control id from content, no memory beyond the file's own size by a factor.
+// Tokenizer files that were cut, flipped or made to harm: refused with the file's name and a reason, or read as what they then
+// say; no crash, no control id from content, no memory beyond the file's own size by a factor.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -25,13 +25,15 @@ std::string small_json() {
     vocab[spell_bytes(std::string(1, static_cast<char>(byte)))] = vocab.size();
   vocab["ab"] = vocab.size();
   vocab["abc"] = vocab.size();
-  const Json json = {{"version", "1.0"},
-                     {"added_tokens", {{{"id", 0}, {"content", "<s>"}, {"special", true}}, {{"id", vocab.size()}, {"content", "<t>"}, {"special", false}}}},
-                     {"normalizer", {{"type", "NFC"}}},
-                     {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
-                     {"post_processor", {{"type", "ByteLevel"}}},
-                     {"decoder", {{"type", "ByteLevel"}}},
-                     {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a b", "ab c"}}}}};
+  const Json json = {
+      {"version", "1.0"},
+      {"added_tokens",
+       {{{"id", 0}, {"content", "<s>"}, {"special", true}}, {{"id", vocab.size()}, {"content", "<t>"}, {"special", false}}}},
+      {"normalizer", {{"type", "NFC"}}},
+      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
+      {"post_processor", {{"type", "ByteLevel"}}},
+      {"decoder", {{"type", "ByteLevel"}}},
+      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a b", "ab c"}}}}};
   return json.dump();
 }
 
@@ -75,8 +77,10 @@ void write_gguf(const fs::path& file, bool spm) {
   out.string("tokenizer.ggml.pre", "smollm");
   out.pair("tokenizer.ggml.tokens", {GgufType::string, true, tokens});
   out.pair("tokenizer.ggml.token_type", {GgufType::i32, true, types});
-  if (spm) out.pair("tokenizer.ggml.scores", {GgufType::f32, true, scores});
-  else out.pair("tokenizer.ggml.merges", {GgufType::string, true, merges});
+  if (spm)
+    out.pair("tokenizer.ggml.scores", {GgufType::f32, true, scores});
+  else
+    out.pair("tokenizer.ggml.merges", {GgufType::string, true, merges});
   out.u32("tokenizer.ggml.bos_token_id", 0);
   out.u32("tokenizer.ggml.eos_token_id", 1);
   out.string("tokenizer.chat_template", "{{ x }}");
@@ -94,7 +98,8 @@ std::string outcome(const fs::path& file) {
   try {
     const auto tokenizer = load_tokenizer(file);
     std::vector<std::int32_t> ids;
-    for (const char* text : {"abc abcab <s></s><t> <0x0A>", "", "\u00e9\u0301\u65e5 x", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"})
+    for (const char* text : {"abc abcab <s></s><t> <0x0A>", "", "\u00e9\u0301\u65e5 x",
+                             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"})
       tokenizer->encode(text, ids);
     for (const std::int32_t id : ids) {
       if (id < 0 || id >= tokenizer->vocab_size()) return "an id outside of the vocabulary";
@@ -189,12 +194,15 @@ TEST_CASE("tokenizer.json that contradicts itself, lies or asks for much", "[tok
     REQUIRE(message.starts_with(file.string() + ": "));
     return message.substr(file.string().size() + 2);
   };
-  CHECK(with([](Json& j) { j["model"]["vocab"]["far"] = 1 << 30; }) == "model.vocab has an id that is not a number from 0 to 2097151");
+  CHECK(with([](Json& j) { j["model"]["vocab"]["far"] = 1 << 30; }) ==
+        "model.vocab has an id that is not a number from 0 to 2097151");
   CHECK(with([](Json& j) { j["model"]["vocab"]["far"] = -1; }) == "model.vocab has an id that is not a number from 0 to 2097151");
-  CHECK(with([](Json& j) { j["model"]["vocab"]["far"] = "1"; }) == "model.vocab has an id that is not a number from 0 to 2097151");
+  CHECK(with([](Json& j) { j["model"]["vocab"]["far"] = "1"; }) ==
+        "model.vocab has an id that is not a number from 0 to 2097151");
   CHECK(with([](Json& j) { j["model"]["vocab"]["twice"] = 3; }) == "model.vocab gives id 3 to two tokens");
   CHECK(with([](Json& j) { j["model"]["vocab"] = Json::object(); }) == "model.vocab is missing or empty");
-  CHECK(with([](Json& j) { j["model"]["merges"].push_back("x nowhere"); }) == "merge 2 refers to a token that is not in the vocabulary");
+  CHECK(with([](Json& j) { j["model"]["merges"].push_back("x nowhere"); }) ==
+        "merge 2 refers to a token that is not in the vocabulary");
   CHECK(with([](Json& j) { j["model"]["merges"].push_back("a b c"); }) == "model.merges[2] is not a pair of tokens");
   CHECK(with([](Json& j) { j["model"]["merges"].push_back({"a"}); }) == "model.merges[2] is not a pair of tokens");
   CHECK(with([](Json& j) { j["added_tokens"][1]["id"] = 1 << 22; }) == "added token has id 4194304, outside 0 to 2097151");
@@ -203,10 +211,13 @@ TEST_CASE("tokenizer.json that contradicts itself, lies or asks for much", "[tok
   CHECK(with([](Json& j) { j["model"]["type"] = "Unigram"; }) == "model Unigram is not something graft's byte-level BPE has");
   CHECK(with([](Json& j) { j["model"]["byte_fallback"] = true; }).starts_with("byte_fallback"));
   CHECK(with([](Json& j) { j["normalizer"]["type"] = "NFKC"; }) == "normalizer NFKC is not something graft's byte-level BPE has");
-  CHECK(with([](Json& j) { j["pre_tokenizer"] = {{"type", "Whitespace"}}; }).starts_with("pre-tokenizer Whitespace is not one that graft has"));
+  CHECK(with([](Json& j) {
+          j["pre_tokenizer"] = {{"type", "Whitespace"}};
+        }).starts_with("pre-tokenizer Whitespace is not one that graft has"));
   // The plain byte "<" as a control token would turn text into a control id.
-  CHECK(with([](Json& j) { j["added_tokens"].push_back({{"id", j["model"]["vocab"]["a"]}, {"content", "a"}, {"special", true}}); })
-            .ends_with("is a control token and also the plain byte 97"));
+  CHECK(with([](Json& j) {
+          j["added_tokens"].push_back({{"id", j["model"]["vocab"]["a"]}, {"content", "a"}, {"special", true}});
+        }).ends_with("is a control token and also the plain byte 97"));
   put(file, std::string(10'000'000, '['));
   CHECK(outcome(file) == "refused");
   put(file, "{\"model\":{\"vocab\":{" + std::string(100'000, '"'));
@@ -228,8 +239,10 @@ TEST_CASE("tokenizer.model that lies is refused", "[tokenizer][hostile]") {
   CHECK(with([](SpmModel& m) { m.pieces[260].text = ""; }) == "piece 260 is empty");
   CHECK(with([](SpmModel& m) { m.pieces[260].text = "\xFF"; }) == "piece 260 is not UTF-8");
   CHECK(with([](SpmModel& m) { m.pieces[260].score = NAN; }) == "piece 260 has a score that is not a finite number");
-  CHECK(with([](SpmModel& m) { m.pieces[261].type = PieceType::control; }) == "piece 261 is a control token that ordinary text can spell");
-  CHECK(with([](SpmModel& m) { m.charsmap = std::string(4096, '\xFF'); }) == "the normalization rules (precompiled_charsmap) are damaged");
+  CHECK(with([](SpmModel& m) { m.pieces[261].type = PieceType::control; }) ==
+        "piece 261 is a control token that ordinary text can spell");
+  CHECK(with([](SpmModel& m) { m.charsmap = std::string(4096, '\xFF'); }) ==
+        "the normalization rules (precompiled_charsmap) are damaged");
   CHECK(with([](SpmModel& m) { m.charsmap = std::string("\0\4\0\0", 4) + std::string(1024, '\xFF') + std::string(8, '\0'); }) ==
         "the normalization rules (precompiled_charsmap) are damaged");
   put(file, "");

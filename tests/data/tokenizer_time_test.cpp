@@ -1,5 +1,5 @@
-// Text made to be slow: a million bytes without a place to cut, runs of one character, marks on marks. CPU time grows with the length,
-// and a byte costs at most three times what a byte of prose costs that the tokenizer has not seen before.
+// Text made to be slow: a million bytes without a place to cut, runs of one character, marks on marks. CPU time grows with the
+// length, and a byte costs at most three times what a byte of prose costs that the tokenizer has not seen before.
 #ifndef __SANITIZE_ADDRESS__  // whose time is not the program's
 #include <random>
 
@@ -52,19 +52,32 @@ TEST_CASE("pathological text costs its length", "[tokenizer][time]") {
   while (unbroken.size() < kBytes) unbroken += static_cast<char>('a' + random() % 10);
   while (newlines_and_spaces.size() < kBytes) newlines_and_spaces += " \n\t"[random() % 3];
   const std::pair<const char*, std::string> texts[] = {
-      {"underscores", repeated("_")}, {"one letter", repeated("a")}, {"spaces", repeated(" ")}, {"newlines", repeated("\n")},
-      {"white space", newlines_and_spaces}, {"no spaces", unbroken}, {"digits", repeated("1")}, {"emoji", repeated("\U0001F600")},
-      {"joined emoji", repeated("\U0001F469\u200D\U0001F469\u200D\U0001F467")}, {"one letter with marks", "a" + repeated("\u0301")},
-      {"marks in the wrong order", repeated("e\u0323\u0307\u0301\u0323\u0307\u0301")}, {"Hangul parts", repeated("\u1100")},
-      {"ideographs", repeated("\u65e5\u672c\u8a9e")}, {"apostrophes", repeated("'")}, {"markers", repeated("<|im_start|>")},
-      {"cut markers", repeated("<|im_")}, {"nul", std::string(kBytes, '\0')}, {"escaped space", repeated("\u2581")}};
+      {"underscores", repeated("_")},
+      {"one letter", repeated("a")},
+      {"spaces", repeated(" ")},
+      {"newlines", repeated("\n")},
+      {"white space", newlines_and_spaces},
+      {"no spaces", unbroken},
+      {"digits", repeated("1")},
+      {"emoji", repeated("\U0001F600")},
+      {"joined emoji", repeated("\U0001F469\u200D\U0001F469\u200D\U0001F467")},
+      {"one letter with marks", "a" + repeated("\u0301")},
+      {"marks in the wrong order", repeated("e\u0323\u0307\u0301\u0323\u0307\u0301")},
+      {"Hangul parts", repeated("\u1100")},
+      {"ideographs", repeated("\u65e5\u672c\u8a9e")},
+      {"apostrophes", repeated("'")},
+      {"markers", repeated("<|im_start|>")},
+      {"cut markers", repeated("<|im_")},
+      {"nul", std::string(kBytes, '\0')},
+      {"escaped space", repeated("\u2581")}};
   const std::string plain = prose();
   for (const char* name : {"gpt2", "smollm", "llama3", "qwen2", "tekken", "llama2", "gemma"}) {
     const auto tokenizer = load_tokenizer(golden(cat("tokenizers/", name)));
     const double usual = seconds_per_byte(*tokenizer, plain);
     for (const auto& [kind, text] : texts) {
       INFO(name << ", " << kind);
-      const double cost = seconds_per_byte(*tokenizer, text), tenth = seconds_per_byte(*tokenizer, std::string_view(text).substr(0, kBytes / 10 / 12 * 12));
+      const double cost = seconds_per_byte(*tokenizer, text),
+                   tenth = seconds_per_byte(*tokenizer, std::string_view(text).substr(0, kBytes / 10 / 12 * 12));
       INFO(cost * 1e9 << " ns per byte, " << tenth * 1e9 << " for a tenth of it, " << usual * 1e9 << " for prose");
       CHECK(cost < 3 * tenth + 5e-9);
       CHECK(cost < 3 * usual);

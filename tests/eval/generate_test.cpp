@@ -24,7 +24,8 @@ at::Tensor all_logits(model::Decoder& decoder, const Ids& ids) {
 // Greedy continuation by the whole forward for each token.
 Ids greedy_without_cache(model::Decoder& decoder, Ids ids, std::int64_t count) {
   const std::size_t prompt = ids.size();
-  for (std::int64_t i = 0; i < count; ++i) ids.push_back(static_cast<std::int32_t>(all_logits(decoder, ids)[-1].argmax().item<std::int64_t>()));
+  for (std::int64_t i = 0; i < count; ++i)
+    ids.push_back(static_cast<std::int32_t>(all_logits(decoder, ids)[-1].argmax().item<std::int64_t>()));
   return {ids.begin() + static_cast<std::ptrdiff_t>(prompt), ids.end()};
 }
 
@@ -105,7 +106,8 @@ TEST_CASE("samples follow the softmax, cut to top_k and top_p", "[generate]") {
   constexpr int kCount = 6000;
   const at::Tensor logits = all_logits(decoder, {4})[0];
   Ids order = {0, 1, 2, 3, 4, 5, 6, 7};
-  std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return logits[a].item<float>() > logits[b].item<float>(); });
+  std::sort(order.begin(), order.end(),
+            [&](std::int32_t a, std::int32_t b) { return logits[a].item<float>() > logits[b].item<float>(); });
   // 99.9 % points of chi-square for 1 to 7 degrees of freedom.
   const double limits[] = {0, 10.83, 13.82, 16.27, 18.47, 20.52, 22.46, 24.32};
   const auto check = [&](const GenerateOptions& options, const Ids& kept) {
@@ -136,7 +138,8 @@ TEST_CASE("sampling is a function of the seed", "[generate]") {
   CHECK(sample(1) == sample(1));
   CHECK(sample(1) != sample(2));
   Ids heard;
-  const Ids whole = generate(decoder, {4}, {.max_tokens = 40, .temperature = 1, .seed = 1}, [&](std::int32_t id) { heard.push_back(id); });
+  const Ids whole =
+      generate(decoder, {4}, {.max_tokens = 40, .temperature = 1, .seed = 1}, [&](std::int32_t id) { heard.push_back(id); });
   CHECK(heard == whole);
   // A shorter run is the beginning of a longer one.
   CHECK(run(decoder, {4}, {.max_tokens = 9, .temperature = 1, .seed = 1}) == Ids(whole.begin(), whole.begin() + 9));

@@ -65,7 +65,7 @@ Documents corpus() {
                     {{}, {}, 0},
                     {made_up(20, 4), answers, 70},
                     {made_up(6, 5), std::vector<std::uint8_t>(6, 0), 9},  // carries no loss at all
-                    {made_up(17, 6), {}, 71}});  // inputs fill one window exactly
+                    {made_up(17, 6), {}, 71}});                           // inputs fill one window exactly
 }
 
 struct Reference {
@@ -74,7 +74,8 @@ struct Reference {
 };
 
 // Token i + 1 is predicted from the tokens of its window before it; windows begin at multiples of `length`.
-Reference reference(model::Decoder& decoder, const Documents& corpus, std::int64_t length, std::size_t first = 0, std::size_t last = 99) {
+Reference reference(model::Decoder& decoder, const Documents& corpus, std::int64_t length, std::size_t first = 0,
+                    std::size_t last = 99) {
   Reference result;
   for (std::size_t d = first; d < std::min(last, corpus.texts().size()); ++d) {
     const Documents::Text& text = corpus.texts()[d];
@@ -84,7 +85,8 @@ Reference reference(model::Decoder& decoder, const Documents& corpus, std::int64
       const std::int64_t inputs = std::min(length, size - 1 - begin);
       const at::Tensor tokens = at::empty({inputs}, at::kLong);
       for (std::int64_t i = 0; i < inputs; ++i) tokens[i] = text.tokens[static_cast<std::size_t>(begin + i)];
-      const at::Tensor logp = at::log_softmax(decoder.logits(packed(tokens, {0, static_cast<std::int32_t>(inputs)})).to(at::kDouble), -1);
+      const at::Tensor logp =
+          at::log_softmax(decoder.logits(packed(tokens, {0, static_cast<std::int32_t>(inputs)})).to(at::kDouble), -1);
       for (std::int64_t i = 0; i < inputs; ++i) {
         const auto next = static_cast<std::size_t>(begin + i + 1);
         if (!text.loss.empty() && text.loss[next] == 0) continue;
@@ -157,7 +159,8 @@ TEST_CASE("a limit on tokens ends at a document's end", "[heldout]") {
   const auto decoder = Golden("llama").load();
   for (const auto& [limit, last] : {std::pair{1, 1}, {12, 1}, {13, 3}, {48, 3}, {49, 5}, {1000, 7}}) {
     INFO("limit " << limit);
-    check_same(heldout(*decoder, documents, "heldout", 16, limit), reference(*decoder, documents, 16, 0, static_cast<std::size_t>(last)));
+    check_same(heldout(*decoder, documents, "heldout", 16, limit),
+               reference(*decoder, documents, 16, 0, static_cast<std::size_t>(last)));
   }
 }
 
@@ -166,7 +169,8 @@ TEST_CASE("a set without anything to predict is refused by name", "[heldout]") {
   const auto refusal = [&](const Documents& documents, std::int64_t length) {
     return message_of<UserError>([&] { heldout(*decoder, documents, "wiki", length, 0); });
   };
-  CHECK(refusal(Documents({}), 16) == "the evaluation set 'wiki' has no token to predict in 0 documents; add documents to it or choose another set");
+  CHECK(refusal(Documents({}), 16) ==
+        "the evaluation set 'wiki' has no token to predict in 0 documents; add documents to it or choose another set");
   CHECK(refusal(Documents({{made_up(1, 2), {}, 3}, {made_up(4, 2), {0, 0, 0, 0}, 3}}), 16) ==
         "the evaluation set 'wiki' has no token to predict in 2 documents; add documents to it or choose another set");
   CHECK(refusal(corpus(), 0) == "the evaluation window is 0 tokens; it must be at least 1");

@@ -78,9 +78,12 @@ TEST_CASE("a hostile manifest is refused", "[export][manifest]") {
     write_file(scratch / "manifest.json", text);
     return message_of<UserError>([&] { exports::Manifest manifest(scratch.path()); });
   };
-  const std::string tail = R"("model":"","base":"","adapter":"","storage":"","config":"","program":"","bytes":1,"sha256":"","max_error":0,)";
-  CHECK(refused(R"({"manifest":1,"artifacts":[{"format":"x","path":"../x",)" + tail + R"("files":[]}]})").find("../x") != std::string::npos);
-  CHECK(refused(R"({"manifest":1,"artifacts":[{"format":"x","path":"x",)" + tail + R"("files":[{"name":"/etc/passwd","bytes":1,"sha256":""}]}]})")
+  const std::string tail =
+      R"("model":"","base":"","adapter":"","storage":"","config":"","program":"","bytes":1,"sha256":"","max_error":0,)";
+  CHECK(refused(R"({"manifest":1,"artifacts":[{"format":"x","path":"../x",)" + tail + R"("files":[]}]})").find("../x") !=
+        std::string::npos);
+  CHECK(refused(R"({"manifest":1,"artifacts":[{"format":"x","path":"x",)" + tail +
+                R"("files":[{"name":"/etc/passwd","bytes":1,"sha256":""}]}]})")
             .find("/etc/passwd") != std::string::npos);
   CHECK(refused(R"({"manifest":2,"artifacts":[]})").find("version 2 of the manifest, this program knows 1") != std::string::npos);
   CHECK(refused(R"({"manifest":1})").find("'artifacts' is missing") != std::string::npos);
@@ -91,6 +94,7 @@ TEST_CASE("an export directory in use is refused", "[export][all]") {
   const GoldenCase golden_case("llama");
   const ScratchDirectory scratch;
   const DirectoryLock lock(scratch.path());
-  CHECK(message_of<UserError>([&] { exports::export_all({"peft"}, golden_case.request(), scratch.path()); }).find("is in use by process") !=
-        std::string::npos);
+  CHECK(message_of<UserError>([&] {
+          exports::export_all({"peft"}, golden_case.request(), scratch.path());
+        }).find("is in use by process") != std::string::npos);
 }

@@ -1,9 +1,9 @@
 // The merged Hugging Face directory.
+#include "export/hf_model.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "data/tokenizer.h"
-#include "export/hf_model.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
 
@@ -19,7 +19,8 @@ TEST_CASE("the HF directory reopens as the merged model, companions byte for byt
   CHECK(artifact.max_error > 0);
   CHECK(artifact.max_error < 0x1p-8);
 
-  // What PEFT merged in f32 and llama.cpp's converter rounded to f16, rounded here to bf16, is what we wrote, within f16's own rounding.
+  // What PEFT merged in f32 and llama.cpp's converter rounded to f16, rounded here to bf16, is what we wrote, within f16's own
+  // rounding.
   const auto ours = model::open_weights(artifact.path), theirs = model::open_weights(golden(family) / "f16.gguf");
   for (const model::WeightInfo& tensor : ours->weights()) {
     INFO(tensor.name);
@@ -95,7 +96,8 @@ TEST_CASE("the tokenizer of a GGUF base comes out as Hugging Face files with the
   CHECK(ours->special().bos == in_gguf->special().bos);
   CHECK(ours->special().eos == in_gguf->special().eos);
   CHECK(ours->special().add_bos == in_gguf->special().add_bos);
-  std::vector<const char*> texts = {"the quick brown fox", "PostgreSQL's manual: 12345", "größe \xF0\x9F\x9A\x80 <tool> <|im_end|>"};
+  std::vector<const char*> texts = {"the quick brown fox", "PostgreSQL's manual: 12345",
+                                    "größe \xF0\x9F\x9A\x80 <tool> <|im_end|>"};
   // SentencePiece's model of the tests trims spaces; the published ones do not, and GGUF has no key for it.
   if (family != "mistral") texts.push_back("  two  spaces\n");
   for (const char* text : texts) {

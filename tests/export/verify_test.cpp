@@ -36,7 +36,8 @@ TEST_CASE("rounding bounds hold for the writers and not for twice as much", "[ex
     dequantize(GgmlType::q8_0, bytes.data(), x.numel(), y.mutable_data_ptr<float>());
     return y;
   }();
-  for (const auto& [type, y] : {std::pair{"BF16", x.to(at::kBFloat16).to(at::kFloat)}, {"F16", x.to(at::kHalf).to(at::kFloat)}, {"Q8_0", q8}}) {
+  for (const auto& [type, y] :
+       {std::pair{"BF16", x.to(at::kBFloat16).to(at::kFloat)}, {"F16", x.to(at::kHalf).to(at::kFloat)}, {"Q8_0", q8}}) {
     INFO(type);
     CHECK(within(type, error_of(y)));
     CHECK(!within(type, error_of(y) * 2.5));

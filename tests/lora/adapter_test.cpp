@@ -39,8 +39,9 @@ TEST_CASE("patterns choose modules by last name, path suffix, star and all-linea
 
 TEST_CASE("a pattern that matches nothing is refused with the names there are", "[lora]") {
   const auto text = message_of<ConfigError>([] { matched({"q_proj", "proj"}); });
-  CHECK(text == "lora.target_modules: 'proj' matches none of the model's 5 linear layers; their names are q_proj, up_proj, "
-                "lm_head (example of a full path: model.layers.0.self_attn.q_proj)");
+  CHECK(text ==
+        "lora.target_modules: 'proj' matches none of the model's 5 linear layers; their names are q_proj, up_proj, "
+        "lm_head (example of a full path: model.layers.0.self_attn.q_proj)");
   CHECK(message_of<ConfigError>([] { matched({}); }).find("is empty") != std::string::npos);
 }
 

@@ -68,7 +68,8 @@ TEST_CASE("adapters that PEFT wrote are read and merged as PEFT merges them", "[
     const at::Tensor before = read_tensor(merged, "before"), after = read_tensor(merged, "after");
     // PEFT multiplies a bf16 adapter in bf16: three significant digits.
     const double tolerance = name == "pattern" ? 1e-2 : 1e-6;
-    CHECK((merged_weight(*set, kModule, before) - after).abs().max().item<double>() < tolerance * after.abs().max().item<double>());
+    CHECK((merged_weight(*set, kModule, before) - after).abs().max().item<double>() <
+          tolerance * after.abs().max().item<double>());
     CHECK(merged_weight(*set, "model.layers.0.mlp.up_proj", before).is_same(before));
     CHECK_THROWS_AS(merged_weight(*set, kModule, before.t()), DataError);
   }
@@ -115,10 +116,16 @@ TEST_CASE("what would change an adapter's meaning is refused by name", "[lora]")
   CHECK(load_with("use_dora", true) ==
         "adapter_config.json: 'use_dora' is set; graft reads LoRA and rsLoRA with one rank and no further features. If the key "
         "does not change this adapter, remove it from the file");
-  const std::vector<std::pair<const char*, Json>> features = {
-      {"modules_to_save", {"lm_head"}}, {"bias", "all"},          {"fan_in_fan_out", true},   {"rank_pattern", {{"q_proj", 2}}},
-      {"alpha_pattern", {{"q", 2}}},    {"lora_bias", true},      {"target_parameters", {1}}, {"layer_replication", {{0, 1}}},
-      {"use_qalora", true},             {"some_new_key", 3}};
+  const std::vector<std::pair<const char*, Json>> features = {{"modules_to_save", {"lm_head"}},
+                                                              {"bias", "all"},
+                                                              {"fan_in_fan_out", true},
+                                                              {"rank_pattern", {{"q_proj", 2}}},
+                                                              {"alpha_pattern", {{"q", 2}}},
+                                                              {"lora_bias", true},
+                                                              {"target_parameters", {1}},
+                                                              {"layer_replication", {{0, 1}}},
+                                                              {"use_qalora", true},
+                                                              {"some_new_key", 3}};
   for (const auto& [key, value] : features) {
     CAPTURE(key);
     CHECK(contains(load_with(key, value), cat("'", key, "' is set")));
@@ -132,8 +139,9 @@ TEST_CASE("what would change an adapter's meaning is refused by name", "[lora]")
   CHECK(contains(load_with("lora_alpha", -1), "lora_alpha is -1"));
   CHECK(contains(load_with("lora_dropout", 1), "lora_dropout is 1"));
   CHECK(contains(load_with("target_modules", 7), "target_modules"));
-  CHECK(load_with("r", 5) == "adapter_model.safetensors: tensor 'base_model.model.model.layers.0.mlp.down_proj.lora_A.weight' has "
-                             "rank 4, adapter_config.json says r = 5");
+  CHECK(load_with("r", 5) ==
+        "adapter_model.safetensors: tensor 'base_model.model.model.layers.0.mlp.down_proj.lora_A.weight' has "
+        "rank 4, adapter_config.json says r = 5");
 }
 
 TEST_CASE("malformed adapter tensors are refused by name", "[lora]") {

@@ -12,9 +12,12 @@ using namespace graft::testing;
 // Adapters on every linear there is, optimized as the trainer does it.
 struct Run {
   explicit Run(const Golden& golden)
-      : batch(golden.batch), labels(golden.labels), decoder(golden.load()),
+      : batch(golden.batch),
+        labels(golden.labels),
+        decoder(golden.load()),
         set(create({.rank = 4, .alpha = 8, .target_modules = {"*"}}, *decoder, 3)),
-        m(at::zeros_like(set->parameters)), v(at::zeros_like(set->parameters)) {
+        m(at::zeros_like(set->parameters)),
+        v(at::zeros_like(set->parameters)) {
     attach(*set, *decoder);
   }
   double step() {
@@ -40,7 +43,9 @@ TEST_CASE("every adapter tensor of every family moves, and the loss falls", "[lo
     Run run{Golden(name)};
     const at::Tensor before = run.set->parameters.clone();
     const double first = run.step();
-    const auto moved = [&](const at::Tensor& now, const at::Tensor& at_first) { return now.ne(at_first.view_as(now)).any().item<bool>(); };
+    const auto moved = [&](const at::Tensor& now, const at::Tensor& at_first) {
+      return now.ne(at_first.view_as(now)).any().item<bool>();
+    };
     const auto part_of = [&](const at::Tensor& view, const at::Tensor& arena) {
       return arena.narrow(0, view.storage_offset(), view.numel());
     };

@@ -89,8 +89,12 @@ TEST_CASE("what makes each family itself is read", "[families]") {
 }
 
 TEST_CASE("Google's Gemma 3 files leave out what equals the defaults", "[families]") {
-  const ModelSpec spec = spec_of({{"architectures", {"Gemma3ForCausalLM"}}, {"model_type", "gemma3_text"}, {"hidden_size", 2560},
-                                  {"intermediate_size", 10240}, {"num_hidden_layers", 34}, {"sliding_window", 1024},
+  const ModelSpec spec = spec_of({{"architectures", {"Gemma3ForCausalLM"}},
+                                  {"model_type", "gemma3_text"},
+                                  {"hidden_size", 2560},
+                                  {"intermediate_size", 10240},
+                                  {"num_hidden_layers", 34},
+                                  {"sliding_window", 1024},
                                   {"rope_scaling", {{"factor", 8.0}, {"rope_type", "linear"}}}});
   CHECK((spec.vocab == 262208 && spec.heads == 8 && spec.kv_heads == 4 && spec.head_dim == 256 && spec.tied_head));
   CHECK((spec.rope.theta == 1e6 && spec.rope_local.theta == 1e4 && spec.layers[5].window == 0 && spec.layers[6].window == 1024));
@@ -116,10 +120,10 @@ TEST_CASE("names of GGUF and Hugging Face translate both ways", "[families][gguf
   CHECK(hf_name(llama, "blk.1.ffn_norm.weight") == "model.layers.1.post_attention_layernorm.weight");
   CHECK(hf_name(llama, "output.weight") == "lm_head.weight");
   CHECK(hf_name(spec_of(config_of("gemma2")), "blk.0.ffn_norm.weight") == "model.layers.0.pre_feedforward_layernorm.weight");
-  CHECK(gguf_name(llama, "model.layers.2.self_attn.q_proj.weight").empty());   // there are two layers
+  CHECK(gguf_name(llama, "model.layers.2.self_attn.q_proj.weight").empty());  // there are two layers
   CHECK(gguf_name(llama, "model.layers.1x.self_attn.q_proj.weight").empty());
   CHECK(gguf_name(llama, "model.layers.1.self_attn.q_proj.bias").empty());
-  CHECK(hf_name(spec_of(config_of("smollm2")), "output.weight").empty());      // tied
+  CHECK(hf_name(spec_of(config_of("smollm2")), "output.weight").empty());  // tied
   const ModelSpec mixtral = spec_of(config_of("mixtral"));
   CHECK(gguf_name(mixtral, "model.layers.1.block_sparse_moe.experts.3.w2.weight") == "blk.1.ffn_down_exps.weight");
   for (const std::string& name : golden_models()) {
@@ -208,7 +212,8 @@ TEST_CASE("numbers that cannot be are refused with their name", "[families][host
   }
   Json longrope = config_of("phi3_longrope");
   longrope["rope_parameters"]["short_factor"] = {1.0, 1.0};
-  CHECK_THAT(refusal(longrope), Catch::Matchers::Contains("rope short_factor has 2 numbers, half of the rotated dimensions are 4"));
+  CHECK_THAT(refusal(longrope),
+             Catch::Matchers::Contains("rope short_factor has 2 numbers, half of the rotated dimensions are 4"));
   CHECK(message_of([] { spec_of(Json{{"architectures", {"LlamaForCausalLM"}}}); }) == "config.json: vocab_size is missing");
 }
 

@@ -54,8 +54,33 @@ void attempt(const Open& open, const std::string& where, Outcome& outcome) {
   if (seconds > 1) FAIL("took " << seconds << " s");
 }
 
-const std::vector<Json> kLies = {nullptr, true, false, 0, -1, 1, 2, 3, 7, 65536, 2147483648, INT64_MIN, INT64_MAX, UINT64_MAX, 0.0, -0.5, 1e-300,
-                                 1e308, "", "x", Json::array(), {1}, {-1}, {"x"}, Json::object(), {{"a", 1}}, Json::array({nullptr})};
+const std::vector<Json> kLies = {nullptr,
+                                 true,
+                                 false,
+                                 0,
+                                 -1,
+                                 1,
+                                 2,
+                                 3,
+                                 7,
+                                 65536,
+                                 2147483648,
+                                 INT64_MIN,
+                                 INT64_MAX,
+                                 UINT64_MAX,
+                                 0.0,
+                                 -0.5,
+                                 1e-300,
+                                 1e308,
+                                 "",
+                                 "x",
+                                 Json::array(),
+                                 {1},
+                                 {-1},
+                                 {"x"},
+                                 Json::object(),
+                                 {{"a", 1}},
+                                 Json::array({nullptr})};
 
 // Calls f with a copy of `whole` in which one value, at any depth, is another.
 template <class F>
@@ -92,19 +117,22 @@ TEST_CASE("every value of every config.json replaced by every lie", "[hostile]")
       replace_each(config, Json::json_pointer(), [&](const Json& changed, const std::string& lie) {
         INFO(name << " " << style << ": " << lie);
         // With the weights of the honest config: what is accepted fits them.
-        attempt([&] {
-          const auto architectures = changed.find("architectures");
-          if (architectures == changed.end() || !architectures->is_array() || architectures->size() != 1 || !architectures->front().is_string())
-            throw UserError(folder.path().string());  // said by open_weights, see weights_test.cpp
-          const std::string origin = (folder / "config.json").string();
-          try {
-            const ModelSpec spec = family_of_architecture(architectures->front().get<std::string>()).from_hf(changed, origin);
-            check(spec, origin);
-            spec.parameters();
-          } catch (const UnsupportedError& error) {
-            throw UserError(cat(origin, error.what()));  // open_weights adds the origin where it is missing
-          }
-        }, folder.path().string(), outcome);
+        attempt(
+            [&] {
+              const auto architectures = changed.find("architectures");
+              if (architectures == changed.end() || !architectures->is_array() || architectures->size() != 1 ||
+                  !architectures->front().is_string())
+                throw UserError(folder.path().string());  // said by open_weights, see weights_test.cpp
+              const std::string origin = (folder / "config.json").string();
+              try {
+                const ModelSpec spec = family_of_architecture(architectures->front().get<std::string>()).from_hf(changed, origin);
+                check(spec, origin);
+                spec.parameters();
+              } catch (const UnsupportedError& error) {
+                throw UserError(cat(origin, error.what()));  // open_weights adds the origin where it is missing
+              }
+            },
+            folder.path().string(), outcome);
       });
     }
   }
@@ -119,7 +147,8 @@ TEST_CASE("a small config may not ask for a table that fills the memory", "[host
   config[config.contains("num_experts") ? "num_experts" : "num_local_experts"] = 1024;
   config.erase("layer_types");
   const ModelSpec spec = family_of_architecture("Qwen3MoeForCausalLM").from_hf(config, "config.json");
-  CHECK_THAT(message_of([&] { check(spec, "config.json"); }), Contains("config.json: num_hidden_layers times num_experts is 1048576, must be between 0 and 65536"));
+  CHECK_THAT(message_of([&] { check(spec, "config.json"); }),
+             Contains("config.json: num_hidden_layers times num_experts is 1048576, must be between 0 and 65536"));
 }
 
 TEST_CASE("a huge config.json or index is not read into memory", "[hostile]") {
@@ -158,7 +187,8 @@ TEST_CASE("damaged weights are read or refused, never both", "[hostile]") {
       FILE* out = std::fopen((folder / file).c_str(), "wb");
       std::fwrite(damaged.data(), 1, damaged.size(), out);
       std::fclose(out);
-      attempt([&] { read_everything(*open_weights(file[6] == 'g' ? folder / file : folder.path())); }, folder.path().string(), outcome);
+      attempt([&] { read_everything(*open_weights(file[6] == 'g' ? folder / file : folder.path())); }, folder.path().string(),
+              outcome);
     }
   }
   CHECK(outcome.refused > 2000);
@@ -167,16 +197,23 @@ TEST_CASE("damaged weights are read or refused, never both", "[hostile]") {
 }
 
 TEST_CASE("every value of GGUF metadata replaced by every lie", "[gguf][hostile]") {
-  const std::vector<GgufPair> lies = {
-      {GgufType::u32, false, std::uint64_t{0}},          {GgufType::u32, false, std::uint64_t{1}},
-      {GgufType::u32, false, std::uint64_t{7}},          {GgufType::u64, false, UINT64_MAX},
-      {GgufType::u64, false, std::uint64_t{1} << 40},    {GgufType::i64, false, INT64_MIN},
-      {GgufType::i32, false, std::int64_t{-1}},          {GgufType::f32, false, 0.0},
-      {GgufType::f64, false, 1e300},                     {GgufType::f32, false, std::nan("")},
-      {GgufType::f64, false, -1e-300},                   {GgufType::boolean, false, true},
-      {GgufType::string, false, std::string()},          {GgufType::string, false, std::string("x")},
-      {GgufType::i32, true, std::vector<std::int64_t>{}}, {GgufType::f32, true, std::vector<double>{1, 2}},
-      {GgufType::string, true, std::vector<std::string>{"x"}}};
+  const std::vector<GgufPair> lies = {{GgufType::u32, false, std::uint64_t{0}},
+                                      {GgufType::u32, false, std::uint64_t{1}},
+                                      {GgufType::u32, false, std::uint64_t{7}},
+                                      {GgufType::u64, false, UINT64_MAX},
+                                      {GgufType::u64, false, std::uint64_t{1} << 40},
+                                      {GgufType::i64, false, INT64_MIN},
+                                      {GgufType::i32, false, std::int64_t{-1}},
+                                      {GgufType::f32, false, 0.0},
+                                      {GgufType::f64, false, 1e300},
+                                      {GgufType::f32, false, std::nan("")},
+                                      {GgufType::f64, false, -1e-300},
+                                      {GgufType::boolean, false, true},
+                                      {GgufType::string, false, std::string()},
+                                      {GgufType::string, false, std::string("x")},
+                                      {GgufType::i32, true, std::vector<std::int64_t>{}},
+                                      {GgufType::f32, true, std::vector<double>{1, 2}},
+                                      {GgufType::string, true, std::vector<std::string>{"x"}}};
   Outcome outcome;
   for (const std::string& name : golden_models()) {
     const fs::path golden = golden_model(name) / "model.gguf";
@@ -189,8 +226,10 @@ TEST_CASE("every value of GGUF metadata replaced by every lie", "[gguf][hostile]
         {
           GgufWriter writer(path);
           for (const auto& [other, pair] : source.pairs())
-            if (other != key) writer.pair(other, pair);
-            else if (lie < lies.size()) writer.pair(key, lies[lie]);  // the last round leaves it out
+            if (other != key)
+              writer.pair(other, pair);
+            else if (lie < lies.size())
+              writer.pair(key, lies[lie]);  // the last round leaves it out
           for (const GgufTensor& tensor : source.tensors()) writer.tensor(tensor.name, tensor.shape, tensor.type);
           for (const GgufTensor& tensor : source.tensors()) writer.data(tensor.name, source.data(tensor).data(), tensor.bytes);
           writer.commit();
@@ -208,9 +247,12 @@ TEST_CASE("links out of a model's directory are not followed", "[weights][hostil
   for (const char* file : {"config.json", "model.safetensors"}) {
     const Folder folder("links");
     for (const char* other : {"config.json", "model.safetensors"})
-      if (std::string(other) == file) fs::create_symlink(golden_model("llama") / other, folder / other);
-      else folder.copy(golden_model("llama") / other);
-    CHECK_THAT(message_of([&] { open_weights(folder.path()); }), Contains(cat("'", file, "' is a link to ")) && Contains("outside of this directory"));
+      if (std::string(other) == file)
+        fs::create_symlink(golden_model("llama") / other, folder / other);
+      else
+        folder.copy(golden_model("llama") / other);
+    CHECK_THAT(message_of([&] { open_weights(folder.path()); }),
+               Contains(cat("'", file, "' is a link to ")) && Contains("outside of this directory"));
   }
   // The cache of Hugging Face is made of links, to blobs beside the snapshots.
   const Folder cache("models--tiny");

@@ -29,7 +29,8 @@ at::Tensor only(const at::Tensor& labels, const Packed& batch, std::size_t i) {
 Packed others_changed(const Packed& batch, std::size_t i, std::int64_t vocab) {
   Packed changed = batch;
   changed.tokens = (batch.tokens * 7 + 11).remainder(vocab);
-  changed.tokens.slice(0, batch.starts[i], batch.starts[i + 1]).copy_(batch.tokens.slice(0, batch.starts[i], batch.starts[i + 1]));
+  changed.tokens.slice(0, batch.starts[i], batch.starts[i + 1])
+      .copy_(batch.tokens.slice(0, batch.starts[i], batch.starts[i + 1]));
   return changed;
 }
 
@@ -169,7 +170,8 @@ TEST_CASE("recomputed layers give the same bits, with dropout too", "[recompute]
       CHECK(same_bits(other.gradients, kept.gradients) == (dropout == 0));
     }
     // Evaluation knows no dropout.
-    CHECK(decoder->loss(golden.batch, golden.labels, false).sum == Approx(golden.tensor("adapter_loss_sum").item<double>()).epsilon(1e-5));
+    CHECK(decoder->loss(golden.batch, golden.labels, false).sum ==
+          Approx(golden.tensor("adapter_loss_sum").item<double>()).epsilon(1e-5));
   }
 }
 
@@ -201,7 +203,8 @@ TEST_CASE("gradients of every linear's adapter, experts too, agree with finite d
     std::size_t checked = 0;
     for (std::size_t i = 0; i < adapters.size(); ++i) {
       INFO(name << " " << decoder->linears()[i]->name);
-      for (auto [values, gradient] : {std::pair{&adapters[i]->a, &adapters[i]->grad_a}, {&adapters[i]->b, &adapters[i]->grad_b}}) {
+      for (auto [values, gradient] :
+           {std::pair{&adapters[i]->a, &adapters[i]->grad_a}, {&adapters[i]->b, &adapters[i]->grad_b}}) {
         const double size = gradient->norm().item<double>();
         if (size == 0) continue;  // an expert that no token chose
         const at::Tensor direction = *gradient / size;

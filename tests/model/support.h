@@ -55,10 +55,10 @@ inline std::string describe(const model::ModelSpec& s) {
       << " ffn " << s.ffn << " context " << s.context << "\nnorm " << s.norm_eps << " +" << s.norm_gain_offset << " f32 "
       << s.norm_in_f32 << " post " << s.post_norms << " qk " << s.qk_norm << "\nbias " << s.qkv_bias << s.o_bias << s.mlp_bias
       << " fused " << s.fused_qkv << s.fused_gate_up << " activation " << static_cast<int>(s.activation) << " embed "
-      << s.embed_scale << " scale " << s.attention_scale << " caps " << s.attention_softcap << " " << s.final_softcap
-      << " tied " << s.tied_head << "\nrope " << describe(s.rope) << "\nlocal " << describe(s.rope_local) << "\nmoe "
-      << s.moe.experts << " " << s.moe.per_token << " " << s.moe.ffn << " " << s.moe.normalize_weights << " " << s.moe.block
-      << " " << s.moe.gate << " " << s.moe.up << " " << s.moe.down << "\ntokens " << s.bos << " " << s.eos << "\n";
+      << s.embed_scale << " scale " << s.attention_scale << " caps " << s.attention_softcap << " " << s.final_softcap << " tied "
+      << s.tied_head << "\nrope " << describe(s.rope) << "\nlocal " << describe(s.rope_local) << "\nmoe " << s.moe.experts << " "
+      << s.moe.per_token << " " << s.moe.ffn << " " << s.moe.normalize_weights << " " << s.moe.block << " " << s.moe.gate << " "
+      << s.moe.up << " " << s.moe.down << "\ntokens " << s.bos << " " << s.eos << "\n";
   for (const model::LayerSpec& layer : s.layers)
     out << "layer window " << layer.window << " rope " << layer.rope << " local " << layer.local_rope << "\n";
   return out.str();

@@ -43,7 +43,8 @@ float value_at(DType type, const std::byte* at) {  // decoded without ATen
 
 // A copy of a golden model whose tensors can be renamed, dropped, reshaped or spread over shards before it is written.
 struct Editable {
-  explicit Editable(const std::string& name) : source(golden_model(name) / "model.safetensors"), config(golden_model(name) / "config.json") {
+  explicit Editable(const std::string& name)
+      : source(golden_model(name) / "model.safetensors"), config(golden_model(name) / "config.json") {
     for (const auto& [tensor, info] : source.tensors()) {
       const auto bytes = source.data(info);
       tensors[tensor] = {info.dtype, info.shape, {bytes.begin(), bytes.end()}};
@@ -152,8 +153,10 @@ TEST_CASE("a GGUF file gives the tensors of its Hugging Face twin", "[weights][g
       CHECK(gguf->weights()[i].name == info.name);
       const at::Tensor want = hf->load(info.name, at::kFloat), got = gguf->load(info.name, at::kFloat);
       // 1 + w was rounded to f32 when it was written; everything else is exact.
-      if (shifted && info.name.ends_with("norm.weight")) CHECK((got - want).abs().max().item<double>() < 1.5e-7);
-      else CHECK(same_bits(got, want));
+      if (shifted && info.name.ends_with("norm.weight"))
+        CHECK((got - want).abs().max().item<double>() < 1.5e-7);
+      else
+        CHECK(same_bits(got, want));
     }
     INFO(name);
     // And the decoder cannot tell: same logits as the golden test has from the directory.
@@ -199,7 +202,8 @@ TEST_CASE("an index that lies is refused", "[weights][hostile]") {
   SECTION("a missing shard") {
     Sharded model("missing");
     fs::remove(model.folder / Sharded::file(1));
-    CHECK_THAT(model.refusal(), Contains("model-00002-of-00002.safetensors: shard is missing; model.safetensors.index.json names it"));
+    CHECK_THAT(model.refusal(),
+               Contains("model-00002-of-00002.safetensors: shard is missing; model.safetensors.index.json names it"));
   }
   SECTION("a tensor in another shard") {
     Sharded model("moved");
@@ -239,7 +243,8 @@ TEST_CASE("tensors that do not fit the config are refused", "[weights][hostile]"
   SECTION("an extra tensor") {
     Editable model("llama");
     model.tensors["model.layers.0.self_attn.q_proj.bias"] = model.tensors["model.norm.weight"];
-    CHECK_THAT(model.refusal("extra"), Contains("tensor 'model.layers.0.self_attn.q_proj.bias' does not belong to a LlamaForCausalLM"));
+    CHECK_THAT(model.refusal("extra"),
+               Contains("tensor 'model.layers.0.self_attn.q_proj.bias' does not belong to a LlamaForCausalLM"));
   }
   SECTION("a type of another world") {
     Editable model("llama");
@@ -258,12 +263,14 @@ TEST_CASE("cut files are refused", "[weights][hostile]") {
   const Folder folder("cut");
   folder.copy(golden_model("llama") / "config.json");
   const std::string bytes = read_file(golden_model("llama") / "model.safetensors");
-  for (std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{8}, std::size_t{100}, bytes.size() / 2, bytes.size() - 1}) {
+  for (std::size_t size :
+       {std::size_t{0}, std::size_t{7}, std::size_t{8}, std::size_t{100}, bytes.size() / 2, bytes.size() - 1}) {
     write_file(folder / "model.safetensors", std::string_view(bytes).substr(0, size));
     CHECK_THROWS_AS(open_weights(folder.path()), FormatError);
   }
   const std::string gguf = read_file(golden_model("llama") / "model.gguf");
-  for (std::size_t size : {std::size_t{0}, std::size_t{3}, std::size_t{24}, std::size_t{500}, gguf.size() / 2, gguf.size() - 32}) {
+  for (std::size_t size :
+       {std::size_t{0}, std::size_t{3}, std::size_t{24}, std::size_t{500}, gguf.size() / 2, gguf.size() - 32}) {
     write_file(folder / "model.gguf", std::string_view(gguf).substr(0, size));
     CHECK_THROWS_AS(open_weights(folder / "model.gguf"), FormatError);
   }
@@ -323,9 +330,13 @@ TEST_CASE("GGUF files that are no base model are refused", "[weights][gguf][host
              Contains("general.type is 'adapter', a model was expected"));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["general.architecture"].value = std::string("mamba"); }),
              Contains("GGUF architecture 'mamba' is not supported; known: "));
-  CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["split.count"] = {GgufType::u16, false, std::uint64_t{3}}; }),
+  CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) {
+               p["split.count"] = {GgufType::u16, false, std::uint64_t{3}};
+             }),
              Contains("is one of 3 parts"));
-  CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["llama.rope.scaling.type"] = {GgufType::string, false, std::string("ntk")}; }),
+  CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) {
+               p["llama.rope.scaling.type"] = {GgufType::string, false, std::string("ntk")};
+             }),
              Contains("llama.rope.scaling.type is 'ntk'; known: none, linear, yarn, longrope"));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p.erase("llama.block_count"); }), Contains("llama.block_count"));
   CHECK_THAT(gguf_refusal([](Pairs& p, Tensors&) { p["llama.block_count"].value = std::uint64_t{4000000000}; }),

@@ -1,6 +1,6 @@
-// export_files BASE ADAPTER DIRECTORY FORMAT...: writes the formats of an adapter (a PEFT directory) on a base, and prints what was
-// written as JSON. With ADAPTER "-", an adapter of rank 4 on every projection, drawn from a fixed seed, is made and used.
-// The program's side of the comparisons in tests/peers; not installed.
+// export_files BASE ADAPTER DIRECTORY FORMAT...: writes the formats of an adapter (a PEFT directory) on a base, and prints what
+// was written as JSON. With ADAPTER "-", an adapter of rank 4 on every projection, drawn from a fixed seed, is made and used. The
+// program's side of the comparisons in tests/peers; not installed.
 #include <ATen/ATen.h>
 
 #include <cstdlib>

@@ -30,7 +30,9 @@ class FakeBatches final : public data::BatchSource {
     const Random random(1, Stream::split, static_cast<std::uint64_t>(row));
     const std::int64_t length = length_ - row % 4;
     for (std::int64_t i = 0; i < length; ++i) {
-      const auto token = [&](std::int64_t at) { return static_cast<std::int32_t>(random.bits(at) % static_cast<std::uint64_t>(vocab_) / (1 + at % 3)); };
+      const auto token = [&](std::int64_t at) {
+        return static_cast<std::int32_t>(random.bits(at) % static_cast<std::uint64_t>(vocab_) / (1 + at % 3));
+      };
       batch.tokens.push_back(token(i));
       batch.labels.push_back(i + 1 == length || (row % 2 && i % 3 == 0) ? data::kNoLoss : token(i + 1));
       batch.positions.push_back(static_cast<std::int32_t>(i));

@@ -20,8 +20,8 @@ struct FaultResult {
 };
 
 // `command` is a line for sh. `dir` must exist. at 0: nothing fails. Names of faults: see fault_preload.c.
-inline FaultResult run_with_fault(const std::string& command, const std::filesystem::path& dir, long at,
-                                  const std::string& fault, bool sticky = false) {
+inline FaultResult run_with_fault(const std::string& command, const std::filesystem::path& dir, long at, const std::string& fault,
+                                  bool sticky = false) {
   namespace fs = std::filesystem;
   const fs::path work = fs::temp_directory_path() / ("graft-fault-" + std::to_string(getpid()));
   fs::create_directories(work);
@@ -29,10 +29,10 @@ inline FaultResult run_with_fault(const std::string& command, const std::filesys
   fs::remove(count);
   std::ostringstream line;
   // A sanitizer's runtime wants to be the first library; it is told that ours may be.
-  line << "export GRAFT_FAULT_DIR='" << fs::canonical(dir).string() << "' GRAFT_FAULT_AT=" << at
-       << " GRAFT_FAULT_ERRNO=" << fault << " GRAFT_FAULT_STICKY=" << sticky << " GRAFT_FAULT_COUNT='" << count.string()
-       << "' ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 LD_PRELOAD='" << GRAFT_FAULT_PRELOAD << "'; exec "
-       << command << " > '" << output.string() << "' 2>&1";
+  line << "export GRAFT_FAULT_DIR='" << fs::canonical(dir).string() << "' GRAFT_FAULT_AT=" << at << " GRAFT_FAULT_ERRNO=" << fault
+       << " GRAFT_FAULT_STICKY=" << sticky << " GRAFT_FAULT_COUNT='" << count.string()
+       << "' ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 LD_PRELOAD='" << GRAFT_FAULT_PRELOAD << "'; exec " << command
+       << " > '" << output.string() << "' 2>&1";
   std::ofstream(work / "run.sh") << line.str();
   const int status = std::system(("exec sh '" + (work / "run.sh").string() + "'").c_str());
   FaultResult result{WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), 0, ""};

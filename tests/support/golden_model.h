@@ -49,7 +49,9 @@ inline void zero_gradients(const LowRanks& adapters) {
 
 struct Golden {
   explicit Golden(const std::string& name)
-      : directory(golden_model(name)), file(directory / "golden.safetensors"), adapter(directory / "adapter/adapter_model.safetensors") {
+      : directory(golden_model(name)),
+        file(directory / "golden.safetensors"),
+        adapter(directory / "adapter/adapter_model.safetensors") {
     const Json config = read_json(directory / "adapter/adapter_config.json");
     const double alpha = config["lora_alpha"], rank = config["r"];
     scale = alpha / (config["use_rslora"] ? std::sqrt(rank) : rank);

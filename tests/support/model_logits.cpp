@@ -24,7 +24,8 @@ struct Options {
 };
 
 Options parse(int argc, char** argv) {
-  if (argc < 4) throw UserError("usage: model_logits MODEL INPUT OUTPUT [--adapter DIRECTORY] [--storage T] [--compute T] [--logprob]");
+  if (argc < 4)
+    throw UserError("usage: model_logits MODEL INPUT OUTPUT [--adapter DIRECTORY] [--storage T] [--compute T] [--logprob]");
   Options options{.model = argv[1], .input = argv[2], .output = argv[3], .adapter = {}};
   const auto type_of = [](const std::string& name) {
     if (name != "bf16" && name != "f32") throw UserError(cat("type ", quote(name), " is neither bf16 nor f32"));
@@ -32,12 +33,18 @@ Options parse(int argc, char** argv) {
   };
   for (int i = 4; i < argc; ++i) {
     const std::string option = argv[i];
-    if (option == "--logprob") options.logprob = true;
-    else if (i + 1 == argc) throw UserError(cat("option ", option, " is not known or lacks its value"));
-    else if (option == "--adapter") options.adapter = argv[++i];
-    else if (option == "--storage") options.storage = type_of(argv[++i]);
-    else if (option == "--compute") options.compute = type_of(argv[++i]);
-    else throw UserError(cat("option ", option, " is not known"));
+    if (option == "--logprob")
+      options.logprob = true;
+    else if (i + 1 == argc)
+      throw UserError(cat("option ", option, " is not known or lacks its value"));
+    else if (option == "--adapter")
+      options.adapter = argv[++i];
+    else if (option == "--storage")
+      options.storage = type_of(argv[++i]);
+    else if (option == "--compute")
+      options.compute = type_of(argv[++i]);
+    else
+      throw UserError(cat("option ", option, " is not known"));
   }
   return options;
 }
@@ -58,7 +65,8 @@ model::Packed segment(const std::vector<std::int32_t>& tokens, std::int32_t begi
 }
 
 // Segment by segment, so that the vocabulary's logits of a long text need not fit in memory.
-at::Tensor evaluate(model::Decoder& decoder, const std::vector<std::int32_t>& tokens, const std::vector<std::int32_t>& starts, bool logprob) {
+at::Tensor evaluate(model::Decoder& decoder, const std::vector<std::int32_t>& tokens, const std::vector<std::int32_t>& starts,
+                    bool logprob) {
   std::vector<at::Tensor> parts;
   for (std::size_t i = 0; i + 1 < starts.size(); ++i) {
     const model::Packed packed = segment(tokens, starts[i], starts[i + 1]);

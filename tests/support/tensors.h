@@ -30,9 +30,7 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   return std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
 }
 
-inline at::Tensor nan_like(const at::Tensor& tensor) {
-  return at::full_like(tensor, std::numeric_limits<double>::quiet_NaN());
-}
+inline at::Tensor nan_like(const at::Tensor& tensor) { return at::full_like(tensor, std::numeric_limits<double>::quiet_NaN()); }
 
 // While it lives, at::empty is filled with NaN: an output element that is not written is seen.
 class PoisonedAllocations {

@@ -43,10 +43,14 @@ class TinyModel final : public model::WeightSource {
       : spec_(std::move(spec)), generator_(at::detail::createCPUGenerator(seed)) {
     for (const model::TensorSpec& tensor : model::tensors_of(spec_)) {
       const auto fan_in = static_cast<double>(tensor.shape.back());
-      if (tensor.name == "model.embed_tokens.weight") add(tensor, 1 / spec_.embed_scale, 0);
-      else if (tensor.norm) add(tensor, 0.2, 1 - spec_.norm_gain_offset);
-      else if (tensor.shape.size() == 1) add(tensor, 0.1, 0);  // a bias
-      else add(tensor, 1 / std::sqrt(fan_in), 0);
+      if (tensor.name == "model.embed_tokens.weight")
+        add(tensor, 1 / spec_.embed_scale, 0);
+      else if (tensor.norm)
+        add(tensor, 0.2, 1 - spec_.norm_gain_offset);
+      else if (tensor.shape.size() == 1)
+        add(tensor, 0.1, 0);  // a bias
+      else
+        add(tensor, 1 / std::sqrt(fan_in), 0);
     }
   }
 

@@ -2,9 +2,9 @@
 // tokenize_ids <tokenizer> --time FILE: encodes the file's strings (same format) and prints bytes, ids and seconds.
 // tokenize_ids --extract PATH: writes the texts of the documents that prepare would read (same format) on stdout.
 // The program's side of the comparisons in tests/peers; not installed.
-#include <ctime>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <iostream>
 #include <iterator>
 
@@ -31,7 +31,8 @@ int extract_documents(const char* path) {
   source.path = path;
   DocumentReader reader({source});
   for (RawDocument raw; reader.next(raw);)
-    if (const Extracted document = extract(raw, source, config); document.dropped.empty()) put(document.text.data(), document.text.size());
+    if (const Extracted document = extract(raw, source, config); document.dropped.empty())
+      put(document.text.data(), document.text.size());
   return 0;
 }
 

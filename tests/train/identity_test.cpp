@@ -31,7 +31,8 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
   CHECK(differences(identity, run_identity(other, parts)) ==
         std::vector<std::string>{
             "lora.rank: 16 then, 8 now",
-            "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"] then, [\"q_proj\"] now",
+            "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"] then, "
+            "[\"q_proj\"] now",
             "threads: 2 then, 1 now", "train.learning_rate: 0.0002 then, 0.5 now", "train.seed: 0 then, 1 now"});
 }
 
@@ -40,7 +41,8 @@ TEST_CASE("an identity survives its file", "[train]") {
   config.train.learning_rate = 1.0 / 3;
   const Json identity = run_identity(config, kParts);
   CHECK(parse_json(identity.dump(2), "run.json") == identity);
-  CHECK(differences(Json{{"old", 1}}, Json{{"new", "x"}}) == std::vector<std::string>{"new: nothing then, x now", "old: 1 then, nothing now"});
+  CHECK(differences(Json{{"old", 1}}, Json{{"new", "x"}}) ==
+        std::vector<std::string>{"new: nothing then, x now", "old: 1 then, nothing now"});
 }
 
 }  // namespace graft::train

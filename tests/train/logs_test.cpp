@@ -55,8 +55,14 @@ TEST_CASE("a log is cut back to the position of a checkpoint and goes on from th
 
 TEST_CASE("the loss log holds no wall-clock time and its numbers read back exactly", "[train]") {
   TempDir a, b;
-  const StepRecord record{.step = 3, .loss = 1.0 / 3, .learning_rate = 2e-4, .gradient_norm = 0.1, .tokens = 64, .skipped = "",
-                          .tokens_per_second = 12, .seconds = 1};
+  const StepRecord record{.step = 3,
+                          .loss = 1.0 / 3,
+                          .learning_rate = 2e-4,
+                          .gradient_norm = 0.1,
+                          .tokens = 64,
+                          .skipped = "",
+                          .tokens_per_second = 12,
+                          .seconds = 1};
   StepRecord slower = record;
   slower.tokens_per_second = 7;
   slower.seconds = 99;

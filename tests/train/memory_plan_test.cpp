@@ -45,7 +45,8 @@ TEST_CASE("a run that cannot fit is refused with its largest part and the key to
   plan.items[2].bytes = std::uint64_t{9} << 30;
   REQUIRE(plan.items[2].name == "activations");
   const auto text = message_of<MachineError>([&] { plan.check(); });
-  CHECK(text.find("8.00 GiB are available; the largest part is activations with 9.00 GiB: lower train.micro_rows") != std::string::npos);
+  CHECK(text.find("8.00 GiB are available; the largest part is activations with 9.00 GiB: lower train.micro_rows") !=
+        std::string::npos);
   plan.available = 0;  // unknown
   CHECK_NOTHROW(plan.check());
 }

@@ -24,8 +24,10 @@ Report sample() {
   report.history.learning_rate = {{1, 0}, {100, 1e-3}, {2000, 1e-4}};
   report.history.gradient_norm = {{1, 0.5}, {1000, std::numeric_limits<double>::quiet_NaN()}, {2000, 0.7}};
   report.history.evaluations = {{"heldout", {{0, 2.9}, {1000, 2.2}, {2000, 2.1}}, {{0, 1.1}, {1000, 0.9}, {2000, 0.85}}}};
-  report.scores = {{"base", "heldout", 0.9731, 12.53, 16384, 24}, {"adapted", "heldout", 0.8514, 9.13, 16384, 24},
-                   {"hf", "heldout", 0.8515, 9.131, 16384, 24}, {"gguf-q8_0", "heldout", 0.8521, 9.14, 16384, 24}};
+  report.scores = {{"base", "heldout", 0.9731, 12.53, 16384, 24},
+                   {"adapted", "heldout", 0.8514, 9.13, 16384, 24},
+                   {"hf", "heldout", 0.8515, 9.131, 16384, 24},
+                   {"gguf-q8_0", "heldout", 0.8521, 9.14, 16384, 24}};
   report.lineage = {{"base", "model.gguf"}, {"sources", "docs/**/*.html"}};
   report.shards = {{"train", "1192", "1738224", "docs/**/*.html", std::string(64, 'a')}};
   report.resources = {{"training", "65.5 k tokens in 9:12, 118 tokens/s"}, {"peak memory", "1.9 GiB"}};
@@ -76,7 +78,8 @@ TEST_CASE("a chart leaves non-finite values out and survives one point", "[train
 
 TEST_CASE("the history of a run is read back; a torn last line is left out", "[train][report]") {
   const auto file = std::filesystem::temp_directory_path() / "graft_history_test.jsonl";
-  std::ofstream(file) << R"({"step":1,"loss":2.5,"learning_rate":0.1,"gradient_norm":null,"tokens":100,"seconds":2.0,"tokens_per_second":50}
+  std::ofstream(file)
+      << R"({"step":1,"loss":2.5,"learning_rate":0.1,"gradient_norm":null,"tokens":100,"seconds":2.0,"tokens_per_second":50}
 {"step":1,"set":"heldout","nll":20.0,"tokens":10,"bytes":40,"bits_per_byte":0.72,"perplexity":7.4}
 {"step":2,"loss":2.25,"learning_rate":0.2,"gradient_norm":1.0,"tokens":200,"skipped":"loss is nan","seconds":4.0,"tokens_per_second":50}
 {"step":3,"lo)";

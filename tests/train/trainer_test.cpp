@@ -47,13 +47,17 @@ struct Process {
   Trainer::Evaluate evaluate;
 
   Process(const TrainConfig& c, const fs::path& run_dir)
-      : config(c), set(lora::create({.rank = 2, .alpha = 4, .target_modules = {"*"}}, decoder, 1)),
-        checkpoints(run_dir / "checkpoints", {{"a", 1}}), run_dir_(run_dir) {
+      : config(c),
+        set(lora::create({.rank = 2, .alpha = 4, .target_modules = {"*"}}, decoder, 1)),
+        checkpoints(run_dir / "checkpoints", {{"a", 1}}),
+        run_dir_(run_dir) {
     graft::create_directories(run_dir);
     parameters = std::make_unique<Parameters>(Parameters{*set, at::zeros_like(set->parameters), at::zeros_like(set->parameters)});
     lora::attach(*set, decoder);
-    if (const auto loaded = checkpoints.load_newest(*parameters)) state = *loaded;
-    else state.cursor.seed = 3;
+    if (const auto loaded = checkpoints.load_newest(*parameters))
+      state = *loaded;
+    else
+      state.cursor.seed = 3;
     evaluate = [this] {
       eval::HeldoutScore score;
       score.set = "heldout";
@@ -172,15 +176,16 @@ TEST_CASE("one step is AdamW in double precision on the gradient of the whole ba
   q.set->parameters.copy_(start);
   data::Cursor cursor{3, 0, 0};
   const data::Batch batch = q.batches.read(cursor, 4);
-  const auto tensor = [](const std::vector<std::int32_t>& v) { return at::tensor(std::vector<std::int64_t>(v.begin(), v.end())); };
+  const auto tensor = [](const std::vector<std::int32_t>& v) {
+    return at::tensor(std::vector<std::int64_t>(v.begin(), v.end()));
+  };
   q.decoder.train_step({tensor(batch.tokens), tensor(batch.positions), batch.starts}, tensor(batch.labels),
                        1.0 / static_cast<double>(batch.trained_tokens()), model::Recompute::none, 0);
   const at::Tensor g0 = q.set->gradients.to(at::kDouble);
   const double norm = g0.norm().item<double>(), lr = learning_rate(c, 0, 1);
   REQUIRE(norm > c.clip);
   const at::Tensor g = g0 * (c.clip / (norm + 1e-6)), m = g * (1 - c.beta1), v = g * g * (1 - c.beta2);
-  const at::Tensor want = start * (1 - lr * c.weight_decay) -
-                          lr * (m / (1 - c.beta1)) / ((v / (1 - c.beta2)).sqrt() + c.epsilon);
+  const at::Tensor want = start * (1 - lr * c.weight_decay) - lr * (m / (1 - c.beta1)) / ((v / (1 - c.beta2)).sqrt() + c.epsilon);
   CHECK(testing::relative_error(after - start, want - start) < 1e-4);  // Adam divides g by |g|: f32 noise of small g shows
   CHECK((after.to(at::kDouble) - want).abs().max().item<double>() < 1e-6);
 }
@@ -319,8 +324,10 @@ TEST_CASE("bad steps in a row are counted across a resume", "[train]") {
       if (process == 0 && calls == 2 * 3) throw Interrupted(SIGTERM);
       return calls / 2 + done >= 1;
     };
-    if (process == 0) CHECK_THROWS_AS(p.run(), Interrupted);
-    else CHECK(message_of<DataError>([&] { p.run(); }).find("the last at step 5") != std::string::npos);
+    if (process == 0)
+      CHECK_THROWS_AS(p.run(), Interrupted);
+    else
+      CHECK(message_of<DataError>([&] { p.run(); }).find("the last at step 5") != std::string::npos);
   }
 }
 

@@ -78,8 +78,8 @@ std::string axes(const Plane& plane, const Chart& chart) {
   }
   std::snprintf(line, sizeof line, "<path class=axis d=\"M%.1f %.1fH%.1f\"/>", kLeft, plane.height - kBottom, kWidth - kRight);
   out += line;
-  std::snprintf(line, sizeof line, "<text class=\"mid label\" x=\"%.1f\" y=\"%.1f\">%s</text>\n",
-                (kLeft + kWidth - kRight) / 2, plane.height - 6, escape(chart.x_label).source.c_str());
+  std::snprintf(line, sizeof line, "<text class=\"mid label\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", (kLeft + kWidth - kRight) / 2,
+                plane.height - 6, escape(chart.x_label).source.c_str());
   return out + line;
 }
 
@@ -110,7 +110,8 @@ Html draw(const Chart& asked) {
   std::erase_if(chart.series, [](const Series& series) { return series.points.empty(); });
   if (chart.series.empty()) return {"<p class=quiet>Nothing was recorded.</p>\n"};
   if (plane.x.low == plane.x.high) plane.x = {plane.x.low - 1, plane.x.high + 1};
-  const double margin = plane.y.high > plane.y.low ? 0.06 * (plane.y.high - plane.y.low) : std::max(1e-12, std::abs(plane.y.high) / 2);
+  const double margin =
+      plane.y.high > plane.y.low ? 0.06 * (plane.y.high - plane.y.low) : std::max(1e-12, std::abs(plane.y.high) / 2);
   const bool from_zero = plane.y.low >= 0 && plane.y.low < 0.3 * plane.y.high;
   plane.y = {from_zero ? 0 : plane.y.low - margin, plane.y.high + margin};
 

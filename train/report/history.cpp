@@ -30,7 +30,8 @@ void add_step(History& history, const Json& record, double step) {
   history.tokens_per_second.emplace_back(step, number_in(record, "tokens_per_second"));
   history.steps = static_cast<std::int64_t>(step);
   history.skipped += record.contains("skipped");
-  if (const double tokens = number_in(record, "tokens"); std::isfinite(tokens)) history.tokens = static_cast<std::int64_t>(tokens);
+  if (const double tokens = number_in(record, "tokens"); std::isfinite(tokens))
+    history.tokens = static_cast<std::int64_t>(tokens);
   if (const double seconds = number_in(record, "seconds"); std::isfinite(seconds)) history.seconds = seconds;
 }
 

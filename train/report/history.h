@@ -17,7 +17,7 @@ struct History {
   };
   std::vector<Evaluation> evaluations;  // by set, in order of appearance
   std::int64_t steps = 0, skipped = 0, tokens = 0;
-  double seconds = 0;                   // of training, over all processes of the run
+  double seconds = 0;  // of training, over all processes of the run
   double mean_tokens_per_second() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
 };
 

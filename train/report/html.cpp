@@ -9,8 +9,11 @@ namespace {
 // Length of the well-formed UTF-8 sequence that begins at text[at]; 0 when there is none.
 std::size_t sequence_length(std::string_view text, std::size_t at) {
   const auto lead = static_cast<unsigned char>(text[at]);
-  const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3
-                             : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+  const std::size_t length = lead < 0x80                   ? 1
+                             : lead >= 0xC2 && lead < 0xE0 ? 2
+                             : lead >= 0xE0 && lead < 0xF0 ? 3
+                             : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                           : 0;
   if (length == 0 || at + length > text.size()) return 0;
   for (std::size_t i = 1; i < length; ++i)
     if ((static_cast<unsigned char>(text[at + i]) & 0xC0) != 0x80) return 0;
@@ -32,12 +35,23 @@ Html escape(std::string_view text) {
       continue;
     }
     switch (text[i]) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += text.substr(i, length);
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += text.substr(i, length);
     }
     i += length;
   }
@@ -66,9 +80,10 @@ Html facts(const std::vector<std::pair<std::string, std::string>>& pairs) {
 
 Html bar(double share, const std::string& css_class) {
   char out[160];
-  std::snprintf(out, sizeof out, "<svg class=bar viewBox=\"0 0 100 10\" preserveAspectRatio=none aria-hidden=true>"
-                "<rect class=\"%s\" width=\"%.2f\" height=10 rx=1></rect></svg>", css_class.c_str(),
-                100 * std::clamp(share, 0.0, 1.0));
+  std::snprintf(out, sizeof out,
+                "<svg class=bar viewBox=\"0 0 100 10\" preserveAspectRatio=none aria-hidden=true>"
+                "<rect class=\"%s\" width=\"%.2f\" height=10 rx=1></rect></svg>",
+                css_class.c_str(), 100 * std::clamp(share, 0.0, 1.0));
   return {out};
 }
 

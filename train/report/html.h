@@ -23,14 +23,14 @@ Html facts(const std::vector<std::pair<std::string, std::string>>& pairs);  // t
 struct Series {
   std::string name, css_class;  // the class decides the colour
   std::vector<std::pair<double, double>> points;
-  bool dots = false;            // points with their values on hover instead of a line
+  bool dots = false;  // points with their values on hover instead of a line
 };
 struct Chart {
   std::string x_label, y_label;
   std::vector<Series> series;
   int height = 280;
 };
-Html draw(const Chart& chart);                     // inline SVG with a legend; values that are not finite are left out
+Html draw(const Chart& chart);                         // inline SVG with a legend; values that are not finite are left out
 Html bar(double share, const std::string& css_class);  // a horizontal bar, share of the full width in [0, 1]
 
 }  // namespace graft::train

@@ -60,10 +60,13 @@ std::string score_table(const Report& report) {
   for (const ReportScore& score : report.scores) {
     const ReportScore* base = find(report, "base", score.set);
     const bool is_base = score.model == "base";
-    rows.push_back({{escape(score.model)}, {escape(score.set)}, {bar(score.bits_per_byte / highest, is_base ? "muted" : "main")},
+    rows.push_back({{escape(score.model)},
+                    {escape(score.set)},
+                    {bar(score.bits_per_byte / highest, is_base ? "muted" : "main")},
                     {fixed(score.bits_per_byte, 4)},
                     {is_base || base == nullptr ? "" : change_text(change_percent(base->bits_per_byte, score.bits_per_byte))},
-                    {fixed(score.perplexity, 3)}, {std::to_string(score.tokens)}});
+                    {fixed(score.perplexity, 3)},
+                    {std::to_string(score.tokens)}});
   }
   return table({"model", "held-out set", "", "bits per byte", "against base", "perplexity", "tokens"}, rows, "scores").source +
          "<p class=note>Lower is better. Bits per byte are counted over the bytes of the cleaned text, so they compare across "
@@ -95,11 +98,16 @@ std::string artifact_table(const Report& report) {
   for (const ReportArtifact& a : report.artifacts) {
     char error[32];
     std::snprintf(error, sizeof error, "%.2g", a.max_error);
-    rows.push_back({{escape(a.format)}, {"<code>" + escape(a.path).source + "</code>"}, {human_bytes(static_cast<double>(a.bytes))},
-                    {escape(a.loads_in)}, {error}, {"<code class=hash>" + escape(a.sha256).source + "</code>"}});
+    rows.push_back({{escape(a.format)},
+                    {"<code>" + escape(a.path).source + "</code>"},
+                    {human_bytes(static_cast<double>(a.bytes))},
+                    {escape(a.loads_in)},
+                    {error},
+                    {"<code class=hash>" + escape(a.sha256).source + "</code>"}});
   }
   return table({"format", "written to", "size", "loads in", "largest error", "sha256"}, rows).source +
-         "<p class=note>Each was reopened and compared with its source tensor by tensor; the error is relative to the largest value "
+         "<p class=note>Each was reopened and compared with its source tensor by tensor; the error is relative to the largest "
+         "value "
          "of the tensor. A directory's sha256 is that of its sorted <code>sha256sum</code> lines.</p>\n";
 }
 
@@ -119,12 +127,13 @@ std::string lineage(const Report& report) {
 }  // namespace
 
 std::string render(const Report& report) {
-  std::string page = cat("<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-                         "<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
-                         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>",
-                         escape(report.title).source, "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<header><h1>",
-                         escape(report.title).source, "</h1><p class=quiet>", escape(report.program).source, " · ",
-                         escape(report.created).source, "</p></header>\n<main>\n", headline(report));
+  std::string page =
+      cat("<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
+          "<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
+          "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>",
+          escape(report.title).source, "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<header><h1>",
+          escape(report.title).source, "</h1><p class=quiet>", escape(report.program).source, " · ",
+          escape(report.created).source, "</p></header>\n<main>\n", headline(report));
   page += section("Scores", score_table(report));
   if (!report.answers.empty()) page += section("Answers", answers(report));
   page += section("Training", curves(report));

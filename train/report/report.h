@@ -14,8 +14,8 @@
 namespace graft::train {
 
 struct ReportScore {
-  std::string model;                  // "base", "adapted", or the format of an exported artifact
-  std::string set;                    // name of the held-out set
+  std::string model;  // "base", "adapted", or the format of an exported artifact
+  std::string set;    // name of the held-out set
   double bits_per_byte = 0, perplexity = 0;
   std::int64_t tokens = 0, documents = 0;
 };
@@ -29,15 +29,15 @@ struct ReportAnswer {
 };
 
 struct Report {
-  std::string title, program, created;                        // program: "graft 0.1.0"; created: UTC
+  std::string title, program, created;  // program: "graft 0.1.0"; created: UTC
   History history;
-  std::vector<ReportScore> scores;                            // by set; the base first in each
-  std::vector<std::pair<std::string, std::string>> lineage;   // what went in: name, value
-  std::vector<std::vector<std::string>> shards;               // split, documents, tokens, source, sha256
-  std::vector<std::pair<std::string, std::string>> resources; // what it cost: name, value
+  std::vector<ReportScore> scores;                             // by set; the base first in each
+  std::vector<std::pair<std::string, std::string>> lineage;    // what went in: name, value
+  std::vector<std::vector<std::string>> shards;                // split, documents, tokens, source, sha256
+  std::vector<std::pair<std::string, std::string>> resources;  // what it cost: name, value
   std::vector<ReportAnswer> answers;
   std::vector<ReportArtifact> artifacts;
-  std::string config;                                         // the resolved YAML
+  std::string config;  // the resolved YAML
 };
 
 std::string render(const Report& report);  // the page
