@@ -11,8 +11,8 @@ namespace graft::cli {
 void* engine_symbol(const char* name) {
   static void* const library = [] {
     // OpenMP's threads wait for each other by spinning for milliseconds, which makes a run beside other programs many times
-    // slower; after some ten microseconds they shall sleep. Read by the library when it is loaded.
-    setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
+    // slower; after a fraction of a millisecond they shall sleep. Read by the library when it is loaded.
+    setenv("GOMP_SPINCOUNT", "20000", /*overwrite=*/0);
     void* opened = dlopen("libgraft_engine.so", RTLD_NOW | RTLD_LOCAL);
     if (opened == nullptr) throw MachineError(cat("cannot load the engine beside this program: ", dlerror()));
     return opened;

@@ -99,7 +99,7 @@ function(graft_add_tests module)
     set(names ${module})
   endif()
   # As cli/engine.cpp: threads that wait for each other sleep soon. ctest runs two programs at a time.
-  set_tests_properties(${names} PROPERTIES ENVIRONMENT GOMP_SPINCOUNT=1000)
+  set_tests_properties(${names} PROPERTIES ENVIRONMENT GOMP_SPINCOUNT=20000)
 endfunction()
 
 # A program of tests/support that the scripts in tests/peers and tests/engines compare with other libraries.

@@ -40,12 +40,16 @@ steps = args.steps or len(log)
 torch.manual_seed(train["seed"])
 where = {"gguf_file": base.name, "pretrained_model_name_or_path": str(base.parent)} if base.suffix == ".gguf" else {
     "pretrained_model_name_or_path": str(base)}
+# The base as graft trains it: rounded to bf16, computed in what the run computed in; PEFT keeps the adapter in fp32.
+compute = json.loads((run_dir / "run.json").read_text())["identity"]["compute_dtype"]
 model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, attn_implementation="sdpa")
-with torch.no_grad():  # the base as graft trains it: rounded to bf16, computed in fp32 where bf16 has no fast unit
-    for parameter in model.parameters():
-        parameter.copy_(parameter.bfloat16().float())
+for parameter in model.parameters():  # not the buffers: rotations stay in fp32
+    parameter.data = parameter.data.bfloat16()
+    if compute == "f32":
+        parameter.data = parameter.data.float()
+targets = "all-linear" if lora["target_modules"] == ["all-linear"] else lora["target_modules"]
 model = get_peft_model(model, LoraConfig(r=lora["rank"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
-                                         use_rslora=lora["rslora"], target_modules=lora["target_modules"]))
+                                         use_rslora=lora["rslora"], target_modules=targets))
 parameters = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(parameters, lr=1, betas=(train["beta1"], train["beta2"]), eps=train["epsilon"],
                               weight_decay=train["weight_decay"])
@@ -58,7 +62,7 @@ def mask_of(starts):
     for s in starts[1:-1]:
         segment[s:] += 1
     allowed = (segment[:, None] == segment[None, :]) & torch.ones(length, length, dtype=torch.bool).tril()
-    return torch.zeros(1, 1, length, length).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    return torch.zeros(1, 1, length, length).masked_fill(~allowed, torch.finfo(torch.bfloat16).min).to(model.dtype)
 
 
 def nll(tokens, labels, positions, starts):
@@ -79,11 +83,12 @@ def heldout():
                 offsets, sizes = shard["documents/offset"][:], shard["documents/bytes"][:]
                 for d in range(len(sizes)):
                     ids = shard["tokens"][offsets[d]:offsets[d + 1]].astype("int64").tolist()
-                    for at in range(0, len(ids), config["eval"]["length"]):
-                        piece = ids[at:at + config["eval"]["length"]]
-                        if len(piece) > 1:
-                            total += nll(piece, piece[1:] + [-100], list(range(len(piece))), [0, len(piece)]).item()
-                            count += len(piece) - 1
+                    window = config["eval"]["length"]
+                    for at in range(0, len(ids) - 1, window):  # the last label of a window is the next one's first token
+                        piece, labels = ids[at:at + window], ids[at + 1:at + window + 1]
+                        count += len(labels)
+                        labels += [-100] * (len(piece) - len(labels))
+                        total += nll(piece, labels, list(range(len(piece))), [0, len(piece)]).item()
                     bytes_ += int(sizes[d])
                     if limit and count >= limit:
                         return total / math.log(2) / bytes_, count
@@ -110,9 +115,10 @@ for step in range(steps):
     optimizer.zero_grad()
     print(f"step {step + 1}/{steps} loss {loss:.4f} ours {float(log[step]['loss']):.4f} {seen / (time.time() - begin):.0f} tokens/s",
           file=sys.stderr, flush=True)
+trained_speed = seen / (time.time() - begin)
 theirs, count = heldout()
 ours = graft_json("eval", "-c", args.config)
 ours_bpb = next(s["bits_per_byte"] for s in ours["scores"] if s["model"] == "adapted" and s["set"] == "heldout")
-print(json.dumps({"tokens": seen, "peft_tokens_per_second": seen / (time.time() - begin), "heldout_tokens": count,
+print(json.dumps({"computed_in": compute, "tokens": seen, "peft_tokens_per_second": trained_speed, "heldout_tokens": count,
                   "peft_bits_per_byte": theirs, "graft_bits_per_byte": ours_bpb, "ratio": ours_bpb / theirs}))
 sys.exit(0 if args.steps or ours_bpb <= 1.01 * theirs else 1)
