@@ -40,6 +40,11 @@ struct InspectOptions {
   std::int64_t batches = 0, length = 1024, rows = 1, seed = 0;  // batches > 0: print packed rows of a corpus
   std::string long_documents = "split";
 };
+struct BenchOptions {
+  std::string what;  // "step" or "ops"
+  std::int64_t repeat = 5, document = 256;
+  bool made_up = false, profile = false;
+};
 
 extern "C" {
 int graft_run(const Context&, const Restart&);
@@ -50,6 +55,7 @@ int graft_generate(const Context&, const GenerateOptions&);
 int graft_export(const Context&, const ExportOptions&);
 int graft_inspect(const Context&, const InspectOptions&);
 int graft_estimate(const Context&);
+int graft_bench(const Context&, const BenchOptions&);
 int graft_doctor(const Context&, const bool& has_config);
 int graft_formats(const Context&);  // `graft help formats`
 }

@@ -16,12 +16,13 @@ inline float load(float x) { return x; }
 inline float load(c10::BFloat16 x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.x) << 16); }
 
 // Rounds to nearest even; NaN stays NaN.
-inline void store(float& out, float x) { out = x; }
-inline void store(c10::BFloat16& out, float x) {
+inline std::uint16_t bf16_bits(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  out.x = static_cast<std::uint16_t>(x != x ? 0x7fc0u : rounded);
+  return static_cast<std::uint16_t>(x != x ? 0x7fc0u : rounded);
 }
+inline void store(float& out, float x) { out = x; }
+inline void store(c10::BFloat16& out, float x) { out.x = bf16_bits(x); }
 template <class T>
 inline float round_to(float x) {
   T out;

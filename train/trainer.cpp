@@ -23,19 +23,18 @@ at::Tensor as_long(const std::vector<std::int32_t>& values) {
   return at::from_blob(data, {static_cast<std::int64_t>(values.size())}, at::kInt).to(at::kLong);
 }
 
-// The loss of one micro-batch, summed; its gradients, scaled by 1 / trained tokens of the step, are added to the adapters'.
-double micro_step(model::Decoder& decoder, const data::Batch& batch, double scale, model::Recompute recompute,
-                  std::uint64_t dropout_seed) {
-  const model::Packed packed{as_long(batch.tokens), as_long(batch.positions), batch.starts};
-  return decoder.train_step(packed, as_long(batch.labels), scale, recompute, dropout_seed).sum;
-}
-
 std::uint64_t expected_tokens(const TrainConfig& config, const data::BatchSource& batches, std::int64_t steps) {
   const double per_row = static_cast<double>(batches.tokens_per_epoch()) / static_cast<double>(batches.rows_per_epoch());
   return static_cast<std::uint64_t>(per_row * static_cast<double>(config.rows) * static_cast<double>(steps));
 }
 
 }  // namespace
+
+double micro_step(model::Decoder& decoder, const data::Batch& batch, double scale, model::Recompute recompute,
+                  std::uint64_t dropout_seed) {
+  const model::Packed packed{as_long(batch.tokens), as_long(batch.positions), batch.starts};
+  return decoder.train_step(packed, as_long(batch.labels), scale, recompute, dropout_seed).sum;
+}
 
 std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches) {
   const std::int64_t rows = batches.rows_per_epoch();

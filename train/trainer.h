@@ -25,6 +25,11 @@ namespace graft::train {
 // ceil(rows of all epochs / rows of a step) unless config.steps says otherwise. DataError when there is no row to train on.
 std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches);
 
+// The loss of one micro-batch, summed; its gradients, multiplied by `scale` (1 / trained tokens of the step), are added to the
+// adapters'.
+double micro_step(model::Decoder& decoder, const data::Batch& batch, double scale, model::Recompute recompute,
+                  std::uint64_t dropout_seed);
+
 class Trainer {
  public:
   using Evaluate = std::function<std::vector<eval::HeldoutScore>()>;  // of the adapters as they are; empty: no held-out sets

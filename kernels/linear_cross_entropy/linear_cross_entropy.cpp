@@ -99,6 +99,10 @@ void chunk_rows(at::Tensor& z, const std::int64_t* labels, double* logprob, cons
 
 }  // namespace
 
+std::int64_t linear_cross_entropy_chunk(std::int64_t vocabulary, std::int64_t element_bytes) {
+  return std::max<std::int64_t>(kChunkBytes / std::max<std::int64_t>(vocabulary * element_bytes, 1), 1);
+}
+
 LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
                                               const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
   const c10::InferenceMode no_autograd;
@@ -122,9 +126,8 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
   const bool want_dx = options.want_grad && options.want_dx;
   at::Tensor dx = want_dx ? at::empty({trained, hidden}, x.options()) : at::Tensor();
 
-  const auto element = static_cast<std::int64_t>(x.element_size());
-  const std::int64_t chunk =
-      std::clamp<std::int64_t>(kChunkBytes / (vocabulary * element), 1, std::max<std::int64_t>(trained, 1));
+  const std::int64_t most = linear_cross_entropy_chunk(vocabulary, static_cast<std::int64_t>(x.element_size()));
+  const std::int64_t chunk = std::min(most, std::max<std::int64_t>(trained, 1));
   at::Tensor logits = at::empty({chunk, vocabulary}, x.options());
   for (std::int64_t begin = 0; begin < trained; begin += chunk) {
     const std::int64_t count = std::min(chunk, trained - begin);

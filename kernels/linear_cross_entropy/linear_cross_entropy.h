@@ -18,6 +18,9 @@
 
 namespace graft::kernels {
 
+// Rows whose logits are in memory at one time.
+std::int64_t linear_cross_entropy_chunk(std::int64_t vocabulary, std::int64_t element_bytes);
+
 struct LinearCrossEntropyOptions {
   double softcap = 0;      // 0: none
   double grad_scale = 1;   // of the loss in the gradients; the returned sum is unscaled

@@ -1,0 +1,171 @@
+#include "kernels/attention/attention_cpu_impl.h"
+#include "kernels/cpu/scratch.h"
+
+namespace graft::kernels::cpu {
+namespace {
+
+struct Columns {  // of a tile: log sum of exp(s'), and rowsum(dO * O)
+  float lse[kQueries], dot[kQueries];
+};
+
+// A block (keys rows of kQueries): scores -> P, and dP -> dS without the scale; 0 where a column does not see the key.
+GRAFT_SIMD void softmax_backward_block(float* scores, float* gradient, std::int64_t keys, std::int64_t key, std::int64_t first,
+                                       std::int64_t columns, const AttentionOptions& options, const Columns& state) {
+  const auto scale = static_cast<float>(options.scale), cap = static_cast<float>(options.softcap);
+  const float scale_in_cap = cap > 0 ? scale / cap : 0.f;
+  for (std::int64_t j = 0; j < keys; ++j) {
+    float *s = scores + j * kQueries, *ds = gradient + j * kQueries;
+    const auto [low, high] = visible(key + j, first, columns, options.window);
+    for (float* row : {s, ds}) {
+      std::fill(row, row + low, 0.f);
+      std::fill(row + high, row + kQueries, 0.f);
+    }
+    if (cap > 0) {
+#pragma omp simd
+      for (std::int64_t i = low; i < high; ++i) {
+        const float t = fast_tanh(s[i] * scale_in_cap), p = fast_exp(cap * t - state.lse[i]);
+        s[i] = p;
+        ds[i] = p * (ds[i] - state.dot[i]) * (1.f - t * t);
+      }
+    } else {
+#pragma omp simd
+      for (std::int64_t i = low; i < high; ++i) {
+        const float p = fast_exp(s[i] * scale - state.lse[i]);
+        s[i] = p;
+        ds[i] = p * (ds[i] - state.dot[i]);
+      }
+    }
+  }
+  for (float* rows : {scores, gradient}) std::fill(rows + keys * kQueries, rows + (keys + 1) * kQueries, 0.f);
+}
+
+template <class T>
+float dot_of(const T* a, const T* b, std::int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum += load(a[i]) * load(b[i]);
+  return sum;
+}
+
+// Gradients of one query head in one segment. dk, dv: (keys, width) f32, added to.
+template <class T, class Element>
+struct Head {
+  const Forwarded& in;
+  const AttentionOptions& options;
+  const Side<Element>&keys, &values;
+  at::Tensor dq;
+  std::int64_t d, width, group;
+
+  void operator()(const Segment& segment, std::size_t index, std::int64_t head, float* dk, float* dv) const {
+    for (std::int64_t begin = 0; begin < segment.queries; begin += kQueries) tile(segment, index, head, begin, dk, dv);
+  }
+
+ private:
+  const T* rows(const at::Tensor& x, std::int64_t token, std::int64_t head) const {
+    return x.const_data_ptr<T>() + token * x.stride(0) + head * x.stride(1);
+  }
+
+  void tile(const Segment& segment, std::size_t index, std::int64_t head, std::int64_t begin, float* dk, float* dv) const {
+    constexpr std::int64_t depth = kDepth<Element>;
+    const std::int64_t columns = std::min(kQueries, segment.queries - begin), kv_head = head / group;
+    const std::int64_t first = segment.keys - segment.queries + begin, token = segment.query + begin;
+    const std::int64_t steps = round_up(d, depth) / depth, packed_size = steps * depth * kQueries;
+
+    thread_local Scratch packed_memory, score_memory, rounded_memory, sum_memory;
+    auto* query_columns = packed_memory.get<Element>(2 * packed_size + 2 * kQueries * width);
+    auto *dout_columns = query_columns + packed_size, *query_rows = dout_columns + packed_size;
+    auto* dout_rows = query_rows + kQueries * width;
+    auto* scores = score_memory.get<float>(2 * (kKeys + 1) * kQueries);
+    auto* gradient = scores + (kKeys + 1) * kQueries;
+    auto* rounded = rounded_memory.get<Element>(3 * kKeys * kQueries);
+    auto *rounded_gradient = rounded + kKeys * kQueries, *packed_gradient = rounded_gradient + kKeys * kQueries;
+    auto* sums = sum_memory.get<float>(d * kQueries);
+
+    const T *q = rows(in.q, token, head), *dout = rows(in.dout, token, head), *out = rows(in.out, token, head);
+    pack_columns(q, in.q.stride(0), columns, d, query_columns);
+    pack_columns(dout, in.dout.stride(0), columns, d, dout_columns);
+    pack_rows(q, in.q.stride(0), columns, d, width, query_rows);
+    pack_rows(dout, in.dout.stride(0), columns, d, width, dout_rows);
+    Columns state{};
+    for (std::int64_t i = 0; i < columns; ++i) {
+      state.lse[i] = in.lse.const_data_ptr<float>()[head * in.lse.stride(0) + token + i];
+      state.dot[i] = dot_of(dout + i * in.dout.stride(0), out + i * in.out.stride(0), d);
+    }
+    std::fill(sums, sums + d * kQueries, 0.f);
+
+    const auto [from, to] = keys_of(first, columns, options.window);
+    for (std::int64_t key = from / depth * depth; key < to; key += kKeys) {  // pairs of keys start where they were packed
+      const std::int64_t count = std::min(kKeys, to - key);
+      multiply({keys.row(segment, kv_head, key), keys.row_stride(), count, query_columns, kQueries, steps, scores, kQueries,
+                kQueries, false});
+      multiply({values.row(segment, kv_head, key), values.row_stride(), count, dout_columns, kQueries, steps, gradient, kQueries,
+                kQueries, false});
+      softmax_backward_block(scores, gradient, count, key, first, columns, options, state);
+      round_scores(scores, count, rounded);
+      round_scores(gradient, count, rounded_gradient);
+      pack_scores(gradient, count, packed_gradient);
+      multiply({rounded, kQueries, count, dout_rows, width, kQueries / depth, dv + key * width, width, width, true});
+      multiply({rounded_gradient, kQueries, count, query_rows, width, kQueries / depth, dk + key * width, width, width, true});
+      multiply({keys.turned(index, kv_head, key), keys.turned_stride(), d, packed_gradient, kQueries,
+                round_up(count, depth) / depth, sums, kQueries, kQueries, true});
+    }
+    T* to_dq = dq.mutable_data_ptr<T>() + token * dq.stride(0) + head * dq.stride(1);
+    const auto scale = static_cast<float>(options.scale);
+    for (std::int64_t i = 0; i < columns; ++i)
+      for (std::int64_t j = 0; j < d; ++j) store(to_dq[i * dq.stride(0) + j], scale * sums[j * kQueries + i]);
+  }
+};
+
+// to (token, kv_head) = factor * the sum over the heads of its group of partial (heads, tokens, width).
+template <class T>
+void sum_heads(const float* partial, std::int64_t heads, std::int64_t width, float factor, at::Tensor to) {
+  const std::int64_t tokens = to.size(0), kv_heads = to.size(1), d = to.size(2), group = heads / kv_heads;
+  T* data = to.mutable_data_ptr<T>();
+  for_each_task(kv_heads, [&](std::int64_t kv_head) {
+    for (std::int64_t t = 0; t < tokens; ++t)
+      for (std::int64_t j = 0; j < d; ++j) {
+        float sum = 0;
+        for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) sum += partial[(h * tokens + t) * width + j];
+        store(data[t * to.stride(0) + kv_head * to.stride(1) + j], factor * sum);
+      }
+  });
+}
+
+}  // namespace
+
+template <class T, class Element>
+void backward(const Forwarded& in, const std::vector<Segment>& segments, const AttentionOptions& options, at::Tensor dq,
+              at::Tensor dk, at::Tensor dv) {
+  const std::int64_t tokens = in.k.size(0), heads = in.q.size(1), d = in.q.size(2), width = round_up(d, kLanes);
+  const Side<Element> keys(in.k, segments, true, T{}), values(in.v, segments, false, T{});
+  // One for each query head, summed in order afterwards: the same bits whoever computed which.
+  thread_local Scratch memory;
+  const std::int64_t size = heads * tokens * width;
+  auto* partial_dk = memory.get<float>(2 * size);
+  auto* partial_dv = partial_dk + size;
+
+  std::vector<std::pair<std::size_t, std::int64_t>> places;  // longest segments first: the last to finish is a short one
+  for (std::size_t s = 0; s < segments.size(); ++s)
+    for (std::int64_t head = 0; head < heads; ++head) places.push_back({s, head});
+  std::stable_sort(places.begin(), places.end(),
+                   [&](const auto& a, const auto& b) { return segments[a.first].keys > segments[b.first].keys; });
+  const Head<T, Element> gradients{in, options, keys, values, dq, d, width, heads / in.k.size(1)};
+  for_each_task(static_cast<std::int64_t>(places.size()), [&](std::int64_t i) {
+    const auto [s, head] = places[static_cast<std::size_t>(i)];
+    const std::int64_t at = (head * tokens + segments[s].key) * width, count = segments[s].keys * width;
+    std::fill(partial_dk + at, partial_dk + at + count, 0.f);
+    std::fill(partial_dv + at, partial_dv + at + count, 0.f);
+    gradients(segments[s], s, head, partial_dk + at, partial_dv + at);
+  });
+  sum_heads<T>(partial_dk, heads, width, static_cast<float>(options.scale), dk);
+  sum_heads<T>(partial_dv, heads, width, 1.f, dv);
+}
+
+template void backward<float, float>(const Forwarded&, const std::vector<Segment>&, const AttentionOptions&, at::Tensor,
+                                     at::Tensor, at::Tensor);
+template void backward<c10::BFloat16, float>(const Forwarded&, const std::vector<Segment>&, const AttentionOptions&, at::Tensor,
+                                             at::Tensor, at::Tensor);
+template void backward<c10::BFloat16, Bf16Bits>(const Forwarded&, const std::vector<Segment>&, const AttentionOptions&,
+                                                at::Tensor, at::Tensor, at::Tensor);
+
+}  // namespace graft::kernels::cpu

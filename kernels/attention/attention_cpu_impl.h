@@ -1,0 +1,152 @@
+// Templates that attention_cpu*.cpp share. T: of the tensors. Element: of the products, kernels/cpu/tile.h.
+#pragma once
+
+#include <vector>
+
+#include "kernels/attention/attention_cpu.h"
+
+namespace graft::kernels::cpu {
+
+// Columns [low, high) of a tile that see a key; `first`: position of column 0.
+struct Visible {
+  std::int64_t low, high;
+};
+inline Visible visible(std::int64_t key, std::int64_t first, std::int64_t columns, std::int64_t window) {
+  const std::int64_t low = std::clamp<std::int64_t>(key - first, 0, columns);
+  return {low, window > 0 ? std::clamp<std::int64_t>(key - first + window, low, columns) : columns};
+}
+// Keys [begin, end) that some column of the tile sees.
+struct KeyRange {
+  std::int64_t begin, end;
+};
+inline KeyRange keys_of(std::int64_t first, std::int64_t columns, std::int64_t window) {
+  return {window > 0 ? std::max<std::int64_t>(0, first - window + 1) : 0, first + columns};
+}
+
+template <class Element>
+inline constexpr std::int64_t kDepth = sizeof(Element) == 2 ? 2 : 1;
+inline std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+
+template <class Element, class T>
+inline Element as_element(T x) {
+  if constexpr (sizeof(Element) == sizeof(T))
+    return std::bit_cast<Element>(x);
+  else
+    return load(x);
+}
+
+// (n, D) rows as the right side of a product over D with n columns; zero beyond n and D.
+template <class Element, class T>
+void pack_columns(const T* rows, std::int64_t stride, std::int64_t n, std::int64_t d, Element* out) {
+  constexpr std::int64_t depth = kDepth<Element>;
+  std::fill(out, out + round_up(d, depth) * kQueries, Element{});
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < d; ++j)
+      out[((j / depth) * kQueries + i) * depth + j % depth] = as_element<Element>(rows[i * stride + j]);
+}
+
+// The same rows as the right side of a product over them, with `width` columns; zero beyond n and D.
+template <class Element, class T>
+void pack_rows(const T* rows, std::int64_t stride, std::int64_t n, std::int64_t d, std::int64_t width, Element* out) {
+  constexpr std::int64_t depth = kDepth<Element>;
+  std::fill(out, out + kQueries * width, Element{});
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < d; ++j) out[((i / depth) * width + j) * depth + i % depth] = as_element<Element>(rows[i * stride + j]);
+}
+
+// f32 rows of kQueries values, two for a step of depth 2, as the right side of a product over them. An odd number of rows has a
+// zero row after it.
+template <class Element>
+GRAFT_SIMD void pack_scores(const float* rows, std::int64_t n, Element* out) {
+  if constexpr (sizeof(Element) == sizeof(float)) {
+    std::copy(rows, rows + n * kQueries, out);
+  } else {
+    for (std::int64_t i = 0; i < n; i += 2) {
+      const float *low = rows + i * kQueries, *high = low + kQueries;
+      std::uint32_t pairs[kQueries];
+#pragma omp simd
+      for (std::int64_t j = 0; j < kQueries; ++j)
+        pairs[j] = static_cast<std::uint32_t>(bf16_bits(low[j])) | static_cast<std::uint32_t>(bf16_bits(high[j])) << 16;
+      std::memcpy(out + i * kQueries, pairs, sizeof pairs);
+    }
+  }
+}
+
+// The same rows as the left side of a product over the queries.
+template <class Element>
+GRAFT_SIMD void round_scores(const float* rows, std::int64_t n, Element* out) {
+  if constexpr (sizeof(Element) == sizeof(float)) {
+    std::copy(rows, rows + n * kQueries, out);
+  } else {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n * kQueries; ++i) out[i] = bf16_bits(rows[i]);
+  }
+}
+
+// The keys or values of all segments: as rows (keys, D), in place where their type is the products', and turned, (D, keys).
+template <class Element>
+class Side {
+ public:
+  template <class T>
+  Side(const at::Tensor& x, const std::vector<Segment>& segments, bool turned, T /*type*/) : d_(x.size(2)) {
+    const std::int64_t tokens = x.size(0), heads = x.size(1), depth = kDepth<Element>, width = round_up(d_, depth);
+    const T* data = x.const_data_ptr<T>();
+    if (sizeof(T) == sizeof(Element) && width == d_) {
+      rows_ = reinterpret_cast<const Element*>(data);
+      row_stride_ = x.stride(0), head_stride_ = x.stride(1);
+    } else {
+      copied_.resize(static_cast<std::size_t>(heads * tokens * width));
+      for_each_task(heads, [&](std::int64_t head) {
+        for (std::int64_t t = 0; t < tokens; ++t)
+          for (std::int64_t j = 0; j < d_; ++j)
+            copied_[static_cast<std::size_t>((head * tokens + t) * width + j)] =
+                as_element<Element>(data[t * x.stride(0) + head * x.stride(1) + j]);
+      });
+      rows_ = copied_.data();
+      row_stride_ = width, head_stride_ = tokens * width;
+    }
+    if (!turned) return;
+    for (const Segment& segment : segments) {  // a step of two keys must not reach into the next segment: it may hold NaN
+      column_.push_back(turned_stride_);
+      turned_stride_ += round_up(segment.keys, depth);
+    }
+    turned_.resize(static_cast<std::size_t>(heads * d_ * turned_stride_));
+    for_each_task(heads, [&](std::int64_t head) {
+      for (std::size_t s = 0; s < segments.size(); ++s)
+        for (std::int64_t key = 0; key < segments[s].keys; ++key) {
+          const Element* from = row(segments[s], head, key);
+          Element* to = turned_.data() + head * d_ * turned_stride_ + column_[s] + key;
+          for (std::int64_t j = 0; j < d_; ++j) to[j * turned_stride_] = from[j];
+        }
+    });
+  }
+
+  std::int64_t row_stride() const { return row_stride_; }
+  std::int64_t turned_stride() const { return turned_stride_; }
+  const Element* row(const Segment& segment, std::int64_t head, std::int64_t key) const {
+    return rows_ + (segment.key + key) * row_stride_ + head * head_stride_;
+  }
+  const Element* turned(std::size_t segment, std::int64_t head, std::int64_t key) const {
+    return turned_.data() + head * d_ * turned_stride_ + column_[segment] + key;
+  }
+
+ private:
+  std::int64_t d_;
+  const Element* rows_ = nullptr;
+  std::int64_t row_stride_ = 0, head_stride_ = 0, turned_stride_ = 0;
+  std::vector<Element> copied_, turned_;
+  std::vector<std::int64_t> column_;
+};
+
+template <class T, class Element>
+void forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<Segment>& segments,
+             const AttentionOptions& options, at::Tensor out, at::Tensor lse);
+
+struct Forwarded {
+  const at::Tensor &dout, &q, &k, &v, &out, &lse;
+};
+template <class T, class Element>
+void backward(const Forwarded& in, const std::vector<Segment>& segments, const AttentionOptions& options, at::Tensor dq,
+              at::Tensor dk, at::Tensor dv);
+
+}  // namespace graft::kernels::cpu

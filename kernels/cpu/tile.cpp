@@ -1,0 +1,53 @@
+#include "kernels/cpu/tile.h"
+
+#include <cpuid.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
+
+namespace graft::kernels::cpu {
+namespace {
+
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & (1u << 22)) != 0;  // AMX-BF16
+}
+
+Isa of_machine() {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Isa::scalar;
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (!avx512) return Isa::avx2;
+  return __builtin_cpu_supports("avx512bf16") ? Isa::avx512_bf16 : Isa::avx512;
+}
+
+Isa allowed() {
+  const char* const name = std::getenv("GRAFT_ISA");
+  const std::string_view wanted = name == nullptr ? "" : name;
+  if (wanted == "scalar") return Isa::scalar;
+  if (wanted == "avx2") return Isa::avx2;
+  return wanted == "avx512" ? Isa::avx512 : Isa::avx512_bf16;
+}
+
+}  // namespace
+
+Isa isa() {
+  static const Isa found = std::min(of_machine(), allowed());
+  return found;
+}
+
+bool has_fast_bf16_dot() {
+  static const bool fast = isa() == Isa::avx512_bf16 && !has_amx();
+  return fast;
+}
+
+void multiply(const TileArguments<float>& arguments) {
+  if (isa() >= Isa::avx512) return multiply_avx512(arguments);
+  if (isa() == Isa::avx2) return multiply_avx2(arguments);
+  multiply_scalar(arguments);
+}
+
+void multiply(const TileArguments<Bf16Bits>& arguments) { multiply_avx512_bf16(arguments); }
+
+}  // namespace graft::kernels::cpu
