@@ -98,6 +98,12 @@ function(graft_add_tests module)
     add_test(NAME ${module} COMMAND ${module}_test)
     set(names ${module})
   endif()
+  if(module STREQUAL "kernels")  # and as on machines with less
+    foreach(isa scalar avx2 avx512)
+      add_test(NAME kernels_${isa} COMMAND kernels_test "[cpu],[attention],[lora_linear],[linear_cross_entropy]")
+      set_tests_properties(kernels_${isa} PROPERTIES ENVIRONMENT "GOMP_SPINCOUNT=20000;GRAFT_ISA=${isa}")
+    endforeach()
+  endif()
   # As cli/engine.cpp: threads that wait for each other sleep soon. ctest runs two programs at a time.
   set_tests_properties(${names} PROPERTIES ENVIRONMENT GOMP_SPINCOUNT=20000)
 endfunction()

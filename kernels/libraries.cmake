@@ -2,7 +2,12 @@
 # No errno from sqrt, so that loops with it are vectorised.
 target_compile_options(graft_kernels PRIVATE -fopenmp -fno-math-errno)
 target_link_libraries(graft_kernels PUBLIC "${torch_root}/lib/libgomp.so.1")
-# Nothing but loops in these, each for one instruction set; kernels/cpu/tile.cpp chooses at run time.
-set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/tile_avx2.cpp PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma")
-set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/tile_avx512.cpp PROPERTIES COMPILE_OPTIONS "-mavx512f")
-set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/tile_avx512_bf16.cpp PROPERTIES COMPILE_OPTIONS "-mavx512f;-mavx512bf16")
+# Nothing but loops in these, each for one instruction set; kernels/cpu/tile.cpp chooses at run time. The warning is about g++ 12's own
+# header of intrinsics.
+function(graft_instruction_set pattern)
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/cpu/*_${pattern}.cpp")
+  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN};-Wno-maybe-uninitialized")
+endfunction()
+graft_instruction_set(avx2 -mavx2 -mfma)
+graft_instruction_set(avx512 -mavx512f)
+graft_instruction_set(avx512_bf16 -mavx512f -mavx512bw -mavx512vl -mavx512bf16)

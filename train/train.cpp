@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/stop.h"
 #include "data/corpus.h"
+#include "kernels/cpu/threads.h"
 #include "model/compute_type.h"
 #include "train/checkpoint.h"
 #include "train/identity.h"
@@ -195,6 +196,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   }
   Metrics metrics(run.path(), state.logs);
   Trainer trainer(config.train, *decoder, *batches, parameters, state, metrics, checkpoints, evaluate);
+  const kernels::cpu::ThreadPlaces places;
   std::vector<eval::HeldoutScore> scores = trainer.run();
   if (scores.empty() && evaluate) scores = evaluate();  // stopped after the last evaluation, before the report
 

@@ -14,6 +14,7 @@
 #include "core/stop.h"
 #include "data/corpus.h"
 #include "kernels/adamw/adamw.h"
+#include "kernels/cpu/threads.h"
 #include "train/trainer.h"
 
 namespace graft::cli {
@@ -22,7 +23,9 @@ namespace {
 // Documents of equal length, ids drawn from a seed; every token is trained on but the last of each.
 data::Batch made_up_rows(std::int64_t rows, std::int64_t length, std::int64_t document, std::int64_t vocab) {
   const Random random(1, Stream::split);
-  data::Batch batch{.rows = rows, .starts = {0}};
+  data::Batch batch;
+  batch.rows = rows;
+  batch.starts = {0};
   for (std::int64_t i = 0; i < rows * length; ++i) {
     const std::int64_t position = i % length % document;
     if (position == 0 && i > 0) batch.starts.push_back(static_cast<std::int32_t>(i));
@@ -102,6 +105,7 @@ int bench_step(const Session& session, const Context& context, const BenchOption
     kernels::adamw_step(adapters->parameters, adapters->gradients, m, v, ++steps,
                         {.lr = train.learning_rate, .max_norm = train.clip});
   };
+  const kernels::cpu::ThreadPlaces places;
   step();  // the first pays for page faults and thread start
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);

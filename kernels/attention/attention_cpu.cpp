@@ -1,7 +1,5 @@
 #include "kernels/attention/attention_cpu.h"
 
-#include <ATen/Parallel.h>
-
 #include "kernels/attention/attention_cpu_impl.h"
 
 namespace graft::kernels::cpu {
@@ -18,15 +16,6 @@ void by_operand(at::ScalarType type, F&& f) {
 }
 
 }  // namespace
-
-void for_each_task(std::int64_t count, const std::function<void(std::int64_t)>& task) {
-  std::atomic<std::int64_t> next = 0;
-  const std::int64_t threads = std::min<std::int64_t>(at::get_num_threads(), count);
-  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t worker = begin; worker < end; ++worker)
-      for (std::int64_t i = next++; i < count; i = next++) task(i);
-  });
-}
 
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<Segment>& segments,
                        const AttentionOptions& options, at::Tensor out, at::Tensor lse) {

@@ -10,7 +10,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <vector>
 
 #include "kernels/attention/attention.h"
@@ -35,8 +34,5 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
 // q (n, Hq, D): the last n of the L positions of k, v (L, Hkv, D). For few queries.
 void attention_decode(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options,
                       at::Tensor out);
-
-// Runs task(0) ... task(count - 1), each once; whichever thread is free takes the next. Results must not depend on who.
-void for_each_task(std::int64_t count, const std::function<void(std::int64_t)>& task);
 
 }  // namespace graft::kernels::cpu

@@ -1,3 +1,5 @@
+#include <ATen/Parallel.h>
+
 #include "kernels/attention/attention_cpu_impl.h"
 #include "kernels/cpu/scratch.h"
 
@@ -40,7 +42,7 @@ GRAFT_SIMD void softmax_backward_block(float* scores, float* gradient, std::int6
 }
 
 template <class T>
-float dot_of(const T* a, const T* b, std::int64_t n) {
+GRAFT_SIMD float dot_of(const T* a, const T* b, std::int64_t n) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (std::int64_t i = 0; i < n; ++i) sum += load(a[i]) * load(b[i]);
@@ -79,7 +81,7 @@ struct Head {
     auto* gradient = scores + (kKeys + 1) * kQueries;
     auto* rounded = rounded_memory.get<Element>(3 * kKeys * kQueries);
     auto *rounded_gradient = rounded + kKeys * kQueries, *packed_gradient = rounded_gradient + kKeys * kQueries;
-    auto* sums = sum_memory.get<float>(d * kQueries);
+    auto* sums = sum_memory.get<float>(2 * d * kQueries);
 
     const T *q = rows(in.q, token, head), *dout = rows(in.dout, token, head), *out = rows(in.out, token, head);
     pack_columns(q, in.q.stride(0), columns, d, query_columns);
@@ -110,24 +112,31 @@ struct Head {
                 round_up(count, depth) / depth, sums, kQueries, kQueries, true});
     }
     T* to_dq = dq.mutable_data_ptr<T>() + token * dq.stride(0) + head * dq.stride(1);
-    const auto scale = static_cast<float>(options.scale);
-    for (std::int64_t i = 0; i < columns; ++i)
-      for (std::int64_t j = 0; j < d; ++j) store(to_dq[i * dq.stride(0) + j], scale * sums[j * kQueries + i]);
+    write_turned(sums, d, columns, static_cast<float>(options.scale), sums + d * kQueries, to_dq, dq.stride(0));
   }
 };
+
+// out (D) = factor * the sum over `heads` rows at a distance of `stride`.
+template <class T>
+GRAFT_SIMD void sum_rows(const float* rows, std::int64_t heads, std::int64_t stride, std::int64_t d, float factor, T* out) {
+#pragma omp simd
+  for (std::int64_t j = 0; j < d; ++j) {
+    float sum = 0;
+    for (std::int64_t h = 0; h < heads; ++h) sum += rows[h * stride + j];
+    store(out[j], factor * sum);
+  }
+}
 
 // to (token, kv_head) = factor * the sum over the heads of its group of partial (heads, tokens, width).
 template <class T>
 void sum_heads(const float* partial, std::int64_t heads, std::int64_t width, float factor, at::Tensor to) {
   const std::int64_t tokens = to.size(0), kv_heads = to.size(1), d = to.size(2), group = heads / kv_heads;
   T* data = to.mutable_data_ptr<T>();
-  for_each_task(kv_heads, [&](std::int64_t kv_head) {
-    for (std::int64_t t = 0; t < tokens; ++t)
-      for (std::int64_t j = 0; j < d; ++j) {
-        float sum = 0;
-        for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) sum += partial[(h * tokens + t) * width + j];
-        store(data[t * to.stride(0) + kv_head * to.stride(1) + j], factor * sum);
-      }
+  at::parallel_for(0, tokens, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t)
+      for (std::int64_t kv_head = 0; kv_head < kv_heads; ++kv_head)
+        sum_rows(partial + (kv_head * group * tokens + t) * width, group, tokens * width, d, factor,
+                 data + t * to.stride(0) + kv_head * to.stride(1));
   });
 }
 

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "kernels/attention/attention_cpu.h"
+#include "kernels/cpu/tasks.h"
 
 namespace graft::kernels::cpu {
 namespace {

@@ -72,7 +72,7 @@ struct Tile {
     auto* queries = query_memory.get<Element>(round_up(d, depth) * kQueries);
     auto* scores = score_memory.get<float>((kKeys + 1) * kQueries);
     auto* packed = packed_memory.get<Element>(kKeys * kQueries);
-    auto* sums = sum_memory.get<float>(d * kQueries);
+    auto* sums = sum_memory.get<float>(2 * d * kQueries);
     const Segment& segment = segments[index];
     const std::int64_t columns = std::min(kQueries, segment.queries - begin), kv_head = head / group;
     const std::int64_t first = segment.keys - segment.queries + begin;
@@ -105,10 +105,8 @@ struct Tile {
     multiply_columns(sums, d, inverse);
     T* to = out.mutable_data_ptr<T>() + (segment.query + begin) * out.stride(0) + head * out.stride(1);
     float* logs = lse.mutable_data_ptr<float>() + head * lse.stride(0) + segment.query + begin;
-    for (std::int64_t i = 0; i < columns; ++i) {
-      for (std::int64_t j = 0; j < d; ++j) store(to[i * out.stride(0) + j], sums[j * kQueries + i]);
-      logs[i] = state.largest[i] + std::log(state.sum[i]);
-    }
+    write_turned(sums, d, columns, 1.f, sums + d * kQueries, to, out.stride(0));
+    for (std::int64_t i = 0; i < columns; ++i) logs[i] = state.largest[i] + std::log(state.sum[i]);
   }
 };
 

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "kernels/attention/attention_cpu.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/tasks.h"
 
 namespace graft::kernels::cpu {
 
@@ -23,10 +25,6 @@ inline KeyRange keys_of(std::int64_t first, std::int64_t columns, std::int64_t w
   return {window > 0 ? std::max<std::int64_t>(0, first - window + 1) : 0, first + columns};
 }
 
-template <class Element>
-inline constexpr std::int64_t kDepth = sizeof(Element) == 2 ? 2 : 1;
-inline std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
-
 template <class Element, class T>
 inline Element as_element(T x) {
   if constexpr (sizeof(Element) == sizeof(T))
@@ -35,23 +33,41 @@ inline Element as_element(T x) {
     return load(x);
 }
 
-// (n, D) rows as the right side of a product over D with n columns; zero beyond n and D.
+// (n, D) rows as the right side of a product over D with kQueries columns.
 template <class Element, class T>
 void pack_columns(const T* rows, std::int64_t stride, std::int64_t n, std::int64_t d, Element* out) {
-  constexpr std::int64_t depth = kDepth<Element>;
-  std::fill(out, out + round_up(d, depth) * kQueries, Element{});
-  for (std::int64_t i = 0; i < n; ++i)
-    for (std::int64_t j = 0; j < d; ++j)
-      out[((j / depth) * kQueries + i) * depth + j % depth] = as_element<Element>(rows[i * stride + j]);
+  if constexpr (sizeof(T) == sizeof(Element)) {
+    pack_transposed(reinterpret_cast<const Element*>(rows), stride, n, d, kQueries, out);
+  } else {
+    std::fill(out, out + d * kQueries, Element{});
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t j = 0; j < d; ++j) out[j * kQueries + i] = as_element<Element>(rows[i * stride + j]);
+  }
 }
 
-// The same rows as the right side of a product over them, with `width` columns; zero beyond n and D.
+// The same rows as the right side of a product over kQueries of them, with `width` columns; zero beyond n.
 template <class Element, class T>
 void pack_rows(const T* rows, std::int64_t stride, std::int64_t n, std::int64_t d, std::int64_t width, Element* out) {
-  constexpr std::int64_t depth = kDepth<Element>;
-  std::fill(out, out + kQueries * width, Element{});
-  for (std::int64_t i = 0; i < n; ++i)
-    for (std::int64_t j = 0; j < d; ++j) out[((i / depth) * width + j) * depth + i % depth] = as_element<Element>(rows[i * stride + j]);
+  const std::int64_t packed = round_up(n, kDepth<Element>);
+  if constexpr (sizeof(T) == sizeof(Element)) {
+    pack(reinterpret_cast<const Element*>(rows), stride, n, d, width, out);
+  } else {
+    std::fill(out, out + n * width, Element{});
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t j = 0; j < d; ++j) out[i * width + j] = as_element<Element>(rows[i * stride + j]);
+  }
+  std::fill(out + packed * width, out + kQueries * width, Element{});
+}
+
+// (D, kQueries) sums of a tile as its `columns` rows of D values, times factor. `turned` has room for both.
+template <class T>
+GRAFT_SIMD void write_turned(const float* sums, std::int64_t d, std::int64_t columns, float factor, float* turned, T* rows,
+                             std::int64_t stride) {
+  transpose_words(sums, kQueries * 4, d, columns, reinterpret_cast<std::uint32_t*>(turned), d);
+  for (std::int64_t i = 0; i < columns; ++i) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < d; ++j) store(rows[i * stride + j], factor * turned[i * d + j]);
+  }
 }
 
 // f32 rows of kQueries values, two for a step of depth 2, as the right side of a product over them. An odd number of rows has a

@@ -43,11 +43,17 @@ bool has_fast_bf16_dot() {
 }
 
 void multiply(const TileArguments<float>& arguments) {
-  if (isa() >= Isa::avx512) return multiply_avx512(arguments);
-  if (isa() == Isa::avx2) return multiply_avx2(arguments);
-  multiply_scalar(arguments);
+  if (isa() >= Isa::avx512) return TileAvx512::multiply(arguments);
+  if (isa() == Isa::avx2) return TileAvx2::multiply(arguments);
+  TileScalar::multiply(arguments);
+}
+void finish(const FinishArguments<float>& arguments) {
+  if (isa() >= Isa::avx512) return TileAvx512::finish(arguments);
+  if (isa() == Isa::avx2) return TileAvx2::finish(arguments);
+  TileScalar::finish(arguments);
 }
 
-void multiply(const TileArguments<Bf16Bits>& arguments) { multiply_avx512_bf16(arguments); }
+void multiply(const TileArguments<Bf16Bits>& arguments) { TileAvx512Bf16::multiply(arguments); }
+void finish(const FinishArguments<Bf16Bits>& arguments) { TileAvx512Bf16::finish(arguments); }
 
 }  // namespace graft::kernels::cpu

@@ -1,10 +1,11 @@
 // Small matrix products in registers, the core of the CPU kernels that do not go through a library.
 //
-//   C (m, n) = A (m, k) B (k, n), or C += A B, summed in f32
+//   multiply:  C (m, n) = A (m, k) B (k, n), or C += A B                                       C is f32
+//   finish:    out (m, n) = [out +] [bias +] scale * sum over terms of A_i B_i                  rounded once to the operands' type
 //
 // A: rows of any stride. B: packed in steps of `depth` rows, so that what one instruction multiplies lies together:
-// element (p, j) at b[((p / depth) * b_stride + j) * depth + p % depth]; k is a multiple of depth (pad with zeros). n: a multiple of
-// 16. C: f32, rows of any stride. Deterministic: the order of the sums is that of p, whatever the number of rows or columns.
+// element (p, j) at b[((p / depth) * b_stride + j) * depth + p % depth]; k is a multiple of depth (pad with zeros); b_stride is a
+// multiple of 16 and not less than n. Deterministic: the order of the sums is that of p, whatever the number of rows or columns.
 //
 // Two kinds: f32 operands with fused multiply-add (depth 1) on every machine; bf16 operands with the pairwise dot product of
 // AVX-512-BF16 (depth 2: c += a0 b0 + a1 b1) where that is fast. Machines with AMX have it too, at half the speed of their f32 unit:
@@ -21,10 +22,11 @@ enum class Isa { scalar, avx2, avx512, avx512_bf16 };
 Isa isa();
 bool has_fast_bf16_dot();  // AVX-512-BF16 without AMX
 
-inline constexpr std::int64_t kLanes = 16;  // columns of C come in multiples of it
+inline constexpr std::int64_t kLanes = 16;
+using Bf16Bits = std::uint16_t;
 
 template <class Element>
-struct TileArguments {
+struct TileArguments {  // columns: a multiple of 16
   const Element* a;
   std::int64_t a_stride, rows;
   const Element* b;
@@ -33,15 +35,46 @@ struct TileArguments {
   std::int64_t c_stride, columns;
   bool add;
 };
-using Bf16Bits = std::uint16_t;
+
+template <class Element>
+struct LeftSide {
+  const Element* a;
+  std::int64_t a_stride, steps;
+};
+template <class Element>
+struct FinishArguments {
+  const LeftSide<Element>* left;  // `terms` of them; their right sides follow each other in b
+  std::int64_t terms, rows;
+  const Element* b;
+  std::int64_t b_stride;
+  Element* out;
+  std::int64_t out_stride, columns;  // columns: any
+  const Element* bias;               // (columns), or null
+  bool add;
+  float scale;
+};
 
 void multiply(const TileArguments<float>& arguments);     // depth 1
 void multiply(const TileArguments<Bf16Bits>& arguments);  // depth 2; only where has_fast_bf16_dot()
+void finish(const FinishArguments<float>& arguments);
+void finish(const FinishArguments<Bf16Bits>& arguments);
 
-// One per instruction set, each in a file compiled for it.
-void multiply_scalar(const TileArguments<float>& arguments);
-void multiply_avx2(const TileArguments<float>& arguments);
-void multiply_avx512(const TileArguments<float>& arguments);
-void multiply_avx512_bf16(const TileArguments<Bf16Bits>& arguments);
+// One of each per instruction set, in a file compiled for it.
+struct TileScalar {
+  static void multiply(const TileArguments<float>& arguments);
+  static void finish(const FinishArguments<float>& arguments);
+};
+struct TileAvx2 {
+  static void multiply(const TileArguments<float>& arguments);
+  static void finish(const FinishArguments<float>& arguments);
+};
+struct TileAvx512 {
+  static void multiply(const TileArguments<float>& arguments);
+  static void finish(const FinishArguments<float>& arguments);
+};
+struct TileAvx512Bf16 {
+  static void multiply(const TileArguments<Bf16Bits>& arguments);
+  static void finish(const FinishArguments<Bf16Bits>& arguments);
+};
 
 }  // namespace graft::kernels::cpu

@@ -15,11 +15,24 @@ struct Set {
   static Vector load_b(const float* from) { return _mm256_loadu_ps(from); }
   static Vector broadcast_a(const float* from) { return _mm256_broadcast_ss(from); }
   static Vector multiply_add(Vector a, Vector b, Vector sum) { return _mm256_fmadd_ps(a, b, sum); }
+  static Vector times(Vector x, float factor) { return _mm256_mul_ps(x, _mm256_set1_ps(factor)); }
+  static Vector plus(Vector x, Vector y) { return _mm256_add_ps(x, y); }
+  static Vector widen(const float* from, std::int64_t n) {
+    float values[kWidth] = {};
+    std::memcpy(values, from, static_cast<std::size_t>(n) * sizeof(float));
+    return load(values);
+  }
+  static void narrow(float* to, std::int64_t n, Vector x) {
+    float values[kWidth];
+    store(values, x);
+    std::memcpy(to, values, static_cast<std::size_t>(n) * sizeof(float));
+  }
 };
 
 }  // namespace
 
 // Six rows of two vectors: 12 of the 16 registers hold sums.
-void multiply_avx2(const TileArguments<float>& arguments) { rows_of<Set, 6, 2>(arguments, 0); }
+void TileAvx2::multiply(const TileArguments<float>& arguments) { rows_of<Set, 6, 2>(arguments); }
+void TileAvx2::finish(const FinishArguments<float>& arguments) { rows_of<Set, 6, 2>(arguments); }
 
 }  // namespace graft::kernels::cpu

@@ -17,10 +17,19 @@ struct Set {
   static Vector load_b(const float* from) { return load(from); }
   static Vector broadcast_a(const float* from) { return Vector{} + *from; }
   static Vector multiply_add(Vector a, Vector b, Vector sum) { return sum + a * b; }
+  static Vector times(Vector x, float factor) { return x * factor; }
+  static Vector plus(Vector x, Vector y) { return x + y; }
+  static Vector widen(const float* from, std::int64_t n) {
+    Vector x{};
+    std::memcpy(&x, from, static_cast<std::size_t>(n) * sizeof(float));
+    return x;
+  }
+  static void narrow(float* to, std::int64_t n, Vector x) { std::memcpy(to, &x, static_cast<std::size_t>(n) * sizeof(float)); }
 };
 
 }  // namespace
 
-void multiply_scalar(const TileArguments<float>& arguments) { rows_of<Set, 4, 2>(arguments, 0); }
+void TileScalar::multiply(const TileArguments<float>& arguments) { rows_of<Set, 4, 2>(arguments); }
+void TileScalar::finish(const FinishArguments<float>& arguments) { rows_of<Set, 4, 2>(arguments); }
 
 }  // namespace graft::kernels::cpu

@@ -5,6 +5,7 @@
 
 #include "core/rng.h"
 #include "kernels/check.h"
+#include "kernels/lora_linear/lora_linear_cpu.h"
 #include "kernels/lora_linear/outer_sum.h"
 #include "kernels/simd.h"
 
@@ -67,14 +68,15 @@ at::Tensor dropped(const at::Tensor& x, const LowRank& adapter, std::uint64_t se
   return out;
 }
 
-}  // namespace
+// (M, r) whose rows are read in pairs: an even stride, with zeros behind an odd rank.
+at::Tensor empty_low(std::int64_t rows, std::int64_t rank, const at::Tensor& like) {
+  if (rank % 2 == 0) return at::empty({rows, rank}, like.options());
+  return at::zeros({rows, rank + 1}, like.options()).narrow(1, 0, rank);
+}
 
-void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                             const LowRank* adapter, LoraLinearSaved* saved) {
-  const c10::InferenceMode no_autograd;
-  check_arguments(x, weight, bias, adapter);
-  check_shape("lora_linear", "y", y, {x.size(0), weight.size(0)}, "tokens by outputs");
-  check_type("lora_linear", "y", y, x.scalar_type(), "the type of x");
+// With the library's products: a pass over y for each.
+void library_forward(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
+                     LoraLinearSaved* saved) {
   if (bias.defined())
     at::addmm_out(y, bias, x, weight.t());
   else
@@ -85,6 +87,71 @@ void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor
   s.mul_(adapter->scale);
   y.addmm_(s, adapter->b.to(x.scalar_type()).t());
   if (saved != nullptr) saved->s = s;
+}
+
+void own_forward(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
+                 LoraLinearSaved* saved) {
+  cpu::Products products{x, weight, true, {}, {}, bias};
+  if (adapter != nullptr) {
+    const at::Tensor input = saved != nullptr ? dropped(x, *adapter, saved->dropout_seed) : x;
+    products.low = empty_low(x.size(0), adapter->a.size(0), x);
+    products.low_right = adapter->b.to(x.scalar_type());
+    const at::Tensor a = adapter->a.to(x.scalar_type());
+    cpu::product(products.low, {.left = input, .right = a, .transposed = true, .scale = adapter->scale});
+    if (saved != nullptr) saved->s = products.low;
+  }
+  cpu::product(y, products);
+}
+
+at::Tensor library_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
+                            const LoraLinearSaved& saved, bool need_dx, at::Tensor dx) {
+  if (need_dx && dx.defined())
+    dx.addmm_(dy, weight);
+  else if (need_dx)
+    dx = at::mm(dy, weight);
+  if (adapter == nullptr) return dx;
+  at::Tensor ds = at::mm(dy, adapter->b.to(x.scalar_type()));
+  ds.mul_(adapter->scale);
+  adapter->grad_b.add_(outer_sum(saved.s, dy).t());
+  adapter->grad_a.add_(outer_sum(ds, dropped(x, *adapter, saved.dropout_seed)));
+  if (!need_dx) return dx;
+  const at::Tensor a = adapter->a.to(x.scalar_type());
+  if (adapter->dropout == 0)
+    dx.addmm_(ds, a);
+  else
+    dx.add_(dropped(at::mm(ds, a), *adapter, saved.dropout_seed));
+  return dx;
+}
+
+at::Tensor own_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
+                        const LoraLinearSaved& saved, bool need_dx, at::Tensor dx) {
+  cpu::Products products{dy, weight, false};
+  products.add = dx.defined();
+  at::Tensor ds, a;
+  if (adapter != nullptr) {
+    ds = empty_low(dy.size(0), adapter->a.size(0), dy);
+    const at::Tensor b = adapter->b.to(dy.scalar_type());
+    cpu::product(ds, {.left = dy, .right = b, .transposed = false, .scale = adapter->scale});
+    cpu::add_gradients(dy, saved.s, ds, dropped(x, *adapter, saved.dropout_seed), adapter->grad_a, adapter->grad_b);
+    a = adapter->a.to(dy.scalar_type());
+    if (adapter->dropout == 0) products.low = ds, products.low_right = a;
+  }
+  if (!need_dx) return dx;
+  if (!dx.defined()) dx = at::empty({dy.size(0), weight.size(1)}, dy.options());
+  cpu::product(dx, products);
+  if (adapter != nullptr && adapter->dropout > 0) dx.add_(dropped(at::mm(ds, a), *adapter, saved.dropout_seed));
+  return dx;
+}
+
+}  // namespace
+
+void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             const LowRank* adapter, LoraLinearSaved* saved) {
+  const c10::InferenceMode no_autograd;
+  check_arguments(x, weight, bias, adapter);
+  check_shape("lora_linear", "y", y, {x.size(0), weight.size(0)}, "tokens by outputs");
+  check_type("lora_linear", "y", y, x.scalar_type(), "the type of x");
+  (cpu::multiplies(x, weight) ? own_forward : library_forward)(y, x, weight, bias, adapter, saved);
 }
 
 at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
@@ -103,30 +170,13 @@ at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const
   const std::string of_forward = cat("tokens by outputs of the weight ", shape_text(weight.sizes()));
   check_shape("lora_linear", "dy", dy, {x.size(0), weight.size(0)}, of_forward);
   check_type("lora_linear", "dy", dy, x.scalar_type(), "the type of x");
-  if (need_dx) {
-    if (dx.defined()) {
-      check_shape("lora_linear", "dx", dx, x.sizes(), "as x");
-      dx.addmm_(dy, weight);
-    } else {
-      dx = at::mm(dy, weight);
-    }
+  if (need_dx && dx.defined()) check_shape("lora_linear", "dx", dx, x.sizes(), "as x");
+  if (adapter != nullptr) {
+    check_shape("lora_linear", "saved.s", saved.s, {x.size(0), adapter->a.size(0)}, "tokens by rank; run the forward with saved");
+    check_shape("lora_linear", "grad_a", adapter->grad_a, adapter->a.sizes(), "as A");
+    check_shape("lora_linear", "grad_b", adapter->grad_b, adapter->b.sizes(), "as B");
   }
-  if (adapter == nullptr) return dx;
-  check_shape("lora_linear", "saved.s", saved.s, {x.size(0), adapter->a.size(0)}, "tokens by rank; run the forward with saved");
-  check_shape("lora_linear", "grad_a", adapter->grad_a, adapter->a.sizes(), "as A");
-  check_shape("lora_linear", "grad_b", adapter->grad_b, adapter->b.sizes(), "as B");
-  at::Tensor ds = at::mm(dy, adapter->b.to(x.scalar_type()));
-  ds.mul_(adapter->scale);
-  adapter->grad_b.add_(outer_sum(saved.s, dy).t());
-  adapter->grad_a.add_(outer_sum(ds, dropped(x, *adapter, saved.dropout_seed)));
-  if (!need_dx) return dx;
-  const at::Tensor a = adapter->a.to(x.scalar_type());
-  if (adapter->dropout == 0) {
-    dx.addmm_(ds, a);
-  } else {
-    dx.add_(dropped(at::mm(ds, a), *adapter, saved.dropout_seed));
-  }
-  return dx;
+  return (cpu::multiplies(x, weight) ? own_backward : library_backward)(dy, x, weight, adapter, saved, need_dx, dx);
 }
 
 }  // namespace graft::kernels

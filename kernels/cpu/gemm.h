@@ -1,0 +1,55 @@
+// Products that end in one matrix, summed in f32 and rounded once: what a linear layer with a low-rank update is.
+//
+//   out (M, N) = [out +] [bias +] sum over terms of left (M, k) right (k, N)
+//
+// Right sides are packed for every call, 64 columns at a time: one pass over N k elements against M N k products, so nothing is
+// stored twice. Work is cut into (64 columns, some hundred rows) pieces that threads take in turn; a piece is computed whole by one
+// of them, in the order of the terms: same bits whatever the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/cpu/tile.h"
+
+namespace graft::kernels::cpu {
+
+// Element: float or Bf16Bits (kernels/cpu/tile.h).
+template <class Element>
+struct Term {
+  const Element* left;  // (M, k), rows of any stride
+  std::int64_t left_stride;
+  const Element* right;  // transposed: (N, k); else (k, N)
+  std::int64_t right_stride, k;
+  bool transposed;
+};
+
+template <class Element>
+struct Job {
+  Element* out;
+  std::int64_t out_stride, rows, columns;
+  std::vector<Term<Element>> terms;
+  const Element* bias = nullptr;  // (N)
+  bool add = false;               // to what `out` holds
+  float scale = 1;                // of the sum over the terms
+};
+
+// All jobs side by side; none may read what another writes.
+template <class Element>
+void gemm(const std::vector<Job<Element>>& jobs);
+
+// out (r, C) f32, rows of any stride, += narrow^T wide, both (M, .) with rows of any stride: the gradient of a low-rank factor.
+// out_step: distance of out's columns, so that it may be written transposed.
+template <class Element>
+struct OuterSum {
+  const Element* narrow;
+  std::int64_t narrow_stride, rank;
+  const Element* wide;
+  std::int64_t wide_stride, columns, rows;
+  float* out;
+  std::int64_t out_stride, out_step;
+};
+template <class Element>
+void outer_sums(const std::vector<OuterSum<Element>>& sums);
+
+}  // namespace graft::kernels::cpu

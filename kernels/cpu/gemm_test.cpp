@@ -1,0 +1,133 @@
+#include "kernels/cpu/gemm.h"
+
+#include "kernels/cpu/transpose.h"
+#include "tests/support/catch.h"
+#include "tests/support/tensors.h"
+
+namespace graft::kernels::cpu {
+namespace {
+
+using namespace graft::testing;
+
+template <class Element>
+constexpr at::ScalarType kType = sizeof(Element) == 2 ? at::kBFloat16 : at::kFloat;
+
+template <class Element>
+Element* data(const at::Tensor& x) {
+  return static_cast<Element*>(x.mutable_data_ptr());
+}
+
+template <class Element>
+Term<Element> term(const at::Tensor& left, const at::Tensor& right, bool transposed) {
+  return {data<Element>(left), left.stride(0), data<Element>(right), right.stride(0), left.size(1), transposed};
+}
+
+// (rows, columns) inside a wider matrix whose other elements are NaN: reading or writing beyond a row shows.
+at::Tensor framed(std::int64_t rows, std::int64_t columns, std::uint64_t seed, at::ScalarType type) {
+  at::Tensor whole = at::full({rows + 1, columns + 6}, std::numeric_limits<double>::quiet_NaN(), at::TensorOptions(type));
+  at::Tensor part = whole.narrow(0, 0, rows).narrow(1, 2, columns);
+  part.copy_(random({rows, columns}, seed, type));
+  return part;
+}
+
+// f32 sums of k products, rounded once to the type: the unit roundoff.
+double tolerance(at::ScalarType type) { return type == at::kFloat ? 1e-6 : std::exp2(-8); }
+
+template <class Element>
+void check_gemm() {
+  const at::ScalarType type = kType<Element>;
+  const std::int64_t even = sizeof(Element) == 2 ? 2 : 1;
+  for (const std::int64_t rows : {0, 1, 5, 6, 7, 64, 253})
+    for (const std::int64_t columns : {1, 15, 16, 17, 48, 50, 64, 65, 130})
+      for (const std::int64_t k : {1, 2, 33, 130})
+        for (const bool transposed : {true, false}) {
+          const std::int64_t depth = k * even, low = 4;
+          INFO("M " << rows << ", N " << columns << ", k " << depth << (transposed ? ", transposed" : ""));
+          const at::Tensor x = framed(rows, depth, 1, type), s = framed(rows, low, 2, type), bias = random({columns}, 5, type);
+          const at::Tensor w = transposed ? framed(columns, depth, 3, type) : framed(depth, columns, 3, type);
+          const at::Tensor b = transposed ? framed(columns, low, 4, type) : framed(low, columns, 4, type);
+          at::Tensor out = framed(rows, columns, 6, type), frame = out.as_strided({rows + 1, columns + 6}, {out.stride(0), 1}, 0);
+          const auto exact = [](const at::Tensor& t) { return t.to(at::kDouble); };
+          const auto side = [&](const at::Tensor& t) { return transposed ? exact(t).t() : exact(t); };
+          const at::Tensor want = exact(out) + exact(bias) + 0.5 * (exact(x).mm(side(w)) + exact(s).mm(side(b)));
+          const at::Tensor before = frame.isnan();
+          Job<Element> job{data<Element>(out), out.stride(0), rows, columns,
+                           {term<Element>(x, w, transposed), term<Element>(s, b, transposed)},
+                           data<Element>(bias), true, 0.5f};
+          gemm(std::vector<Job<Element>>{job});
+          CHECK((frame.isnan() == before).all().item<bool>());
+          CHECK(relative_error(out, want) <= tolerance(type));
+
+          job.add = false, job.bias = nullptr, job.scale = 1;
+          at::Tensor first = nan_like(out.contiguous()), second = nan_like(first);  // overwritten, and with the same bits
+          job.out = data<Element>(first), job.out_stride = first.stride(0);
+          gemm(std::vector<Job<Element>>{job});
+          job.out = data<Element>(second);
+          gemm(std::vector<Job<Element>>{job});
+          CHECK(same_bits(first, second));
+          CHECK(relative_error(first, exact(x).mm(side(w)) + exact(s).mm(side(b))) <= tolerance(type));
+        }
+}
+
+template <class Element>
+void check_outer_sums() {
+  const at::ScalarType type = kType<Element>;
+  for (const std::int64_t rows : {0, 1, 2, 255, 257, 600})
+    for (const std::int64_t columns : {1, 16, 63, 65, 200})
+      for (const std::int64_t rank : {1, 7, 16}) {
+        INFO("M " << rows << ", C " << columns << ", r " << rank);
+        const at::Tensor narrow = framed(rows, rank, 1, type), wide = framed(rows, columns, 2, type);
+        at::Tensor out = random({rank, columns}, 3), turned = out.t().clone(at::MemoryFormat::Contiguous);
+        const at::Tensor want = out.to(at::kDouble) + narrow.to(at::kDouble).t().mm(wide.to(at::kDouble));
+        const auto sum = [&](at::Tensor& to, std::int64_t stride, std::int64_t step) {
+          return OuterSum<Element>{data<Element>(narrow), narrow.stride(0), rank,   data<Element>(wide), wide.stride(0), columns,
+                                   rows,                  to.mutable_data_ptr<float>(), stride, step};
+        };
+        outer_sums(std::vector<OuterSum<Element>>{sum(out, columns, 1), sum(turned, 1, rank)});
+        CHECK(relative_error(out, want) <= 2e-6);
+        CHECK(same_bits(turned.t().contiguous(), out));
+      }
+}
+
+}  // namespace
+
+TEST_CASE("products of several terms equal f64, stay in their frame, same bits twice", "[cpu]") {
+  check_gemm<float>();
+  if (has_fast_bf16_dot()) check_gemm<Bf16Bits>();
+}
+
+TEST_CASE("outer sums equal f64 in both layouts", "[cpu]") {
+  check_outer_sums<float>();
+  if (has_fast_bf16_dot()) check_outer_sums<Bf16Bits>();
+}
+
+TEST_CASE("a NaN in a product is seen in its row and column and nowhere else", "[cpu]") {
+  at::Tensor x = random({20, 32}, 1), w = random({70, 32}, 2), out = nan_like(at::empty({20, 70}));
+  x[3][5] = std::numeric_limits<float>::quiet_NaN();
+  w[66][31] = std::numeric_limits<float>::quiet_NaN();
+  gemm(std::vector<Job<float>>{{data<float>(out), 70, 20, 70, {term<float>(x, w, true)}}});
+  at::Tensor want = at::zeros({20, 70}, at::kBool);
+  want[3].fill_(true);
+  want.select(1, 66).fill_(true);
+  CHECK((out.isnan() == want).all().item<bool>());
+}
+
+TEST_CASE("words of rows become words of columns, whatever the size and alignment", "[cpu]") {
+  for (const std::int64_t rows : {0, 1, 15, 16, 17, 33})
+    for (const std::int64_t words : {1, 2, 15, 16, 17, 40}) {
+      INFO(rows << " rows of " << words << " words");
+      const std::int64_t stride = 4 * words + 6;  // rows begin at odd halves of words
+      std::vector<unsigned char> in(static_cast<std::size_t>(rows * stride + 2));
+      for (std::size_t i = 0; i < in.size(); ++i) in[i] = static_cast<unsigned char>(i * 37 % 251);
+      std::vector<std::uint32_t> out(static_cast<std::size_t>(words * (rows + 3)), 0xdeadbeef);
+      transpose_words(in.data() + 2, stride, rows, words, out.data(), rows + 3);
+      for (std::int64_t w = 0; w < words; ++w)
+        for (std::int64_t r = 0; r < rows + 3; ++r) {
+          std::uint32_t want = 0xdeadbeef;
+          if (r < rows) std::memcpy(&want, in.data() + 2 + r * stride + 4 * w, 4);
+          REQUIRE(out[static_cast<std::size_t>(w * (rows + 3) + r)] == want);
+        }
+    }
+}
+
+}  // namespace graft::kernels::cpu

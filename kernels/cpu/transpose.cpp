@@ -1,0 +1,18 @@
+#include "kernels/cpu/transpose.h"
+
+#include <cstring>
+
+#include "kernels/cpu/tile.h"
+
+namespace graft::kernels::cpu {
+
+void transpose_words(const void* in, std::int64_t in_stride, std::int64_t rows, std::int64_t words, std::uint32_t* out,
+                     std::int64_t out_stride) {
+  if (isa() >= Isa::avx512) return transpose_words_avx512(in, in_stride, rows, words, out, out_stride);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto* row = static_cast<const unsigned char*>(in) + r * in_stride;
+    for (std::int64_t w = 0; w < words; ++w) std::memcpy(out + w * out_stride + r, row + 4 * w, 4);
+  }
+}
+
+}  // namespace graft::kernels::cpu
