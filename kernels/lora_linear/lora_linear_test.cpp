@@ -53,7 +53,8 @@ TEST_CASE("lora_linear equals its formula in f64, forward and backward", "[lora_
   struct Shape {
     std::int64_t tokens, in, out, rank;
   };
-  for (const Shape s : {Shape{0, 4, 3, 2}, Shape{1, 1, 1, 1}, Shape{7, 13, 5, 3}, Shape{65, 96, 130, 16}}) {
+  for (const Shape s : {Shape{0, 4, 3, 2}, Shape{1, 1, 1, 1}, Shape{7, 13, 5, 3}, Shape{65, 96, 130, 16}, Shape{40, 33, 70, 3},
+                        Shape{300, 64, 36, 5}}) {
     for (const auto type : {at::kFloat, at::kBFloat16}) {
       for (const double dropout : {0.0, 0.4}) {
         INFO(s.tokens << " tokens, " << s.in << " -> " << s.out << ", " << c10::toString(type) << ", dropout " << dropout);

@@ -34,7 +34,7 @@ def graft_json(*words):
 config = graft_json("inspect", "-c", args.config)["config"]
 base, run_dir, corpus = (pathlib.Path(p) for p in (config["base"], config["run_dir"], config["corpus"]["dir"]))
 train, lora = config["train"], config["lora"]
-log = [json.loads(line) for line in (run_dir / "loss.jsonl").read_text().splitlines()]
+log = [record for record in map(json.loads, (run_dir / "loss.jsonl").read_text().splitlines()) if "loss" in record]  # not the scores
 steps = args.steps or len(log)
 
 torch.manual_seed(train["seed"])
