@@ -1,6 +1,6 @@
 // Mixture of experts (Jiang et al. 2024, arXiv:2401.04088, 2.1): a frozen router sends each token to its per_token best experts.
 //
-//   p = softmax(x R^T) in f32;  c = the largest per_token of p;  w = p_c, divided by their sum when normalize_weights
+//   p = softmax(x R^T), all in f32;  c = the largest per_token of p;  w = p_c, divided by their sum when normalize_weights
 //   y = sum over c of w expert_c(x)
 //   backward: dw = <dy, expert(x)>;  through the normalisation dp_c = (dw - <dw, w>) / sum;  dlogits = p (dp - <dp, p>);
 //             dx = dlogits R + sum of the experts' dx
@@ -13,7 +13,8 @@
 namespace graft::model {
 
 at::Tensor DecoderImpl::moe_forward(const Layer& layer, const at::Tensor& x, const Pass& pass, MoeSaved& saved) const {
-  saved.probability = at::softmax(at::mm(x, layer.router.t()).to(at::kFloat), -1);
+  // In f32 also when x is bf16: a rounded logit turns near ties, and another expert is another token.
+  saved.probability = at::softmax(at::mm(x.to(at::kFloat), layer.router.to(at::kFloat).t()), -1);
   std::tie(saved.weight, saved.chosen) = saved.probability.topk(spec_.moe.per_token, -1);
   if (spec_.moe.normalize_weights) {
     saved.sum = saved.weight.sum(-1, /*keepdim=*/true);

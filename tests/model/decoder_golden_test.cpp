@@ -69,11 +69,9 @@ TEST_CASE("logits, losses and adapter gradients equal transformers' and PEFT's f
   std::printf("%zu gradients of %zu families: largest relative error %.1e\n", tensors, models, worst);
 }
 
-// Real models are held to 1e-3. A random network averages nothing out, and transformers' own bf16 run of two of these models is
-// beyond that (measured with version 5.23, eager attention; one token of mixtral changes its experts): there ours may be half as
-// much worse than theirs.
-const std::map<std::string, std::pair<double, double>> kTransformersDivergence = {{"smollm2", {9.7e-4, 2.0e-3}},
-                                                                                  {"mixtral", {1.1e-4, 1.9e-3}}};
+// Real models are held to 1e-3. A random network averages nothing out, and transformers' own bf16 run of this one is about there
+// (measured with version 5.23, eager attention): ours may be half as much worse than theirs.
+const std::map<std::string, std::pair<double, double>> kTransformersDivergence = {{"smollm2", {9.7e-4, 2.0e-3}}};
 
 TEST_CASE("bf16 stays close to f32: divergence per token", "[decoder][golden]") {
   for (const std::string& name : golden_models()) {
