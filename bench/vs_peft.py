@@ -3,7 +3,8 @@
     <hf venv>/bin/python bench/vs_peft.py --graft build/release/graft --config configs/quickstart.yaml [--pairs 5] [--report FILE]
 
 For B = 1 and 4 rows of train.length tokens. Peers: PEFT eager in bf16 as installed; and torch.compile with glibc's allocator told to
-keep freed memory, in bf16 and under autocast from fp32. Every run is a process of its own; ours and theirs alternate. Each warms up and
+keep freed memory, in bf16 and under autocast from fp32. transformers would multiply with a GGUF file's packed weights: give a dense
+Hugging Face directory of the same model with --base (`graft export -c CONFIG --format hf-base`). Every run is a process of its own; ours and theirs alternate. Each warms up and
 prints the median of its timed steps (batch as PEFT wants it: B rows with positions and a mask of the documents). Needs the corpus.
 """
 
@@ -40,11 +41,9 @@ def train_peft(args, config):
     from peft import LoraConfig, get_peft_model
 
     dtype, autocast, compiled, _ = PEERS[args.peer]
-    rows, base, lora = rows_of(args, config, args.rows), pathlib.Path(config["base"]), config["lora"]
-    where = {"gguf_file": base.name, "pretrained_model_name_or_path": str(base.parent)} if base.suffix == ".gguf" else {
-        "pretrained_model_name_or_path": str(base)}
-    model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
-                                                              attn_implementation="sdpa")
+    rows, lora = rows_of(args, config, args.rows), config["lora"]
+    model = transformers.AutoModelForCausalLM.from_pretrained(args.base or config["base"], attn_implementation="sdpa",
+                                                              dtype=torch.bfloat16 if dtype == "bf16" else torch.float32)
     targets = "all-linear" if lora["target_modules"] == ["all-linear"] else lora["target_modules"]
     model = get_peft_model(model, LoraConfig(r=lora["rank"], lora_alpha=lora["alpha"], target_modules=targets))
     model.train()
@@ -91,7 +90,7 @@ def run_graft(args, rows):
 
 def run_peer(args, name, rows):
     command = [sys.executable, __file__, "--graft", args.graft, "--config", args.config, "--peer", name, "--rows", str(rows), "--steps",
-               str(args.steps)]
+               str(args.steps), *(["--base", args.base] if args.base else [])]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | PEERS[name][3]).stdout)
 
 
@@ -124,6 +123,7 @@ def compare(args):
 parser = argparse.ArgumentParser()
 parser.add_argument("--graft", required=True)
 parser.add_argument("--config", required=True)
+parser.add_argument("--base", help="Hugging Face directory of the base, for PEFT")
 parser.add_argument("--pairs", type=int, default=5)
 parser.add_argument("--steps", type=int, default=3, help="timed steps of each run")
 parser.add_argument("--batch", type=int, nargs="*", default=[1, 4], help="rows")
