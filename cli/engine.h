@@ -35,6 +35,9 @@ struct ExportOptions {
   std::string adapter;               // PEFT directory; empty: the run's own
   std::vector<std::string> formats;  // empty: the config's
 };
+struct VerifyOptions {
+  std::string directory;
+};
 struct InspectOptions {
   std::string path;                                             // empty: the config itself
   std::int64_t batches = 0, length = 1024, rows = 1, seed = 0;  // batches > 0: print packed rows of a corpus
@@ -53,6 +56,7 @@ int graft_train(const Context&, const Restart&);
 int graft_eval(const Context&, const EvalOptions&);
 int graft_generate(const Context&, const GenerateOptions&);
 int graft_export(const Context&, const ExportOptions&);
+int graft_verify(const Context&, const VerifyOptions&);
 int graft_inspect(const Context&, const InspectOptions&);
 int graft_estimate(const Context&);
 int graft_bench(const Context&, const BenchOptions&);

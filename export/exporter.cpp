@@ -108,4 +108,12 @@ std::vector<Artifact> export_all(const std::vector<std::string>& formats, const 
   return artifacts;
 }
 
+void withdraw(const Artifact& artifact, const fs::path& directory) {
+  const DirectoryLock lock(directory);
+  Manifest(directory).remove(artifact.format);
+  std::error_code error;
+  fs::remove_all(artifact.path, error);
+  if (error) throw_machine_error("remove", artifact.path, error.value());
+}
+
 }  // namespace graft::exports

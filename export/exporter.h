@@ -31,6 +31,7 @@ struct Exporter {
   std::string_view loads_in;   // "vLLM, transformers, TensorRT-LLM"
   std::string_view extension;  // ".gguf"; empty: the artifact is a directory
   bool merges;                 // false: the adapter alone, or the base alone
+  bool quantizes = false;      // weights in 8 bits or fewer: part of what was learned may be lost
   // Why this base and adapter cannot be written so, or empty. Asked before training starts; needs no weights.
   std::string (*refusal)(const model::ModelSpec& spec, const lora::LoraConfig& config);
   // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.
@@ -55,5 +56,8 @@ Artifact export_one(const Exporter& exporter, const ExportRequest& request, cons
 // hashes, is not written again (Artifact::reused). Interrupted when asked to stop; what is published stays.
 std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
                                  const std::filesystem::path& directory);
+
+// Takes an artifact out of the manifest, then off the disk. The directory is locked meanwhile.
+void withdraw(const Artifact& artifact, const std::filesystem::path& directory);
 
 }  // namespace graft::exports

@@ -110,7 +110,7 @@ void write_architecture_keys(GgufWriter& writer, const std::string& architecture
   }
 }
 
-void write_from_hf(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters) {
+void write_from_hf(GgufWriter& writer, const ExportRequest& request, GgufFileType file, std::int64_t parameters) {
   const model::ModelSpec& spec = request.base.spec();
   const Json& config = request.base.hf_config();
   const std::string architecture = gguf_architecture(spec), prefix = architecture + ".";
@@ -129,12 +129,12 @@ void write_from_hf(GgufWriter& writer, const ExportRequest& request, GgmlType ty
   real(writer, prefix + "rope.freq_base", spec.rope.theta);
   real(writer, prefix + "attention.layer_norm_rms_epsilon", spec.norm_eps);
   write_architecture_keys(writer, architecture, spec, config);
-  integer(writer, "general.file_type", file_type_of(type));
+  integer(writer, "general.file_type", static_cast<std::int64_t>(file));
   write_tokenizer(writer, request.base.path(), spec);
 }
 
 // Everything that describes the model and its tokenizer stays; what describes the file is new.
-void carry_over(GgufWriter& writer, const ExportRequest& request, GgmlType type) {
+void carry_over(GgufWriter& writer, const ExportRequest& request, GgufFileType file) {
   const GgufFile base(request.base.path());
   const auto describes_file = [](const std::string& key) {
     return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" ||
@@ -147,25 +147,10 @@ void carry_over(GgufWriter& writer, const ExportRequest& request, GgmlType type)
     integer(writer, "general.base_model.count", 1);
     writer.string("general.base_model.0.name", base.string("general.name"));
   }
-  integer(writer, "general.file_type", file_type_of(type));
+  integer(writer, "general.file_type", static_cast<std::int64_t>(file));
 }
 
 }  // namespace
-
-std::uint32_t file_type_of(GgmlType type) {
-  switch (type) {
-    case GgmlType::f32:
-      return 0;
-    case GgmlType::f16:
-      return 1;
-    case GgmlType::q8_0:
-      return 7;
-    case GgmlType::bf16:
-      return 32;
-    default:
-      throw UnsupportedError(cat("GGUF models of type ", info_of(type).name, " are not written"));
-  }
-}
 
 std::string gguf_architecture(const model::ModelSpec& spec) {
   const model::Family& family = model::family_named(spec.family);
@@ -174,11 +159,11 @@ std::string gguf_architecture(const model::ModelSpec& spec) {
   return family.gguf_permutes_qk ? "llama" : "";
 }
 
-void write_model_metadata(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters) {
+void write_model_metadata(GgufWriter& writer, const ExportRequest& request, GgufFileType file, std::int64_t parameters) {
   if (request.base.is_gguf())
-    carry_over(writer, request, type);
+    carry_over(writer, request, file);
   else
-    write_from_hf(writer, request, type, parameters);
+    write_from_hf(writer, request, file, parameters);
   integer(writer, "general.quantization_version", kQuantizationVersion);
 }
 

@@ -6,16 +6,14 @@
 
 #include "core/gguf.h"
 #include "export/exporter.h"
+#include "export/gguf_mix.h"
 
 namespace graft::exports {
-
-// general.file_type, from llama.cpp's enum llama_ftype.
-std::uint32_t file_type_of(GgmlType type);
 
 // "general.architecture" for a spec: "llama", "qwen2", ...; empty when GGUF has none.
 std::string gguf_architecture(const model::ModelSpec& spec);
 
 // parameters: elements of all tensors in the file, for general.size_label.
-void write_model_metadata(GgufWriter& writer, const ExportRequest& request, GgmlType type, std::int64_t parameters);
+void write_model_metadata(GgufWriter& writer, const ExportRequest& request, GgufFileType file, std::int64_t parameters);
 
 }  // namespace graft::exports

@@ -1,7 +1,6 @@
 #include "export/gguf_model.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <array>
 #include <cmath>
@@ -15,6 +14,7 @@
 #include "core/stop.h"
 #include "export/gguf_metadata.h"
 #include "export/merge.h"
+#include "export/quantize/ggml.h"
 #include "export/verify.h"
 #include "model/family.h"
 
@@ -31,13 +31,6 @@ struct Planned {
 
 std::int64_t elements(const Planned& tensor) {
   return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
-}
-
-// Vectors, norms and the experts' router are F32 always; rows that do not fill blocks fall back to F16.
-GgmlType stored_type(const std::string& name, const std::vector<std::int64_t>& shape, GgmlType wanted) {
-  if (shape.size() == 1 || !name.ends_with(".weight") || name.ends_with("_norm.weight") || name.ends_with("ffn_gate_inp.weight"))
-    return GgmlType::f32;
-  return shape.back() % info_of(wanted).block == 0 ? wanted : GgmlType::f16;
 }
 
 // Llama 3's long-context scaling is not a key in GGUF but a divisor per rotated pair (conversion/llama.py). In f32 as there.
@@ -81,12 +74,17 @@ std::vector<Planned> extra_tensors(const model::WeightSource& base) {
   return extras;
 }
 
-std::vector<Planned> plan(const MergedModel& source, GgmlType type) {
+std::vector<Planned> plan(const MergedModel& source, GgufFileType file) {
   std::vector<Planned> tensors = extra_tensors(source.base());
   std::map<std::string, std::size_t> index;
   for (const model::TensorSpec& tensor : source.tensors()) {
     const auto [at, added] = index.emplace(tensor.gguf, tensors.size());
-    if (added) tensors.push_back({tensor.gguf, tensor.shape, stored_type(tensor.gguf, tensor.shape, type), {}, {}});
+    if (added)
+      tensors.push_back({tensor.gguf,
+                         tensor.shape,
+                         gguf_tensor_type(file, source.spec(), tensor.gguf, tensor.shape.back(), tensor.shape.size()),
+                         {},
+                         {}});
     tensors[at->second].parts.push_back(tensor);
   }
   for (Planned& tensor : tensors)
@@ -100,18 +98,6 @@ at::Tensor transformed(const MergedModel& source, const model::TensorSpec& tenso
   if (interleave && tensor.rotary_heads > 0) values = interleave_rotary_rows(values, tensor.rotary_heads);
   if (tensor.norm && source.spec().norm_gain_offset != 0) values = values + source.spec().norm_gain_offset;
   return values.contiguous();
-}
-
-// Blocks never cross rows, so rows are encoded in parallel.
-std::vector<std::byte> encode(const at::Tensor& values, GgmlType type) {
-  const GgmlTypeInfo& info = info_of(type);
-  const std::int64_t columns = values.size(-1), rows = values.numel() / columns, row_bytes = columns / info.block * info.bytes;
-  const float* data = values.const_data_ptr<float>();
-  std::vector<std::byte> bytes(static_cast<std::size_t>(rows * row_bytes));
-  at::parallel_for(0, rows, std::max<std::int64_t>(1, 65536 / columns), [&](std::int64_t begin, std::int64_t end) {
-    quantize(type, data + begin * columns, (end - begin) * columns, bytes.data() + begin * row_bytes);
-  });
-  return bytes;
 }
 
 }  // namespace
@@ -131,15 +117,15 @@ std::string gguf_refusal(const model::ModelSpec& spec) {
   return "";
 }
 
-void write_gguf_model(const ExportRequest& request, GgmlType type, const std::filesystem::path& target) {
+void write_gguf_model(const ExportRequest& request, GgufFileType file, const std::filesystem::path& target) {
   const MergedModel source(request.base, &request.adapter, request.storage);
-  const std::vector<Planned> tensors = plan(source, type);
+  const std::vector<Planned> tensors = plan(source, file);
   const bool interleave = interleaves_rotary_rows(source.spec());
   std::int64_t parameters = 0;
   for (const Planned& tensor : tensors) parameters += elements(tensor);
 
   GgufWriter writer(target);
-  write_model_metadata(writer, request, type, parameters);
+  write_model_metadata(writer, request, file, parameters);
   for (const Planned& tensor : tensors) writer.tensor(tensor.name, tensor.shape, tensor.type);
 
   Progress progress("write " + target.filename().string(), tensors.size(), "tensors");
@@ -147,7 +133,7 @@ void write_gguf_model(const ExportRequest& request, GgmlType type, const std::fi
   for (const Planned& tensor : tensors) {
     throw_if_stopped();
     const auto append = [&](const at::Tensor& values) {
-      const std::vector<std::byte> bytes = encode(values, tensor.type);
+      const std::vector<std::byte> bytes = quantize_rows(values, tensor.type);
       writer.data(tensor.name, bytes.data(), bytes.size());
     };
     if (tensor.parts.empty()) append(tensor.values);

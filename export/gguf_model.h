@@ -7,15 +7,31 @@
 
 #include "core/gguf.h"
 #include "export/exporter.h"
+#include "export/gguf_mix.h"
 
 namespace graft::exports {
 
-// type: of the matrices (f16, bf16, q8_0). A row that does not fill the type's blocks is stored as F16, as the converter does.
-void write_gguf_model(const ExportRequest& request, GgmlType type, const std::filesystem::path& target);
+void write_gguf_model(const ExportRequest& request, GgufFileType file, const std::filesystem::path& target);
 double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written);
 
 // Why llama.cpp has no place for this model, or empty.
 std::string gguf_refusal(const model::ModelSpec& spec);
+
+// The format of one kind of file: what export/formats/gguf_*.cpp define.
+template <GgufFileType file>
+constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary) {
+  return {
+      .name = name,
+      .summary = summary,
+      .loads_in = "llama.cpp, Ollama",
+      .extension = ".gguf",
+      .merges = true,
+      .quantizes = file != GgufFileType::f32 && file != GgufFileType::f16 && file != GgufFileType::bf16,
+      .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
+      .write = [](const ExportRequest& request, const std::filesystem::path& target) { write_gguf_model(request, file, target); },
+      .verify = verify_gguf_model,
+  };
+}
 
 // Rows of a q or k projection (or of its lora_B) from Hugging Face's order, the two halves of a head's rotated pairs apart, to
 // that of GGUF's llama architecture, pairs side by side: (heads, 2, d/2, ...) -> (heads, d/2, 2, ...).

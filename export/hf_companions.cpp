@@ -35,11 +35,12 @@ constexpr std::array kCopied = {"generation_config.json",
                                 "NOTICE.txt",
                                 "USE_POLICY.md"};
 
-// The config as it is, or with its dtype corrected: vLLM would load what says float32 in half precision.
+// The config as it is, or with its dtype corrected: vLLM would load what says float32 in half precision. How the base was
+// quantized says nothing of what is written.
 void copy_config(const fs::path& from, const fs::path& to) {
   const std::string text = read_file(from, kMaxCompanion);
   Json config = parse_json(text, from.string());
-  bool changed = false;
+  bool changed = config.erase("quantization_config") > 0;
   for (const char* key : {"torch_dtype", "dtype"})  // transformers v4, v5
     if (config.contains(key) && config[key] != kDType) {
       config[key] = kDType;

@@ -18,22 +18,31 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::uint64_t bf16_bytes(const model::TensorSpec& tensor) {
-  return static_cast<std::uint64_t>(
-      std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{2}, std::multiplies<>()));
+std::uint64_t bytes_of(const StoredTensor& tensor) {
+  return static_cast<std::uint64_t>(std::accumulate(tensor.shape.begin(), tensor.shape.end(),
+                                                    static_cast<std::int64_t>(size_of(tensor.type)), std::multiplies<>()));
 }
 
+struct Planned {
+  model::TensorSpec tensor;
+  std::vector<StoredTensor> parts;
+};
+
 // Consecutive tensors, each shard within the limit; a tensor above it has a shard of its own.
-std::vector<std::vector<model::TensorSpec>> split(const std::vector<model::TensorSpec>& tensors, std::uint64_t max_shard_bytes) {
-  std::vector<std::vector<model::TensorSpec>> shards(1);
+std::vector<std::vector<Planned>> split(const std::vector<model::TensorSpec>& tensors, const Encoding& encoding,
+                                        std::uint64_t max_shard_bytes) {
+  std::vector<std::vector<Planned>> shards(1);
   std::uint64_t bytes = 0;
   for (const model::TensorSpec& tensor : tensors) {
-    if (!shards.back().empty() && bytes + bf16_bytes(tensor) > max_shard_bytes) {
+    Planned planned = {tensor, encoding.layout(tensor)};
+    std::uint64_t size = 0;
+    for (const StoredTensor& part : planned.parts) size += bytes_of(part);
+    if (!shards.back().empty() && bytes + size > max_shard_bytes) {
       shards.emplace_back();
       bytes = 0;
     }
-    shards.back().push_back(tensor);
-    bytes += bf16_bytes(tensor);
+    shards.back().push_back(std::move(planned));
+    bytes += size;
   }
   return shards;
 }
@@ -47,21 +56,34 @@ std::string shard_name(std::size_t index, std::size_t count) {
 
 }  // namespace
 
-void write_hf_weights(const MergedModel& source, const fs::path& target, std::uint64_t max_shard_bytes) {
-  const auto shards = split(source.tensors(), max_shard_bytes);
+Encoding bf16_encoding() {
+  return {[](const model::TensorSpec& tensor) {
+            return std::vector<StoredTensor>{{tensor.name, DType::bf16, tensor.shape}};
+          },
+          [](const model::TensorSpec&, const at::Tensor& values) {
+            return std::vector<at::Tensor>{values.to(at::kBFloat16).contiguous()};
+          }};
+}
+
+void write_hf_weights(const MergedModel& source, const Encoding& encoding, const fs::path& target,
+                      std::uint64_t max_shard_bytes) {
+  const auto shards = split(source.tensors(), encoding, max_shard_bytes);
   Progress progress("write safetensors", source.tensors().size(), "tensors");
   Json map = Json::object();
   std::uint64_t total = 0, done = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
     SafetensorsWriter writer(target / name);
-    for (const model::TensorSpec& tensor : shards[i]) writer.tensor(tensor.name, DType::bf16, tensor.shape);
-    for (const model::TensorSpec& tensor : shards[i]) {
+    for (const Planned& planned : shards[i])
+      for (const StoredTensor& part : planned.parts) writer.tensor(part.name, part.type, part.shape);
+    for (const Planned& planned : shards[i]) {
       throw_if_stopped();
-      const at::Tensor values = source.load(tensor.name).to(at::kBFloat16).contiguous();
-      writer.data(tensor.name, values.const_data_ptr(), values.nbytes());
-      map[tensor.name] = name;
-      total += bf16_bytes(tensor);
+      const std::vector<at::Tensor> encoded = encoding.encode(planned.tensor, source.load(planned.tensor.name));
+      for (std::size_t k = 0; k < encoded.size(); ++k) {
+        writer.data(planned.parts[k].name, encoded[k].const_data_ptr(), encoded[k].nbytes());
+        map[planned.parts[k].name] = name;
+        total += encoded[k].nbytes();
+      }
       progress.update(++done);
     }
     writer.commit();

@@ -4,16 +4,34 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
 
+#include "core/dtype.h"
 #include "export/merge.h"
 
 namespace graft::exports {
 
 inline constexpr std::uint64_t kMaxShardBytes = 5'000'000'000;  // as save_pretrained's "5GB"
 
-// Matrices and vectors in bf16, one shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with
-// model.safetensors.index.json. `target` is an existing directory.
-void write_hf_weights(const MergedModel& source, const std::filesystem::path& target,
+struct StoredTensor {
+  std::string name;
+  DType type;
+  std::vector<std::int64_t> shape;
+};
+
+// What a tensor of the model becomes in the file: one tensor, or the parts of a quantized one.
+struct Encoding {
+  std::function<std::vector<StoredTensor>(const model::TensorSpec& tensor)> layout;
+  // Contiguous, in the order and of the sizes that `layout` says. `values`: f32.
+  std::function<std::vector<at::Tensor>(const model::TensorSpec& tensor, const at::Tensor& values)> encode;
+};
+Encoding bf16_encoding();
+
+// One shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with model.safetensors.index.json. `target`
+// is an existing directory.
+void write_hf_weights(const MergedModel& source, const Encoding& encoding, const std::filesystem::path& target,
                       std::uint64_t max_shard_bytes = kMaxShardBytes);
 
 // config.json, generation_config.json, tokenizer, chat template, license: copied byte for byte from a Hugging Face base (only the

@@ -102,6 +102,34 @@ void measure(const fs::path& path, Artifact& artifact) {
   artifact.sha256 = sha256_hex(lines);
 }
 
+std::vector<std::string> changed_files(const Artifact& recorded) {
+  if (fs::is_symlink(recorded.path) || !fs::exists(recorded.path)) return {recorded.path.string() + " is missing"};
+  const bool directory = fs::is_directory(recorded.path);
+  const auto named = [&](const std::string& name) { return (directory ? recorded.path / name : recorded.path).string(); };
+  Artifact found;
+  found.path = recorded.path;
+  measure(recorded.path, found);
+  const auto of = [](const std::vector<FileRecord>& files, const std::string& name) {
+    const auto at = std::find_if(files.begin(), files.end(), [&](const FileRecord& file) { return file.name == name; });
+    return at == files.end() ? nullptr : &*at;
+  };
+  std::vector<std::string> problems;
+  for (const FileRecord& file : recorded.files) {
+    const FileRecord* now = of(found.files, file.name);
+    if (now == nullptr)
+      problems.push_back(named(file.name) + " is missing");
+    else if (now->bytes != file.bytes)
+      problems.push_back(cat(named(file.name), " has ", now->bytes, " bytes, the manifest says ", file.bytes));
+    else if (now->sha256 != file.sha256)
+      problems.push_back(cat(named(file.name), " has sha256 ", now->sha256, ", the manifest says ", file.sha256));
+  }
+  for (const FileRecord& file : found.files)
+    if (of(recorded.files, file.name) == nullptr) problems.push_back(named(file.name) + " is not in the manifest");
+  if (problems.empty() && found.sha256 != recorded.sha256)
+    problems.push_back(cat(recorded.path.string(), " has sha256 ", found.sha256, ", the manifest says ", recorded.sha256));
+  return problems;
+}
+
 Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
   const fs::path file = directory_ / kName;
   if (!fs::exists(file)) return;
@@ -126,6 +154,15 @@ void Manifest::record(const Artifact& artifact) {
     *same = artifact;
   else
     artifacts_.push_back(artifact);
+  write();
+}
+
+void Manifest::remove(const std::string& format) {
+  std::erase_if(artifacts_, [&](const Artifact& artifact) { return artifact.format == format; });
+  write();
+}
+
+void Manifest::write() const {
   Json list = Json::array();
   for (const Artifact& entry : artifacts_) list.push_back(entry.json());
   write_file(directory_ / kName, Json{{"manifest", kVersion}, {"artifacts", list}}.dump(2) + "\n");

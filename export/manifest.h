@@ -50,6 +50,9 @@ std::string adapter_hash(const lora::AdapterSet& adapter);
 // Sizes and hashes of the file or directory at `path`, and their sum; no links are followed.
 void measure(const std::filesystem::path& path, Artifact& artifact);
 
+// What is not as recorded, a sentence each that names the file; empty when all is. Links count as missing files.
+std::vector<std::string> changed_files(const Artifact& recorded);
+
 class Manifest {
  public:
   // Reads directory/manifest.json; empty when there is none. FormatError when it is malformed or names a path outside.
@@ -57,8 +60,10 @@ class Manifest {
   const std::vector<Artifact>& artifacts() const { return artifacts_; }
   // The recorded artifact of this format and source whose files are all there with their hashes, or null.
   const Artifact* find_intact(const std::string& format, const Source& source) const;
-  void record(const Artifact& artifact);  // replaces the format's entry and writes the file
+  void record(const Artifact& artifact);   // replaces the format's entry and writes the file
+  void remove(const std::string& format);  // and writes the file
  private:
+  void write() const;
   std::filesystem::path directory_;
   std::vector<Artifact> artifacts_;
 };

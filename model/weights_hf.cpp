@@ -1,9 +1,16 @@
 // A Hugging Face directory: config.json with model.safetensors, or shards listed in model.safetensors.index.json.
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cstring>
 #include <map>
+#include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "core/stop.h"
+#include "model/compressed_tensors.h"
 #include "model/family.h"
 #include "model/weights_source.h"
 
@@ -99,7 +106,7 @@ ModelSpec read_spec(const fs::path& directory, const Json& config) {
     throw FormatError(cat(origin, ": architectures must be a list with one name"));
   const std::string architecture = list->front().get<std::string>();
   try {
-    return family_of_architecture(architecture).from_hf(config, origin);
+    return family_of_architecture(architecture).from_hf(without_quantization(config), origin);
   } catch (const UnsupportedError& error) {
     if (std::string(error.what()).starts_with(origin)) throw;
     throw UnsupportedError(cat(origin, ": ", error.what()));
@@ -111,19 +118,26 @@ bool is_redundant(const std::string& name, const ModelSpec& spec) {
   return name.ends_with(".rotary_emb.inv_freq") || (name == "lm_head.weight" && spec.tied_head);
 }
 
+struct Stored {
+  Located weight;  // the codes when the linear is quantized
+  std::optional<Located> scale, zero_point;
+};
+
 class HfSource : public TableSource {
  public:
   HfSource(const fs::path& directory, const Json& config)
-      : TableSource(directory, read_spec(directory, config), config), shards_(open_shards(directory)) {
+      : TableSource(directory, read_spec(directory, config), config),
+        scheme_(read_compressed_scheme(config, (directory / "config.json").string())),
+        shards_(open_shards(directory)) {
     check_complete();
     for (const TensorSpec& row : table_) {
-      const Located& located = shards_.tensors.at(row.name);
-      check_tensor(row, located);
-      located_.push_back(located);
-      weights_.push_back({row.name, row.shape, std::string(name_of(located.tensor->dtype))});
+      const Stored stored = locate(row);
+      weights_.push_back(
+          {row.name, row.shape, stored.scale ? scheme_->stored_as() : std::string(name_of(stored.weight.tensor->dtype))});
+      stored_.push_back(stored);
     }
     for (const auto& [name, located] : shards_.tensors)
-      if (!has(name) && !is_redundant(name, spec_))
+      if (!has(name) && !is_redundant(name, spec_) && !parts_.contains(name))
         throw FormatError(cat(located.file->path().string(), ": tensor ", quote(name), " does not belong to a ",
                               spec_.architecture, " with this config.json"));
   }
@@ -135,31 +149,99 @@ class HfSource : public TableSource {
     std::size_t missing = 0;
     std::string first;
     for (const TensorSpec& row : table_)
-      if (!shards_.tensors.contains(row.name) && missing++ == 0) first = row.name;
+      if (!shards_.tensors.contains(row.name) && !(scheme_ && shards_.tensors.contains(row.name + "_packed")) && missing++ == 0)
+        first = row.name;
     if (missing > 0)
       throw FormatError(cat(path_.string(), ": ", missing, " of the ", table_.size(), " tensors of a ", spec_.architecture,
                             " are missing, the first is ", first));
   }
 
-  void check_tensor(const TensorSpec& row, const Located& located) const {
-    if (located.tensor->shape != row.shape)
-      throw FormatError(cat(located.file->path().string(), ": tensor ", row.name, " has shape ",
-                            shape_text(located.tensor->shape), ", config.json asks for ", shape_text(row.shape)));
-    switch (located.tensor->dtype) {
-      case DType::f64:
-      case DType::f32:
-      case DType::f16:
-      case DType::bf16:
-        return;
-      default:
-        throw UnsupportedError(cat(located.file->path().string(), ": tensor ", row.name, " is stored as ",
-                                   name_of(located.tensor->dtype), "; a base must be BF16, F16, F32 or F64"));
+  static void check_shape(const std::string& name, const Located& located, const std::vector<std::int64_t>& shape) {
+    if (located.tensor->shape != shape)
+      throw FormatError(cat(located.file->path().string(), ": tensor ", name, " has shape ", shape_text(located.tensor->shape),
+                            ", config.json asks for ", shape_text(shape)));
+  }
+  static void check_type(const std::string& name, const Located& located, std::initializer_list<DType> types,
+                         const char* expected) {
+    for (const DType type : types)
+      if (located.tensor->dtype == type) return;
+    throw UnsupportedError(
+        cat(located.file->path().string(), ": tensor ", name, " is stored as ", name_of(located.tensor->dtype), "; ", expected));
+  }
+
+  // The part of a quantized linear, which no row of the table names.
+  Located part(const std::string& name, const std::vector<std::int64_t>& shape, std::initializer_list<DType> types,
+               const char* expected) {
+    const auto at = shards_.tensors.find(name);
+    if (at == shards_.tensors.end()) throw FormatError(cat(path_.string(), ": tensor ", name, " is missing"));
+    check_shape(name, at->second, shape);
+    check_type(name, at->second, types, expected);
+    parts_.insert(name);
+    return at->second;
+  }
+
+  Stored locate(const TensorSpec& row) {
+    if (scheme_ && row.shape.size() == 2) {
+      const bool packed = scheme_->format == CompressedFormat::packed;
+      if (shards_.tensors.contains(row.name + (packed ? "_packed" : "_scale"))) return locate_quantized(row, packed);
     }
+    const Located& located = shards_.tensors.at(row.name);
+    check_shape(row.name, located, row.shape);
+    check_type(row.name, located, {DType::f64, DType::f32, DType::f16, DType::bf16}, "a base must be BF16, F16, F32 or F64");
+    return {located, {}, {}};
+  }
+
+  Stored locate_quantized(const TensorSpec& row, bool packed) {
+    const std::int64_t rows = row.shape[0], columns = row.shape[1], per_word = 32 / scheme_->bits;
+    if (scheme_->group > 0 && columns % scheme_->group != 0)
+      throw FormatError(cat(path_.string(), ": tensor ", row.name, " has rows of ", columns, ", which groups of ", scheme_->group,
+                            " do not divide"));
+    const std::int64_t groups = scheme_->groups(columns);
+    Stored stored;
+    if (packed) {
+      if (shards_.tensors.contains(row.name))
+        throw FormatError(cat(path_.string(), ": tensor ", row.name, " is there twice, packed and not"));
+      stored.weight =
+          part(row.name + "_packed", {rows, (columns + per_word - 1) / per_word}, {DType::i32}, "packed codes are I32");
+      const Located shape = part(row.name + "_shape", {2}, {DType::i64}, "a shape is I64");
+      std::array<std::int64_t, 2> sizes;
+      std::memcpy(sizes.data(), shape.file->data(*shape.tensor).data(), sizeof sizes);
+      if (sizes[0] != rows || sizes[1] != columns)
+        throw FormatError(cat(path_.string(), ": tensor ", row.name, "_shape says ", shape_text(sizes), ", config.json asks for ",
+                              shape_text(row.shape)));
+      if (!scheme_->symmetric)
+        stored.zero_point = part(row.name + "_zero_point", {(rows + per_word - 1) / per_word, groups}, {DType::i32},
+                                 "zero points are packed in I32");
+    } else {
+      const bool integer = scheme_->format == CompressedFormat::integer;
+      stored.weight =
+          part(row.name, row.shape, {integer ? DType::i8 : DType::f8_e4m3}, integer ? "codes are I8" : "fp8 weights are F8_E4M3");
+    }
+    stored.scale =
+        part(row.name + "_scale", {rows, groups}, {DType::f32, DType::f16, DType::bf16}, "scales are BF16, F16 or F32");
+    return stored;
+  }
+
+  static at::Tensor raw(const Located& located, at::ScalarType type) {
+    at::Tensor values = at::empty(located.tensor->shape, at::TensorOptions().dtype(type));
+    const auto bytes = located.file->data(*located.tensor);
+    std::memcpy(values.mutable_data_ptr(), bytes.data(), bytes.size());
+    return values;
   }
 
   at::Tensor load_tensor(std::size_t row, at::ScalarType type) const override {
-    const Located& located = located_[row];
-    return convert_stored(located.file->data(*located.tensor), located.tensor->dtype, table_[row].shape, type);
+    const Stored& stored = stored_[row];
+    const auto floats = [&](const Located& located, at::ScalarType wanted) {
+      return convert_stored(located.file->data(*located.tensor), located.tensor->dtype, located.tensor->shape, wanted);
+    };
+    if (!stored.scale) return floats(stored.weight, type);
+    CompressedWeight weight;
+    weight.codes = raw(stored.weight, scheme_->format == CompressedFormat::packed    ? at::kInt
+                                      : scheme_->format == CompressedFormat::integer ? at::kChar
+                                                                                     : at::kFloat8_e4m3fn);
+    weight.scale = floats(*stored.scale, at::kFloat);
+    if (stored.zero_point) weight.zero_point = raw(*stored.zero_point, at::kInt);
+    return decompressed(weight, *scheme_, table_[row].shape[1]).to(type);
   }
 
   // In the order of the model, so that one file and its shards have one identity.
@@ -167,13 +249,20 @@ class HfSource : public TableSource {
     for (std::size_t row = 0; row < table_.size(); ++row) {
       throw_if_stopped();
       hash.update(cat(weights_[row].name, " ", weights_[row].stored_as, " ", shape_text(weights_[row].shape), "\n"));
-      const auto bytes = located_[row].file->data(*located_[row].tensor);
-      hash.update(bytes.data(), bytes.size());
+      const Stored& stored = stored_[row];
+      for (const Located* part :
+           {&stored.weight, stored.scale ? &*stored.scale : nullptr, stored.zero_point ? &*stored.zero_point : nullptr})
+        if (part) {
+          const auto bytes = part->file->data(*part->tensor);
+          hash.update(bytes.data(), bytes.size());
+        }
     }
   }
 
+  std::optional<CompressedScheme> scheme_;
   Shards shards_;
-  std::vector<Located> located_;  // by row of the table
+  std::vector<Stored> stored_;   // by row of the table
+  std::set<std::string> parts_;  // names of quantized linears' tensors
 };
 
 }  // namespace

@@ -66,11 +66,14 @@ struct EvalConfig {
 struct ExportConfig {
   std::string dir = "export";
   std::vector<std::string> formats = {"peft"};
+  double min_survival = 0.8;
 
   template <class V>
   void visit(V& v) {
     v.field(dir, "dir", "directory of the exported artifacts, one folder or file each; relative to run_dir");
     v.field(formats, "formats", "what to write; `graft help formats` lists them");
+    v.field(min_survival, "min_survival", 0.0, 1.0,
+            "a quantized file that keeps less of the adapter's gain on the held-out documents is not kept; 0: any is");
   }
 };
 

@@ -27,7 +27,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
 
 const Command bench = {
     .name = "bench",
-    .order = 9,
+    .order = 10,
     .summary = "how fast this machine trains, and how far that is from its own matrix products",
     .details = R"(Reads   the config's base and, for `step`, the first rows of its corpus (made up when there is none).
 Writes  nothing.

@@ -21,7 +21,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
 
 const Command doctor = {
     .name = "doctor",
-    .order = 9,
+    .order = 11,
     .summary = "what this machine offers, and whether a config will work on it",
     .details = R"(Reads   processor, memory, disk and libraries; with a config also its base, sources, corpus and export formats.
 Writes  nothing. Ends with exit code 2 when something in the config will not work.

@@ -17,7 +17,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
 
 const Command estimate = {
     .name = "estimate",
-    .order = 8,
+    .order = 9,
     .summary = "memory and time that a config will need, without loading any weights",
     .details = R"(Reads   the config and the header of the base model; the size of corpus.dir if it is there.
 Writes  nothing. Ends with exit code 4 when the run does not fit into this machine's memory.

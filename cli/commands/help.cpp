@@ -49,7 +49,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
 
 const Command help = {
     .name = "help",
-    .order = 10,
+    .order = 12,
     .summary = "every key of the config, the export formats, the exit codes, or a command",
     .details = R"(Examples
   graft help config

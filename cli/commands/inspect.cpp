@@ -43,7 +43,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
 
 const Command inspect = {
     .name = "inspect",
-    .order = 7,
+    .order = 8,
     .summary = "what is in a corpus, a model, an adapter, a checkpoint, a run or a config",
     .details =
         R"(Reads   PATH, and says what it is and what it holds; or a config, and prints every key with the value it has. Text of

@@ -2,20 +2,51 @@
 
 #include "cli/engine/output.h"
 #include "cli/engine/stages.h"
+#include "cli/engine/survival.h"
 #include "core/error.h"
 
-int graft::cli::graft_export(const Context& context, const ExportOptions& options) {
+namespace graft::cli {
+namespace {
+
+// Nothing is scored where nothing was rounded, or nothing held out.
+std::vector<Score> score_quantized(const Session& session, lora::AdapterSet& adapter,
+                                   const std::vector<exports::Artifact>& artifacts) {
+  std::vector<exports::Artifact> quantized;
+  for (const exports::Artifact& artifact : artifacts)
+    if (exports::find_exporter(artifact.format).quantizes) quantized.push_back(artifact);
+  if (quantized.empty() || session.config.export_.min_survival == 0) return {};
+  ScoreBook book(session);
+  if (book.sets().empty()) return {};
+  LazyDecoder decoder(*session.base, session.dtypes());
+  std::vector<Score> scores = score_models(session, book, decoder, &adapter);
+  decoder.release();
+  for (Score& score : score_artifacts(session, book, adapter, quantized, decoder)) scores.push_back(std::move(score));
+  return scores;
+}
+
+}  // namespace
+
+int graft_export(const Context& context, const ExportOptions& options) {
   const Session session(context.config);
   const auto& formats = options.formats.empty() ? context.config.export_.formats : options.formats;
   if (formats.empty()) throw ConfigError("nothing to export: export.formats is empty; `graft help formats` lists what there is");
   const auto adapter = session.adapter(options.adapter);
-  const auto artifacts = export_adapter(session, *adapter, formats);
+  auto artifacts = export_adapter(session, *adapter, formats);
+  const std::vector<Score> scores = score_quantized(session, *adapter, artifacts);
+  const std::string withdrawn = withdraw_poor(artifacts, scores, session.config.export_.min_survival, session.export_dir());
   if (context.json) {
     Json list = Json::array();
-    for (const auto& artifact : artifacts) list.push_back(artifact.json());
-    print_json({{"directory", session.export_dir().string()}, {"artifacts", list}});
+    for (const auto& artifact : artifacts) {
+      list.push_back(artifact.json());
+      if (const auto share = survival(scores, artifact.format)) list.back()["survival"] = *share;
+    }
+    print_json({{"directory", session.export_dir().string()}, {"artifacts", list}, {"withdrawn", withdrawn}});
   } else {
+    if (!scores.empty()) std::cout << score_table(scores) << "\n";
     std::cout << text_of(artifacts);
   }
+  if (!withdrawn.empty()) throw DataError(withdrawn);
   return kDone;
 }
+
+}  // namespace graft::cli

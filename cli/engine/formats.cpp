@@ -7,6 +7,7 @@
 
 int graft::cli::graft_formats(const Context& context) {
   Json list = Json::array();
+  constexpr std::size_t kWidth = 20;
   for (const exports::Exporter* format : exports::all_formats()) {
     const std::string name(format->name);
     if (context.json)
@@ -16,8 +17,8 @@ int graft::cli::graft_formats(const Context& context) {
                       {"directory", format->extension.empty()},
                       {"merged", format->merges}});
     else
-      std::cout << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << format->summary << "\n"
-                << std::string(14, ' ') << "loads in " << format->loads_in << "\n";
+      std::cout << name << std::string(name.size() < kWidth ? kWidth - name.size() : 1, ' ') << format->summary << "\n"
+                << std::string(kWidth, ' ') << "loads in " << format->loads_in << "\n";
   }
   if (context.json) std::cout << Json{{"formats", list}}.dump(2) << "\n";
   return kDone;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "cli/engine/survival.h"
 #include "core/error.h"
 
 namespace graft::cli {
@@ -48,16 +49,20 @@ std::string fixed(double value, int decimals) {
 
 std::string score_table(const std::vector<Score>& scores) {
   std::vector<std::vector<std::string>> rows = {
-      {"model", "held-out set", "bits per byte", "against base", "perplexity", "tokens"}};
+      {"model", "held-out set", "bits per byte", "against base", "gain kept", "perplexity", "tokens"}};
   for (const Score& score : scores) {
     const auto base =
         std::find_if(scores.begin(), scores.end(), [&](auto& s) { return s.model == "base" && s.set == score.set; });
     const double change = base == scores.end() ? 0 : 100 * (score.bits_per_byte / base->bits_per_byte - 1);
     const bool compared = base != scores.end() && score.model != "base";
     rows.push_back({score.model, score.set, fixed(score.bits_per_byte, 4),
-                    compared ? cat(change < 0 ? "" : "+", fixed(change, 1), " %") : "", fixed(score.perplexity, 3),
-                    std::to_string(score.tokens)});
+                    compared ? cat(change < 0 ? "" : "+", fixed(change, 1), " %") : "",
+                    score.model == "base" || score.model == "adapted" ? "" : percent(survival(scores, score.model)),
+                    fixed(score.perplexity, 3), std::to_string(score.tokens)});
   }
+  // A column that would be empty is left out.
+  if (std::all_of(rows.begin() + 1, rows.end(), [](const auto& row) { return row[4].empty(); }))
+    for (auto& row : rows) row.erase(row.begin() + 4);
   return columns(rows);
 }
 

@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "cli/engine/machine.h"
+#include "cli/engine/survival.h"
 #include "core/config_reader.h"
 #include "core/error.h"
 #include "core/progress.h"
@@ -84,7 +85,8 @@ train::Report make_report(const Session& session, const RunResult& result) {
   for (const exports::Artifact& artifact : result.artifacts)
     report.artifacts.push_back({artifact.format, artifact.path.string(),
                                 std::string(exports::find_exporter(artifact.format).loads_in), artifact.sha256, artifact.bytes,
-                                artifact.max_error});
+                                artifact.max_error, percent(survival(result.scores, artifact.format))});
+  report.withdrawn = result.withdrawn;
   report.config = dump_config(session.config);
   return report;
 }
@@ -92,13 +94,17 @@ train::Report make_report(const Session& session, const RunResult& result) {
 Json json_of(const RunResult& result, const std::string& report_path) {
   Json scores = Json::array(), artifacts = Json::array(), answers = Json::array();
   for (const Score& score : result.scores) scores.push_back(score.json());
-  for (const exports::Artifact& artifact : result.artifacts) artifacts.push_back(artifact.json());
+  for (const exports::Artifact& artifact : result.artifacts) {
+    artifacts.push_back(artifact.json());
+    if (const auto share = survival(result.scores, artifact.format)) artifacts.back()["survival"] = *share;
+  }
   for (const auto& answer : result.answers)
     answers.push_back({{"prompt", answer.prompt}, {"base", answer.base}, {"adapted", answer.adapted}});
   return {{"prepare", result.prepared.json()},
           {"train", result.trained.json()},
           {"scores", scores},
           {"artifacts", artifacts},
+          {"withdrawn", result.withdrawn},
           {"answers", answers},
           {"seconds", result.seconds},
           {"peak_memory", result.peak_memory},

@@ -14,6 +14,7 @@ struct RunResult {
   train::TrainReport trained;
   std::vector<Score> scores;
   std::vector<exports::Artifact> artifacts;
+  std::string withdrawn;  // what was said of artifacts that keep too little of the gain
   std::vector<train::ReportAnswer> answers;
   double seconds = 0;             // of this command
   std::uint64_t peak_memory = 0;  // bytes; the largest that a stage of the run took

@@ -5,6 +5,7 @@
 #include "cli/engine/machine.h"
 #include "cli/engine/output.h"
 #include "cli/engine/report.h"
+#include "cli/engine/survival.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/progress.h"
@@ -42,6 +43,7 @@ void score_and_export(const Session& session, RunResult& result) {
   result.artifacts = export_adapter(session, *adapter, session.config.export_.formats);
   for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder))
     result.scores.push_back(std::move(score));
+  result.withdrawn = withdraw_poor(result.artifacts, result.scores, session.config.export_.min_survival, session.export_dir());
 }
 
 void print_summary(const Session& session, const RunResult& result, const fs::path& report) {
@@ -77,6 +79,7 @@ int graft_run(const Context& context, const Restart& restart) {
     print_json(json_of(result, report.string()));
   else
     print_summary(session, result, report);
+  if (!result.withdrawn.empty()) throw DataError(result.withdrawn);
   return kDone;
 }
 

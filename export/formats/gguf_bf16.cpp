@@ -1,21 +1,9 @@
 // A merged GGUF model with matrices in bf16.
-#include "core/gguf.h"
-#include "export/exporter.h"
 #include "export/gguf_model.h"
 
 namespace graft::exports {
 
 extern const Exporter gguf_bf16;
-const Exporter gguf_bf16 = {
-    .name = "gguf-bf16",
-    .summary = "merged model as one GGUF file, matrices in bf16",
-    .loads_in = "llama.cpp, Ollama",
-    .extension = ".gguf",
-    .merges = true,
-    .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
-    .write = [](const ExportRequest& request,
-                const std::filesystem::path& target) { write_gguf_model(request, GgmlType::bf16, target); },
-    .verify = verify_gguf_model,
-};
+const Exporter gguf_bf16 = gguf_exporter<GgufFileType::bf16>("gguf-bf16", "merged model as one GGUF file, matrices in bf16");
 
 }  // namespace graft::exports

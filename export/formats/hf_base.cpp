@@ -15,7 +15,7 @@ const Exporter hf_base = {
     .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
     .write =
         [](const ExportRequest& request, const std::filesystem::path& target) {
-          write_hf_weights({request.base, nullptr, request.storage}, target);
+          write_hf_weights({request.base, nullptr, request.storage}, bf16_encoding(), target);
           write_hf_companions(request.base, target);
         },
     .verify =

@@ -110,7 +110,7 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
   const Workshop workshop({}, 3);
   for (const char* command : {"run", "train"}) {
     check_refused(workshop.graft(command, {"export.formats=[peft, gguf-q8]"}),
-                  {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are gguf-bf16, "});
+                  {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are ct-fp8, "});
     check_refused(workshop.graft(command, {"lora.target_modules=[q_prj]"}),
                   {"lora.target_modules: 'q_prj' matches none of the model's 14 linear layers; their names are q_proj, k_proj"});
     check_refused(workshop.graft(command, {"lora.target_modules=[]"}), {"lora.target_modules is empty; name some of: q_proj"});

@@ -29,8 +29,8 @@ def windows_of(run, tokenizer):
     return [[fields["tokenizer.ggml.bos_token_id"].contents(), *ids[1:]] for ids in cut] if add_bos else cut
 
 
-def our_perplexity(run, model, windows, adapter=None):
-    logprob = run.ours(model, windows, adapter, compute="f32", logprob=True).double().reshape(len(windows), WINDOW)
+def our_perplexity(run, model, windows, adapter=None, storage="bf16"):
+    logprob = run.ours(model, windows, adapter, storage=storage, compute="f32", logprob=True).double().reshape(len(windows), WINDOW)
     return math.exp(-logprob[:, WINDOW // 2 + 1:].mean().item())
 
 
@@ -60,6 +60,10 @@ def perplexity(run):
         theirs = their_perplexity(run, run.artifact(name))
         print(f"{name}: {theirs:.4f} in llama.cpp")
         check(f"llama.cpp, {name}: perplexity against base + adapter in graft", abs(theirs / ours - 1), LIMIT)
+    for name in ("gguf-q4_0.gguf", "gguf-q4_k_m.gguf", "gguf-q6_k.gguf"):  # far from base + adapter: against the file itself
+        own, theirs = our_perplexity(run, run.artifact(name), windows, storage="f32"), their_perplexity(run, run.artifact(name))
+        print(f"{name}: {own:.4f} in graft, {theirs:.4f} in llama.cpp")
+        check(f"llama.cpp, {name}: perplexity against graft on the same file", abs(theirs / own - 1), LIMIT)
     if run.base.is_file():
         unadapted = their_perplexity(run, run.base)
         print(f"base: {unadapted:.4f} in llama.cpp")

@@ -3,10 +3,13 @@
 merged   the merged directory: distributions over a text against ours
 lora     the base as we export it with the PEFT directory as a LoRA: differs from the base, equals ours
 served   the merged directory in bf16, as it is served: greedy text, a chat request
+compressed   the quantized directories named in GRAFT_COMPRESSED: perplexity against ours
 
 Distributions as in transformers_logits.py: KL(vLLM in fp32 || ours in bf16). Two runs in bf16 would differ by twice bf16's own error.
 """
+import json
 import math
+import os
 
 from common import KL_LIMIT, LOGITS_ERROR, Run, check, finish, kl, offline, relative_error
 
@@ -89,10 +92,35 @@ def lora(run):
     greedy_agrees("vLLM, LoRA", run, run.base, run.adapter, ids[:24], greedy(llm, ids[:24], 32, **request))
 
 
+def compressed(run):
+    """Directories whose linears are quantized: perplexity of held-out documents against ours for the same directory. Where activations
+    are rounded too, which graft does not do: the share of the adapter's gain that is kept when served."""
+    segments = [ids[:TOKENS] for ids in run.heldout()["ids"] if len(ids) > 40][:3]
+    for name in os.environ["GRAFT_COMPRESSED"].split():
+        llm = engine(run.artifact(name), "bfloat16")
+        nll, count = 0.0, 0
+        for ids in segments:
+            rows = distributions(llm, ids)
+            nll -= rows.gather(1, torch.tensor(ids[1:])[:, None]).double().sum().item()
+            count += len(ids) - 1
+        logprob = run.ours(run.artifact(name), segments, storage="f32", compute="f32", logprob=True).double()
+        theirs, ours = math.exp(nll / count), math.exp(-logprob.sum().item() / count)
+        print(f"{name}: perplexity {theirs:.4f} in vLLM, {ours:.4f} in graft, {count} tokens")
+        scheme = json.loads((run.artifact(name) / "config.json").read_text())["quantization_config"]["config_groups"]["group_0"]
+        if scheme["input_activations"]:
+            base, adapted = (-run.ours(run.base, segments, adapter, compute="f32", logprob=True).double().sum().item() / count
+                             for adapter in (None, run.adapter))
+            kept = (base - nll / count) / (base - adapted)
+            check(f"vLLM, {name}: share of the gain that is kept when served", kept, ">= 0.8", kept >= 0.8)
+        else:
+            check(f"vLLM, {name}: perplexity against graft", abs(theirs / ours - 1), 0.01)
+        greedy(llm, segments[0][:24], 8)
+
+
 def main():
     run = Run()
     print(f"vLLM {vllm.__version__}, torch {torch.__version__}")
-    {"merged": merged, "lora": lora, "served": served}[run.part](run)
+    {"merged": merged, "lora": lora, "served": served, "compressed": compressed}[run.part](run)
     finish()
 
 

@@ -66,6 +66,36 @@ TEST_CASE("merged GGUF equals the reference converter's, keys and bytes", "[expo
   CHECK(artifact.max_error < (type == "f16" ? 0x1p-11 : 0.006));
 }
 
+TEST_CASE("quantized GGUF equals what llama-quantize makes of the merged model", "[export][gguf]") {
+  const std::string type = GENERATE("q4_0", "q5_1", "q4_k_m");  // rows of 32 and 48 here: the mixes take their fallbacks
+  INFO(type);
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory directory;
+  const exports::Artifact artifact = write("gguf-" + type, golden_case.request(), directory.path());
+  const GgufFile ours(artifact.path), theirs(golden("llama") / (type + ".gguf"));
+  same_pairs(ours, theirs);
+  same_tensors(ours, theirs);
+}
+
+TEST_CASE("every kind of GGUF file is written, read and verified", "[export][gguf]") {
+  struct Kind {
+    const char* name;
+    int file_type;
+    double largest_error;  // of a step, and what is clipped, over the largest weight of a block
+  };
+  const std::string family = GENERATE("mistral", "qwen3");
+  const Kind kind =
+      GENERATE(Kind{"f32", 0, 0}, Kind{"q4_0", 2, 0.13}, Kind{"q4_1", 3, 0.07}, Kind{"q5_0", 8, 0.07}, Kind{"q5_1", 9, 0.04},
+               Kind{"q4_k_s", 14, 0.13}, Kind{"q4_k_m", 15, 0.13}, Kind{"q5_k_m", 17, 0.07}, Kind{"q6_k", 18, 0.02});
+  INFO(family << " " << kind.name);
+  const GoldenCase golden_case(family);
+  const ScratchDirectory directory;
+  const exports::Artifact artifact = write(cat("gguf-", kind.name), golden_case.request(), directory.path());
+  CHECK(GgufFile(artifact.path).integer("general.file_type") == kind.file_type);
+  CHECK(artifact.max_error <= kind.largest_error);
+  CHECK((artifact.max_error > 0) == (kind.file_type != 0));
+}
+
 TEST_CASE("bf16 GGUF keeps every value of the bf16 merge", "[export][gguf]") {
   const GoldenCase golden_case("qwen2");
   const ScratchDirectory directory;

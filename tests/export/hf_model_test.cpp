@@ -55,7 +55,8 @@ TEST_CASE("large models are split into shards with an index", "[export][hf]") {
   const GoldenCase golden_case("qwen2");
   const exports::MergedModel source(*golden_case.base, golden_case.adapter.get(), at::kBFloat16);
   const ScratchDirectory directory;
-  exports::write_hf_weights(source, directory.path(), 20'000);  // the embedding alone has 304 * 32 * 2 = 19,456 bytes
+  exports::write_hf_weights(source, exports::bf16_encoding(), directory.path(),
+                            20'000);  // the embedding alone has 304 * 32 * 2 = 19,456 bytes
   exports::write_hf_companions(*golden_case.base, directory.path());
   CHECK(!fs::exists(directory / "model.safetensors"));
   const Json index = read_json(directory / "model.safetensors.index.json");

@@ -3,9 +3,11 @@
 
 #include "core/gguf.h"
 #include "core/safetensors.h"
+#include "export/quantize/ggml.h"
 #include "export/verify.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
+#include "tests/support/tiny_base.h"
 
 using namespace graft;
 using namespace graft::testing;
@@ -29,18 +31,14 @@ TEST_CASE("rounding bounds hold for the writers and not for twice as much", "[ex
   const auto within = [&](const char* type, const at::Tensor& error) {
     return error.le(exports::rounding_bound(type, x)).all().item<bool>();
   };
-  const auto q8 = [&] {
-    std::vector<std::byte> bytes(static_cast<std::size_t>(x.numel() / 32 * 34));
-    quantize(GgmlType::q8_0, x.const_data_ptr<float>(), x.numel(), bytes.data());
-    at::Tensor y = at::empty_like(x);
-    dequantize(GgmlType::q8_0, bytes.data(), x.numel(), y.mutable_data_ptr<float>());
-    return y;
-  }();
-  for (const auto& [type, y] :
-       {std::pair{"BF16", x.to(at::kBFloat16).to(at::kFloat)}, {"F16", x.to(at::kHalf).to(at::kFloat)}, {"Q8_0", q8}}) {
+  std::vector<std::pair<std::string, at::Tensor>> stored = {{"BF16", x.to(at::kBFloat16).to(at::kFloat)},
+                                                            {"F16", x.to(at::kHalf).to(at::kFloat)}};
+  for (const GgmlType type : {GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1, GgmlType::q8_0})
+    stored.emplace_back(info_of(type).name, exports::quantized(x, type));
+  for (const auto& [type, y] : stored) {
     INFO(type);
-    CHECK(within(type, error_of(y)));
-    CHECK(!within(type, error_of(y) * 2.5));
+    CHECK(within(type.c_str(), error_of(y)));
+    CHECK(!within(type.c_str(), error_of(y) * 2.5));
   }
   CHECK(within("F32", error_of(x)));
   CHECK(!within("F32", error_of(x * (1 + 0x1p-23))));
@@ -59,6 +57,25 @@ TEST_CASE("a changed value is named with its tensor", "[export][verify]") {
   const std::string message = message_of<FormatError>([&] { exporter.verify(request, artifact.path); });
   CHECK(message.find("tensor model.layers.1.mlp.up_proj.weight (BF16) reads back as") != std::string::npos);
   CHECK(message.find("at element 100 where the source has") != std::string::npos);
+}
+
+TEST_CASE("a code off by one is found where the scales come of a search", "[export][verify]") {
+  const ScratchDirectory directory;
+  write_tiny_base(directory / "base", {.ffn = 256});
+  const auto base = model::open_weights(directory / "base");
+  const auto adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 256, 32}}, false);
+  adapter->parameters.fill_(0.01);
+  const exports::ExportRequest request = {*base, *adapter, at::kFloat, "Tiny", ""};
+  const std::string format = GENERATE("gguf-q4_k_s", "gguf-q5_k_m", "gguf-q6_k");
+  INFO(format);
+  const auto artifact = write(format, request, directory.path());
+  CHECK(artifact.max_error > 0);
+  const GgufTensor tensor = *GgufFile(artifact.path).find("blk.0.ffn_down.weight");
+  CHECK(info_of(tensor.type).block == 256);
+  flip_bit(artifact.path, tensor.offset + 100, 0);
+  const std::string message = message_of<FormatError>([&] { exports::find_exporter(format).verify(request, artifact.path); });
+  CHECK(message.find(cat("tensor model.layers.0.mlp.down_proj.weight (", info_of(tensor.type).name, ") reads back as")) !=
+        std::string::npos);
 }
 
 TEST_CASE("a value beyond f16 is refused with the way out", "[export][verify]") {

@@ -1,9 +1,10 @@
 """Our GGUF files against those of llama.cpp's own converters, key by key and byte by byte.
 
-    <engines>/hf/bin/python tests/peers/engines_converter.py --build BUILD --llama-cpp SOURCE [--merged HF_DIRECTORY GGUF_BF16]
+    <engines>/hf/bin/python tests/peers/engines_converter.py --build BUILD --llama-cpp SOURCE [--bin LLAMA_CPP_BIN] [--merged HF_DIRECTORY GGUF_BF16]
 
 For a tiny random model of every family (tests/golden/export/make.py makes them): base and adapter through our exporter and through
-convert_hf_to_gguf.py on what PEFT merged, convert_lora_to_gguf.py on the adapter. With --merged, the same for what a real run wrote:
+convert_hf_to_gguf.py on what PEFT merged, convert_lora_to_gguf.py on the adapter; with --bin, the quantized kinds through
+llama-quantize on the converter's f32 file. With --merged, the same for what a real run wrote:
 the converter makes a GGUF file of the Hugging Face directory, whose tokenizer it must recognise by its own hash.
 """
 import argparse
@@ -17,6 +18,7 @@ sys.path[:0] = [str(ROOT / "tests/golden/export"), str(ROOT / "tests/engines")]
 import make  # noqa: E402
 from common import check, finish  # noqa: E402
 
+QUANTIZED = ["q4_0", "q4_1", "q5_0", "q5_1", "q4_k_s", "q4_k_m", "q5_k_m", "q6_k"]
 NAMES_MODEL = {"general.name", "general.basename", "general.version", "general.finetune", "general.size_label"}
 # Written by the converter for every first-generation Gemma, and right for CodeGemma alone.
 CODE_GEMMA = {f"tokenizer.ggml.{kind}_token_id" for kind in ("prefix", "suffix", "middle", "fsep", "eot")}
@@ -59,6 +61,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--llama-cpp", type=pathlib.Path, required=True)
+    parser.add_argument("--bin", type=pathlib.Path, help="where llama-quantize is")
     parser.add_argument("--merged", type=pathlib.Path, nargs=2, metavar=("HF_DIRECTORY", "GGUF_BF16"))
     parser.add_argument("--families", nargs="*", default=[*make.FAMILIES, *make.MORE_FAMILIES])
     options = parser.parse_args()
@@ -69,9 +72,13 @@ def main():
         for family in options.families:
             make.make(family, options.llama_cpp)
             root, out = make.HERE / family, make.HERE / f"{family}-ours"
-            subprocess.run([options.build / "export_files", root / "base", root / "adapter", out, "gguf-f16", "gguf-q8_0", "gguf-lora"],
+            quantized = ["f32", *QUANTIZED] if options.bin else []
+            if options.bin:
+                make.quantize(family, options.llama_cpp, options.bin, quantized, root)
+            kinds = ["f16", "q8_0", "lora", *quantized]
+            subprocess.run([options.build / "export_files", root / "base", root / "adapter", out, *(f"gguf-{kind}" for kind in kinds)],
                            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for kind in ["f16", "q8_0", "lora"]:
+            for kind in kinds:
                 # The converter copies alpha of rsLoRA, although llama.cpp scales by alpha / r.
                 skip = NAMES_MODEL | ({"adapter.lora.alpha"} if {**make.FAMILIES, **make.MORE_FAMILIES}[family][2] else set())
                 if family == "gemma":

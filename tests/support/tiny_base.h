@@ -17,18 +17,18 @@ namespace graft::testing {
 
 struct TinyBase {
   std::uint64_t seed = 1;
-  std::int64_t vocab = 1700, context = 256;
+  std::int64_t vocab = 1700, context = 256, ffn = 64;
   std::string poisoned = {};  // a tensor whose first value is NaN
   bool tokenizer = true;
 };
 
 inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}) {
-  constexpr std::int64_t hidden = 32, ffn = 64, heads = 4, kv_heads = 2, head_dim = 8, layers = 2;
+  constexpr std::int64_t hidden = 32, heads = 4, kv_heads = 2, head_dim = 8, layers = 2;
   fs::create_directories(directory);
   const Json config = {{"architectures", {"LlamaForCausalLM"}},
                        {"model_type", "llama"},
                        {"hidden_size", hidden},
-                       {"intermediate_size", ffn},
+                       {"intermediate_size", base.ffn},
                        {"num_attention_heads", heads},
                        {"num_key_value_heads", kv_heads},
                        {"head_dim", head_dim},
@@ -60,9 +60,9 @@ inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}
                                {"self_attn.k_proj", {kv_heads * head_dim, hidden}},
                                {"self_attn.v_proj", {kv_heads * head_dim, hidden}},
                                {"self_attn.o_proj", {hidden, heads * head_dim}},
-                               {"mlp.gate_proj", {ffn, hidden}},
-                               {"mlp.up_proj", {ffn, hidden}},
-                               {"mlp.down_proj", {hidden, ffn}}})
+                               {"mlp.gate_proj", {base.ffn, hidden}},
+                               {"mlp.up_proj", {base.ffn, hidden}},
+                               {"mlp.down_proj", {hidden, base.ffn}}})
       shapes.push_back({prefix + shape.name + ".weight", shape.sizes});
   }
   SafetensorsWriter writer(directory / "model.safetensors");

@@ -103,12 +103,16 @@ std::string artifact_table(const Report& report) {
                     {human_bytes(static_cast<double>(a.bytes))},
                     {escape(a.loads_in)},
                     {error},
+                    escape(a.kept),
                     {"<code class=hash>" + escape(a.sha256).source + "</code>"}});
   }
-  return table({"format", "written to", "size", "loads in", "largest error", "sha256"}, rows).source +
+  return table({"format", "written to", "size", "loads in", "largest error", "gain kept", "sha256"}, rows).source +
          "<p class=note>Each was reopened and compared with its source tensor by tensor; the error is relative to the largest "
          "value "
-         "of the tensor. A directory's sha256 is that of its sorted <code>sha256sum</code> lines.</p>\n";
+         "of the tensor. Gain kept: what the file saves of the held-out bits that the adapter saves. A directory's sha256 is "
+         "that "
+         "of its sorted <code>sha256sum</code> lines.</p>\n" +
+         (report.withdrawn.empty() ? "" : "<p class=note>" + escape(report.withdrawn).source + "</p>\n");
 }
 
 std::string lineage(const Report& report) {
@@ -137,7 +141,7 @@ std::string render(const Report& report) {
   page += section("Scores", score_table(report));
   if (!report.answers.empty()) page += section("Answers", answers(report));
   page += section("Training", curves(report));
-  if (!report.artifacts.empty()) page += section("Exported files", artifact_table(report));
+  if (!report.artifacts.empty() || !report.withdrawn.empty()) page += section("Exported files", artifact_table(report));
   page += section("What went in", lineage(report));
   page += section("What it cost", facts(report.resources).source);
   page += section("Config", cat("<details><summary>every key with the value it had</summary><pre>", escape(report.config).source,

@@ -23,6 +23,7 @@ struct ReportArtifact {
   std::string format, path, loads_in, sha256;
   std::uint64_t bytes = 0;
   double max_error = 0;
+  std::string kept;  // of the adapter's gain: "97.3 %"; empty when unknown
 };
 struct ReportAnswer {
   std::string prompt, base, adapted;
@@ -37,7 +38,8 @@ struct Report {
   std::vector<std::pair<std::string, std::string>> resources;  // what it cost: name, value
   std::vector<ReportAnswer> answers;
   std::vector<ReportArtifact> artifacts;
-  std::string config;  // the resolved YAML
+  std::string withdrawn;  // of files that kept too little, a line each
+  std::string config;     // the resolved YAML
 };
 
 std::string render(const Report& report);  // the page

@@ -1,9 +1,11 @@
 """Makes the goldens of tests/export: for each family a tiny random base, a PEFT adapter, and what llama.cpp's own converters make of them.
 
     <engines>/hf/bin/python tests/golden/export/make.py LLAMA_CPP_SOURCE [FAMILY ...]
+    <engines>/hf/bin/python tests/golden/export/make.py LLAMA_CPP_SOURCE --quantized LLAMA_CPP_BIN [FAMILY ...]
 
-LLAMA_CPP_SOURCE holds convert_hf_to_gguf.py and convert_lora_to_gguf.py. Writes <family>/{base,adapter,f16.gguf,q8_0.gguf,lora.gguf}
-beside this file. The adapters' values are small multiples of powers of two, so that B A is exact in f32 whatever the order of
+LLAMA_CPP_SOURCE holds convert_hf_to_gguf.py and convert_lora_to_gguf.py, LLAMA_CPP_BIN llama-quantize. Writes
+<family>/{base,adapter,f16.gguf,q8_0.gguf,lora.gguf} beside this file, or with --quantized what llama-quantize makes of the merged model
+in f32, from the base and adapter that are there. The adapters' values are small multiples of powers of two, so that B A is exact in f32 whatever the order of
 summation, and the merged tensors can be compared bit by bit. The tokenizers are trained here on a few lines, so the converter's
 table of hashes of published tokenizers cannot know them: the name it would have found is passed in.
 """
@@ -11,6 +13,7 @@ import io
 import json
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -145,6 +148,7 @@ def make_smollm3(base):
 # name: (maker, tokenizer.ggml.pre, rsLoRA)
 FAMILIES = {"llama": (make_llama, "llama-bpe", False), "mistral": (make_mistral, "default", False), "qwen2": (make_qwen2, "qwen2", True),
             "qwen3": (make_qwen3, "smollm", False)}
+QUANTIZED = ["q4_0", "q5_1", "q4_k_m"]
 # Compared while the converter is at hand (tests/peers/engines_converter.py), not kept as files.
 MORE_FAMILIES = {"gemma": (make_gemma, "default", False), "gemma2": (make_gemma2, "default", False), "gemma3": (make_gemma3, "default", False),
                  "phi3": (make_phi3, "default", False), "mixtral": (make_mixtral, "default", False),
@@ -200,16 +204,42 @@ def make(family, llama_cpp):
     path.write_text(json.dumps(adapter, indent=2))
 
     with tempfile.TemporaryDirectory() as scratch:
-        merged = pathlib.Path(scratch) / family
-        PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base, torch_dtype=torch.float32),
-                                  root / "adapter").merge_and_unload().save_pretrained(merged)
-        for name, content in kept.items():
-            (merged / name).write_bytes(content)
+        merged = merge(family, pathlib.Path(scratch))
         for kind in ["f16", "q8_0"]:
             convert(llama_cpp, "convert_hf_to_gguf.py", [merged, "--outtype", kind, "--outfile", root / f"{kind}.gguf"], pre)
         convert(llama_cpp, "convert_lora_to_gguf.py", [root / "adapter", "--base", base, "--outfile", root / "lora.gguf"], pre)
 
 
+def merge(family, scratch):
+    """The directory of what PEFT merges, in f32, with the base's own companions."""
+    base, merged = HERE / family / "base", scratch / family
+    PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base, torch_dtype=torch.float32),
+                              HERE / family / "adapter").merge_and_unload().save_pretrained(merged)
+    for path in base.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            (merged / path.name).write_bytes(path.read_bytes())
+    return merged
+
+
+def quantize(family, llama_cpp, binaries, kinds, out):
+    """<out>/<kind>.gguf for each kind, f32 among them or not."""
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = pathlib.Path(scratch) / "f32.gguf"
+        convert(llama_cpp, "convert_hf_to_gguf.py", [merge(family, pathlib.Path(scratch)), "--outtype", "f32", "--outfile", whole],
+                {**FAMILIES, **MORE_FAMILIES}[family][1])
+        for kind in kinds:
+            if kind == "f32":
+                shutil.copy(whole, out / "f32.gguf")
+            else:
+                subprocess.run([binaries / "llama-quantize", whole, out / f"{kind}.gguf", kind.upper(), "1"], check=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[2:] or FAMILIES:
-        make(name, pathlib.Path(sys.argv[1]))
+    source, arguments = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    if arguments[:1] == ["--quantized"]:
+        for name in arguments[2:] or ["llama"]:
+            quantize(name, source, pathlib.Path(arguments[1]), QUANTIZED, HERE / name)
+    else:
+        for name in arguments or FAMILIES:
+            make(name, source)

@@ -1,0 +1,165 @@
+#include "export/compressed_model.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/hf_model.h"
+#include "export/quantize/grid.h"
+#include "export/verify.h"
+#include "model/tensors.h"
+
+namespace graft::exports {
+namespace {
+
+namespace fs = std::filesystem;
+
+using model::CompressedFormat;
+
+constexpr std::uint64_t kAlignment = 8;  // of a tensor in the file; readers view its bytes as the element type
+
+bool is_router(const model::ModelSpec& spec, const std::string& name) {
+  return spec.moe.experts > 0 && name.ends_with(spec.moe.block + ".gate.weight");
+}
+
+// The linears of the layers.
+bool is_quantized(const model::ModelSpec& spec, const model::TensorSpec& tensor) {
+  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") && tensor.name.ends_with(".weight") &&
+         !is_router(spec, tensor.name);
+}
+
+std::vector<StoredTensor> layout_of(const model::TensorSpec& tensor, const model::CompressedScheme& scheme) {
+  const std::int64_t rows = tensor.shape[0], columns = tensor.shape[1], groups = scheme.groups(columns);
+  const StoredTensor scale = {tensor.name + "_scale", DType::bf16, {rows, groups}};
+  if (scheme.format != CompressedFormat::packed)
+    return {{tensor.name, scheme.format == CompressedFormat::integer ? DType::i8 : DType::f8_e4m3, tensor.shape}, scale};
+  const std::int64_t per_word = 32 / scheme.bits;
+  std::vector<StoredTensor> parts = {{tensor.name + "_shape", DType::i64, {2}},
+                                     {tensor.name + "_packed", DType::i32, {rows, (columns + per_word - 1) / per_word}},
+                                     scale};
+  if (!scheme.symmetric) parts.push_back({tensor.name + "_zero_point", DType::i32, {(rows + per_word - 1) / per_word, groups}});
+  return parts;
+}
+
+Encoding encoding_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme) {
+  const Encoding plain = bf16_encoding();
+  return {[=](const model::TensorSpec& tensor) {
+            return is_quantized(spec, tensor) ? layout_of(tensor, scheme) : plain.layout(tensor);
+          },
+          [=](const model::TensorSpec& tensor, const at::Tensor& values) {
+            if (!is_quantized(spec, tensor)) return plain.encode(tensor, values);
+            try {
+              const Grid grid = grid_of(values, scheme);
+              const model::CompressedWeight weight = compressed(grid, codes_on(grid, values, scheme), scheme);
+              std::vector<at::Tensor> parts = {weight.codes, weight.scale};
+              if (scheme.format == CompressedFormat::packed) parts.insert(parts.begin(), at::tensor(tensor.shape, at::kLong));
+              if (weight.zero_point.defined()) parts.push_back(weight.zero_point);
+              return parts;
+            } catch (const DataError& error) {
+              throw DataError(cat("tensor ", tensor.name, ": ", error.what()));
+            }
+          }};
+}
+
+Json quantization_args(const CompressedTarget& target) {
+  const model::CompressedScheme& scheme = target.scheme;
+  return {{"num_bits", scheme.bits},
+          {"type", scheme.format == CompressedFormat::floating ? "float" : "int"},
+          {"symmetric", scheme.symmetric},
+          {"strategy", scheme.group == 0 ? "channel" : "group"},
+          {"group_size", scheme.group == 0 ? Json() : Json(scheme.group)},
+          {"block_structure", Json()},
+          {"dynamic", false},
+          {"actorder", Json()},
+          {"observer", "minmax"},
+          {"observer_kwargs", Json::object()}};
+}
+
+Json activation_args(const CompressedTarget& target) {
+  if (!target.activations) return {};
+  Json args = quantization_args(target);
+  args["symmetric"] = true;
+  args["strategy"] = "token";
+  args["group_size"] = Json();
+  args["dynamic"] = true;
+  args["observer"] = Json();
+  return args;
+}
+
+std::int64_t largest_fitting(const model::ModelSpec& spec) {
+  for (const std::int64_t group : {128, 64, 32}) {
+    bool fits = true;
+    for (const model::TensorSpec& tensor : model::tensors_of(spec))
+      fits = fits && (!is_quantized(spec, tensor) || tensor.shape[1] % group == 0);
+    if (fits) return group;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string compressed_refusal(const model::ModelSpec& spec, const CompressedTarget& target) {
+  const model::CompressedScheme& scheme = target.scheme;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
+    if (!is_quantized(spec, tensor)) continue;
+    if (scheme.group > 0 && tensor.shape[1] % scheme.group != 0) {
+      const std::int64_t fitting = largest_fitting(spec);
+      return cat("groups of ", scheme.group, " do not divide the rows of ", tensor.name, ", which have ", tensor.shape[1],
+                 " columns; ", fitting > 0 ? cat("choose groups of ", fitting) : "choose a format with one scale per row");
+    }
+    for (const StoredTensor& part : layout_of(tensor, scheme)) {
+      std::uint64_t bytes = size_of(part.type);
+      for (const std::int64_t size : part.shape) bytes *= static_cast<std::uint64_t>(size);
+      if (bytes % kAlignment != 0)
+        return cat(part.name, " would have ", bytes, " bytes; readers of safetensors need multiples of ", kAlignment);
+    }
+  }
+  return "";
+}
+
+Json quantization_config(const model::ModelSpec& spec, const CompressedTarget& target) {
+  const char* format = target.scheme.format == CompressedFormat::packed    ? "pack-quantized"
+                       : target.scheme.format == CompressedFormat::integer ? "int-quantized"
+                                                                           : "float-quantized";
+  Json ignore = {"lm_head"};
+  if (spec.moe.experts > 0) ignore.push_back(cat("re:.*", spec.moe.block, "\\.gate$"));
+  return {{"quant_method", "compressed-tensors"},
+          {"format", format},
+          {"quantization_status", "compressed"},
+          {"global_compression_ratio", Json()},
+          {"kv_cache_scheme", Json()},
+          {"ignore", ignore},
+          {"config_groups",
+           {{"group_0",
+             {{"targets", Json::array({"Linear"})},
+              {"weights", quantization_args(target)},
+              {"input_activations", activation_args(target)},
+              {"output_activations", Json()},
+              {"format", format}}}}}};
+}
+
+void write_compressed_model(const ExportRequest& request, const CompressedTarget& target, const fs::path& directory) {
+  const MergedModel source(request.base, &request.adapter, request.storage);
+  write_hf_weights(source, encoding_of(source.spec(), target.scheme), directory);
+  write_hf_companions(request.base, directory);
+  Json config = read_json(directory / "config.json");
+  config["quantization_config"] = quantization_config(source.spec(), target);
+  write_file(directory / "config.json", config.dump(2) + "\n");
+}
+
+double verify_compressed_model(const ExportRequest& request, const CompressedTarget& target, const fs::path& written) {
+  const MergedModel source(request.base, &request.adapter, request.storage);
+  const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
+    if (!is_quantized(source.spec(), tensor)) return at::Tensor();
+    if (stored_as != target.scheme.stored_as())
+      throw FormatError(cat(written.string(), ": tensor ", tensor.name, " is stored as ", stored_as, " where ",
+                            target.scheme.stored_as(), " was written"));
+    const Grid grid = grid_of(values, target.scheme);
+    at::Tensor codes = codes_on(grid, values, target.scheme).view({values.size(0), grid.scale.size(1), -1});
+    if (grid.zero.defined()) codes = codes - grid.zero.unsqueeze(2);
+    return (codes * grid.scale.unsqueeze(2)).view(values.sizes());
+  };
+  return verify_model(source, *model::open_weights(written), expected);
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,56 @@
+// Quantized linears of a Hugging Face directory in the layout of compressed-tensors (its compressors/pack_quantized and
+// naive_quantized): what graft's own exports have, and what others write in the same way.
+//
+//   pack-quantized    weight_packed I32 (out, ceil(in / n)), n = 32 / bits codes per word, lowest bits first, stored as
+//                     q + 2^(bits-1); weight_shape I64 (2) = (out, in); weight_zero_point I32 (ceil(out / n), groups), packed
+//                     along the rows, when not symmetric
+//   int-quantized     weight I8 (out, in)
+//   float-quantized   weight F8_E4M3 (out, in)
+//   all               weight_scale F32, F16 or BF16 (out, groups); one group per row when the strategy is "channel"
+//   value             (q - zero) * scale      in f32
+//
+// What is done to activations when such a model is served is no part of the weights and not read.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/json.h"
+
+namespace graft::model {
+
+enum class CompressedFormat { packed, integer, floating };
+
+struct CompressedScheme {
+  CompressedFormat format = CompressedFormat::packed;
+  int bits = 4;
+  std::int64_t group = 0;  // elements of a row that share a scale; 0: the whole row
+  bool symmetric = true;
+
+  std::int64_t groups(std::int64_t columns) const { return group == 0 ? 1 : columns / group; }
+  std::string stored_as() const;  // "INT4 by 64", "INT8 by row", "FP8 by row"
+};
+
+// The scheme of config.json's quantization_config; empty when it has none. UnsupportedError for another quant_method, several
+// groups of modules, or a kind of weights not listed above.
+std::optional<CompressedScheme> read_compressed_scheme(const Json& config, const std::string& origin);
+// config.json as it is for the model's numbers: without quantization_config.
+Json without_quantization(const Json& config);
+
+// One linear's tensors as they are in the file. zero_point undefined when symmetric.
+struct CompressedWeight {
+  at::Tensor codes;       // packed: I32 (out, words); else I8 or F8_E4M3 (out, in)
+  at::Tensor scale;       // (out, groups)
+  at::Tensor zero_point;  // I32 (ceil(out / n), groups)
+};
+at::Tensor decompressed(const CompressedWeight& weight, const CompressedScheme& scheme, std::int64_t columns);  // f32 (out, in)
+
+// Codes of `bits` in -2^(bits-1) .. 2^(bits-1) - 1, I8 (rows, columns), along the rows into I32 (rows, ceil(columns / n)); unused
+// bits are zero. Back again: the first `columns` of each row.
+at::Tensor pack_codes(const at::Tensor& codes, int bits);
+at::Tensor unpack_codes(const at::Tensor& words, int bits, std::int64_t columns);
+
+}  // namespace graft::model

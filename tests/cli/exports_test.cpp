@@ -1,0 +1,116 @@
+// Exported files from the command line: what survives in them, whether they are as written, what servers will say.
+#include "core/json.h"
+#include "tests/support/catch.h"
+#include "tests/support/workshop.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+Json json_of(const Outcome& done) { return parse_json(done.out, "stdout"); }
+
+void contains(const std::string& text, const std::string& part) {
+  INFO(text);
+  CHECK(text.find(part) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("quantized files say how much of the gain they keep, and poor ones are not kept", "[export]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run").code == 0);
+  const Outcome done =
+      workshop.graft("export", {"export.min_survival=0.01"}, {"--json", "-f", "gguf-q4_0", "-f", "ct-w8a8", "-f", "peft"});
+  INFO(done.err);
+  REQUIRE(done.code == 0);
+  const Json artifacts = json_of(done)["artifacts"];
+  REQUIRE(artifacts.size() == 3);
+  std::map<std::string, double> bits;
+  const Json book = read_json(workshop / "run/scores.json");
+  for (const Json& score : book["scores"]) bits[score["model"]] = score["bits_per_byte"];
+  for (const char* format : {"gguf-q4_0", "ct-w8a8"}) {
+    INFO(format);
+    const double kept = (bits.at("base") - bits.at(format)) / (bits.at("base") - bits.at("adapted"));
+    const Json& artifact = artifacts[std::string(format) == "gguf-q4_0" ? 0 : 1];
+    CHECK(artifact["format"] == format);
+    CHECK(artifact["survival"].get<double>() == Approx(kept));
+    CHECK(kept > 0.5);
+  }
+  CHECK(!artifacts[2].contains("survival"));  // nothing is rounded in an adapter
+
+  const Outcome text = workshop.graft("export", {"export.min_survival=0.01"}, {"-f", "gguf-q4_0"});
+  contains(text.out, "gain kept");
+
+  SECTION("too little survives") {
+    const Outcome poor = workshop.graft("export", {"export.min_survival=1"}, {"-f", "gguf-q4_0", "-f", "peft"});
+    CHECK(poor.code == 2);
+    contains(poor.err, "gguf-q4_0 keeps ");
+    contains(poor.err, " of what the adapter gained, export.min_survival asks for 100.0 %; it was not kept: ");
+    CHECK(!fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
+    CHECK(fs::exists(workshop / "run/export/peft"));
+    const Json manifest = read_json(workshop / "run/export/manifest.json");
+    for (const Json& artifact : manifest["artifacts"]) CHECK(artifact["format"] != "gguf-q4_0");
+  }
+  SECTION("a run says so in its report, and keeps the rest") {
+    const Outcome poor = workshop.graft("run", {"export.min_survival=1", "export.formats=[gguf-q4_0, peft]"});
+    CHECK(poor.code == 2);
+    contains(poor.err, "gguf-q4_0 keeps ");
+    contains(read_file(workshop / "run/report.html"), "of what the adapter gained, export.min_survival asks for 100.0 %");
+    CHECK(fs::exists(workshop / "run/export/peft"));
+    CHECK(!fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
+  }
+  SECTION("anything is kept") {
+    const Outcome any = workshop.graft("export", {"export.min_survival=0"}, {"-f", "gguf-q4_k_s"});
+    CHECK(any.code == 0);
+    CHECK(any.out.find("gain kept") == std::string::npos);  // nothing was scored
+  }
+}
+
+TEST_CASE("graft verify names the file that is not as it was written", "[verify]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run", {"export.formats=[peft, hf, gguf-f16]"}).code == 0);
+  const fs::path directory = workshop / "run/export";
+  const auto verify = [&] { return workshop.graft_words({"verify", "run/export"}); };
+  CHECK(verify().code == 0);
+  contains(verify().out, "as written");
+  const Outcome json = workshop.graft_words({"verify", "run/export", "--json"});
+  CHECK(json_of(json)["intact"] == true);
+
+  for (const char* name : {"gguf-f16.gguf", "hf/model.safetensors", "peft/adapter_config.json"}) {
+    INFO(name);
+    const std::string content = read_file(directory / name);
+    std::string damaged = content;
+    damaged[content.size() / 2] = static_cast<char>(damaged[content.size() / 2] ^ 1);
+    write_file(directory / name, damaged);
+    const Outcome found = verify();
+    CHECK(found.code == 2);
+    contains(found.err, cat("run/export/", name, " has sha256 "));
+    fs::remove(directory / name);
+    fs::create_symlink("/etc/hostname", directory / name);
+    contains(verify().err,
+             cat("'", fs::path(name).filename().string(), "' is a link to /etc/hostname, outside of this directory"));
+    fs::remove(directory / name);
+    contains(verify().err, cat("run/export/", name, " is missing"));
+    write_file(directory / name, content);
+  }
+  CHECK(verify().code == 0);
+  const std::string config = read_file(directory / "hf/config.json");
+  write_file(directory / "hf/config.json", config + " ");
+  contains(verify().err, cat("run/export/hf/config.json has ", config.size() + 1, " bytes, the manifest says ", config.size()));
+  write_file(directory / "hf/config.json", config);
+  write_file(directory / "hf/extra.bin", "x");
+  contains(verify().err, "run/export/hf/extra.bin is not in the manifest");
+  fs::remove(directory / "hf/extra.bin");
+
+  // The manifest of another run.
+  const Workshop other({.seed = 2});
+  REQUIRE(other.graft("run", {"export.formats=[peft, hf, gguf-f16]"}).code == 0);
+  fs::copy_file(other / "run/export/manifest.json", directory / "manifest.json", fs::copy_options::overwrite_existing);
+  const Outcome replayed = verify();
+  CHECK(replayed.code == 2);
+  contains(replayed.err, "run/export/gguf-f16.gguf has sha256 ");
+
+  CHECK(workshop.graft_words({"verify", "docs"}).code == 2);
+  contains(workshop.graft_words({"verify", "docs"}).err, "docs: has no manifest.json");
+}

@@ -1,0 +1,85 @@
+"""Our compressed-tensors directories, read by compressed-tensors itself and by transformers.
+
+decompressor   every quantized linear through compressed-tensors' own decompressor in f32, put into a plain transformers model: its
+               logits against ours for the directory (fp32: largest |difference| over largest |logit|)
+transformers   the directory as transformers loads it: perplexity against ours. Where the scheme rounds activations too, which graft does
+               not do when it scores, the file as it is served must keep what export.min_survival asks for of the adapter's gain.
+"""
+import json
+import math
+import os
+
+from common import LOGITS_ERROR, Run, check, finish, offline, relative_error
+
+offline()
+
+import compressed_tensors  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from compressed_tensors.compressors.base import BaseCompressor  # noqa: E402
+from compressed_tensors.quantization import QuantizationConfig  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+LIMIT, KEPT = 0.01, 0.8
+PARTS = ("_packed", "_scale", "_shape", "_zero_point", "")
+
+
+def decompressed(directory):
+    """Tensors of the plain model in f32, and how many linears were quantized."""
+    tensors = load_file(directory / "model.safetensors")
+    config = QuantizationConfig.model_validate(json.loads((directory / "config.json").read_text())["quantization_config"])
+    assert config.ignore == ["lm_head"] and list(config.config_groups) == ["group_0"]
+    scheme, plain, quantized = config.config_groups["group_0"], {}, 0
+    compressor = BaseCompressor.get_value_from_registry(config.format)
+    for name in [name for name in tensors if name.endswith("weight_scale")]:
+        module = name.removesuffix("weight_scale")
+        state = {f"weight{part}": tensors.pop(f"{module}weight{part}") for part in PARTS if f"{module}weight{part}" in tensors}
+        state["weight_scale"] = state["weight_scale"].float()
+        plain[f"{module}weight"] = compressor.decompress(state, scheme)["weight"].float()
+        quantized += 1
+    return {**{name: value.float() for name, value in tensors.items()}, **plain}, quantized
+
+
+@torch.no_grad()
+def logits_of(model, segments):
+    return torch.cat([model(torch.tensor([ids])).logits[0].float() for ids in segments])
+
+
+def perplexity(logits, segments):
+    rows = torch.log_softmax(logits.double(), -1).split([len(ids) for ids in segments])
+    nll = [-row[:-1].gather(1, torch.tensor(ids[1:])[:, None]) for row, ids in zip(rows, segments)]
+    return math.exp(torch.cat(nll).mean().item())
+
+
+def main():
+    run = Run()
+    print(f"compressed-tensors {compressed_tensors.__version__}, transformers {transformers.__version__}, torch {torch.__version__}")
+    segments = [ids[:256] for ids in run.heldout()["ids"] if len(ids) > 40][:3]
+    base = perplexity(run.ours(run.base, segments, compute="f32"), segments)
+    adapted = perplexity(run.ours(run.base, segments, run.adapter, compute="f32"), segments)
+    print(f"perplexity of base {base:.4f} and adapted {adapted:.4f} in graft, {sum(map(len, segments))} tokens")
+    for name in os.environ["GRAFT_COMPRESSED"].split():
+        directory = run.artifact(name)
+        ours = run.ours(directory, segments, storage="f32", compute="f32")
+        config = transformers.AutoConfig.from_pretrained(directory)
+        del config.quantization_config
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+        tensors, quantized = decompressed(directory)
+        missing = model.load_state_dict(tensors, strict=False)
+        assert not missing.unexpected_keys and set(missing.missing_keys) <= {"lm_head.weight"}, missing
+        model.tie_weights()
+        check(f"{name}: logits of {quantized} linears by compressed-tensors' decompressor, fp32",
+              relative_error(logits_of(model, segments), ours), LOGITS_ERROR)
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+        theirs, mine = perplexity(logits_of(loaded, segments), segments), perplexity(ours, segments)
+        print(f"{name}: perplexity {theirs:.4f} in transformers, {mine:.4f} in graft")
+        if json.loads((directory / "config.json").read_text())["quantization_config"]["config_groups"]["group_0"]["input_activations"]:
+            kept = math.log(base / theirs) / math.log(base / adapted)
+            check(f"{name} in transformers, activations in 8 bits: share of the gain that is kept", kept, f">= {KEPT}", kept >= KEPT)
+        else:
+            check(f"{name} in transformers: perplexity against graft", abs(theirs / mine - 1), LIMIT)
+    finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+// Quantizers against llama.cpp's and compressed-tensors' own on the same weights (tests/golden/export/quantize/make.py).
+#include <cstring>
+#include <limits>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "export/gguf_mix.h"
+#include "export/quantize/ggml.h"
+#include "export/quantize/grid.h"
+#include "tests/export/support.h"
+#include "tests/support/catch.h"
+#include "tests/support/golden_model.h"
+
+using namespace graft;
+using namespace graft::testing;
+using exports::GgufFileType;
+
+namespace {
+
+const fs::path kGolden = golden("quantize");
+
+const GgmlType kBlocks[] = {GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1,
+                            GgmlType::q8_0, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k};
+
+at::Tensor golden_weights() {
+  const std::string bytes = read_file(kGolden / "weights.f32");
+  at::Tensor values = at::empty({static_cast<std::int64_t>(bytes.size() / 1024), 256}, at::kFloat);
+  REQUIRE(bytes.size() == values.nbytes());
+  std::memcpy(values.mutable_data_ptr(), bytes.data(), bytes.size());
+  return values;
+}
+
+model::CompressedScheme scheme_named(const std::string& name) {
+  using model::CompressedFormat;
+  if (name == "w8a8") return {CompressedFormat::integer, 8, 0, true};
+  if (name == "fp8") return {CompressedFormat::floating, 8, 0, true};
+  if (name == "w8a16_g128") return {CompressedFormat::packed, 8, 128, true};
+  if (name == "w4a16_g32") return {CompressedFormat::packed, 4, 32, true};
+  return {CompressedFormat::packed, 4, 64, name == "w4a16_g64"};
+}
+
+at::Tensor stored(const SafetensorsFile& file, const std::string& name) {
+  const SafeTensor& info = file.tensors().at(name);
+  const std::map<DType, at::ScalarType> types = {
+      {DType::f32, at::kFloat}, {DType::i32, at::kInt}, {DType::i8, at::kChar}, {DType::f8_e4m3, at::kFloat8_e4m3fn}};
+  at::Tensor values = at::empty(info.shape, at::TensorOptions().dtype(types.at(info.dtype)));
+  REQUIRE(file.data(info).size() == values.nbytes());
+  std::memcpy(values.mutable_data_ptr(), file.data(info).data(), values.nbytes());
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("blocks have the bytes of llama.cpp's quantizers", "[export][quantize]") {
+  const at::Tensor values = golden_weights();
+  for (const GgmlType type : kBlocks) {
+    const GgmlTypeInfo& info = info_of(type);
+    INFO(info.name);
+    const std::string expected = read_file(kGolden / cat(info.name, ".blocks"));
+    const std::vector<std::byte> found = exports::quantize_rows(values, type);
+    REQUIRE(found.size() == expected.size());
+    const auto bytes = static_cast<std::size_t>(info.bytes);
+    for (std::size_t block = 0; block < found.size() / bytes; ++block) {
+      INFO("block " << block);
+      CHECK(std::memcmp(found.data() + block * bytes, expected.data() + block * bytes, bytes) == 0);
+    }
+  }
+}
+
+TEST_CASE("blocks that search keep most of the weights, whatever the scale", "[export][quantize]") {
+  at::manual_seed(4);
+  // Uniform steps of 2^-b of the range leave a relative error of about 2^-b / sqrt(12) * range / rms, range / rms = 5 to 6 for
+  // 32 normal values: 0.1, 0.05 and 0.025 for 4, 5 and 6 bits. Twice that is the limit, a wrong nibble order is far beyond it.
+  for (const double size : {1e-2, 1.0, 1e2})  // far below, the scales of the blocks are subnormal in f16
+    for (const auto& [type, limit] : {std::pair{GgmlType::q4_k, 0.2}, {GgmlType::q5_k, 0.1}, {GgmlType::q6_k, 0.05}}) {
+      INFO(info_of(type).name << " " << size);
+      const at::Tensor x = at::randn({64, 512}, at::kFloat) * size;
+      const at::Tensor y = exports::quantized(x, type);
+      CHECK((y - x).norm().item<double>() < limit * x.norm().item<double>());
+    }
+}
+
+TEST_CASE("a weight that is not finite is refused by type", "[export][quantize]") {
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
+    for (const GgmlType type : kBlocks) {
+      at::Tensor x = at::ones({2, 256}, at::kFloat);
+      x[1][200] = bad;
+      CHECK(message_of<DataError>([&] { exports::quantize_rows(x, type); }) ==
+            cat("a weight is not finite; ", info_of(type).name, " cannot hold it"));
+    }
+}
+
+TEST_CASE("every tensor of a GGUF file has the type that llama-quantize chooses", "[export][quantize]") {
+  const std::map<std::string, GgufFileType> files = {
+      {"Q4_0", GgufFileType::q4_0},     {"Q4_1", GgufFileType::q4_1},     {"Q5_0", GgufFileType::q5_0},
+      {"Q5_1", GgufFileType::q5_1},     {"Q8_0", GgufFileType::q8_0},     {"Q4_K_S", GgufFileType::q4_k_s},
+      {"Q4_K_M", GgufFileType::q4_k_m}, {"Q5_K_M", GgufFileType::q5_k_m}, {"Q6_K", GgufFileType::q6_k}};
+  const Json cases = read_json(kGolden / "types.json");
+  REQUIRE(cases.size() >= 9);
+  for (const auto& [name, shape] : cases.items()) {
+    model::ModelSpec spec;
+    spec.family = shape["family"];
+    spec.layers.resize(shape["layers"]);
+    spec.heads = shape["heads"];
+    spec.kv_heads = shape["kv_heads"];
+    spec.moe.experts = shape["experts"];
+    spec.tied_head = shape["tied"];
+    for (const auto& [file, types] : shape["types"].items()) {
+      std::istringstream expected(types.get<std::string>());
+      for (std::size_t i = 0; i < shape["names"].size(); ++i) {
+        const std::string tensor = shape["names"][i];
+        const std::int64_t columns = shape["columns"][i];
+        std::string type;
+        expected >> type;
+        INFO(name << ", " << file << ", " << tensor);
+        CHECK(info_of(exports::gguf_tensor_type(files.at(file), spec, tensor, columns == 0 ? 256 : columns, columns == 0 ? 1 : 2))
+                  .name == type);
+      }
+    }
+  }
+}
+
+TEST_CASE("codes, scales and packing are those of compressed-tensors", "[export][quantize]") {
+  const SafetensorsFile file(kGolden / "compressed.safetensors");
+  const at::Tensor weight = stored(file, "weight");
+  for (const std::string name : {"w4a16_g32", "w4a16_g64", "w8a16_g128", "w8a8", "fp8"}) {
+    INFO(name);
+    const model::CompressedScheme scheme = scheme_named(name);
+    const exports::Grid grid = exports::grid_of(weight, scheme);
+    const model::CompressedWeight ours = exports::compressed(grid, exports::codes_on(grid, weight, scheme), scheme);
+    const bool packed = scheme.format == model::CompressedFormat::packed;
+    CHECK(at::equal(grid.scale, stored(file, name + ".weight_scale")));
+    CHECK(at::equal(ours.scale.to(at::kFloat), grid.scale));
+    const at::Tensor codes = stored(file, name + (packed ? ".weight_packed" : ".weight"));
+    REQUIRE(ours.codes.sizes() == codes.sizes());
+    CHECK(std::memcmp(ours.codes.const_data_ptr(), codes.const_data_ptr(), codes.nbytes()) == 0);
+    CHECK(at::equal(model::decompressed(ours, scheme, 128), stored(file, name + ".decompressed")));
+  }
+}
+
+TEST_CASE("zero points are read as compressed-tensors packs them", "[export][quantize]") {
+  const SafetensorsFile file(kGolden / "compressed.safetensors");
+  const model::CompressedScheme scheme = scheme_named("w4a16_asym_g64");
+  const model::CompressedWeight theirs = {stored(file, "w4a16_asym_g64.weight_packed"),
+                                          stored(file, "w4a16_asym_g64.weight_scale"),
+                                          stored(file, "w4a16_asym_g64.weight_zero_point")};
+  CHECK(at::equal(model::decompressed(theirs, scheme, 128), stored(file, "w4a16_asym_g64.decompressed")));
+
+  const at::Tensor weight = stored(file, "weight");
+  const exports::Grid grid = exports::grid_of(weight, scheme);
+  const model::CompressedWeight ours = exports::compressed(grid, exports::codes_on(grid, weight, scheme), scheme);
+  CHECK(ours.zero_point.sizes() == theirs.zero_point.sizes());
+  // Nothing is clipped when zero is on the grid: half a step, and half a step more where the zero point was rounded.
+  const at::Tensor error = (model::decompressed(ours, scheme, 128) - weight).abs().view({24, 2, 64}).amax(2);
+  CHECK(error.le(grid.scale * (1 + 15 * 0x1p-8)).all().item<bool>());
+}
+
+TEST_CASE("packed codes come back, also where they do not fill their words", "[export][quantize]") {
+  at::manual_seed(9);
+  for (const int bits : {4, 8})
+    for (const std::int64_t columns : {1, 7, 8, 33}) {
+      const at::Tensor codes = at::randint(-(1 << (bits - 1)), 1 << (bits - 1), {5, columns}).to(at::kChar);
+      const at::Tensor words = model::pack_codes(codes, bits);
+      CHECK(words.size(1) == (columns * bits + 31) / 32);
+      CHECK(at::equal(model::unpack_codes(words, bits, columns), codes));
+    }
+}
