@@ -107,16 +107,18 @@ GRAFT_DEVICE T from_float(float x) {
 
 // 16 bytes at once; the address is a multiple of 16.
 GRAFT_DEVICE uint4 load16(const void* address) {
-#if !defined(__CUDACC__)
-  simt::check_aligned(address, 16);
-#endif
+#if defined(__CUDACC__)
   return *static_cast<const uint4*>(address);
+#else
+  return simt::load16(address);
+#endif
 }
 GRAFT_DEVICE void store16(void* address, uint4 value) {
-#if !defined(__CUDACC__)
-  simt::check_aligned(address, 16);
-#endif
+#if defined(__CUDACC__)
   *static_cast<uint4*>(address) = value;
+#else
+  simt::store16(address, value);
+#endif
 }
 
 template <class T>

@@ -10,14 +10,18 @@ namespace graft::cuda {
 
 constexpr int kRowThreads = 256, kRowWarps = kRowThreads / 32;
 constexpr std::int64_t kWarpColumns = 1024;  // longest row that one warp takes
-constexpr std::int64_t kMaxBlocks = 4096;    // more work than that is taken in turn
+#if defined(__CUDACC__)
+constexpr std::int64_t kMaxBlocks = 4096;  // more work than that is taken in turn
+#else
+constexpr std::int64_t kMaxBlocks = 6;  // so that tests take it in turn
+#endif
 
 template <class T>
 constexpr int kChunk = 16 / static_cast<int>(sizeof(T));
 
-// Chunks of a row that a thread keeps in registers: rows of up to 8192 elements are read once.
-template <class T>
-constexpr int kKept = 32 / kChunk<T>;
+// Chunks of a row that a thread keeps in registers: whole rows of up to 8192 elements are read once.
+template <class T, bool kWhole>
+constexpr int kKept = kWhole ? 32 / kChunk<T> : 1;
 
 template <class T>
 struct Chunk {
@@ -51,26 +55,33 @@ GRAFT_DEVICE bool aligned16(const void* first_row, std::int64_t stride, int elem
          0;
 }
 
-template <class T>
-GRAFT_DEVICE Chunk<T> load_chunk(const T* row, std::int64_t begin, std::int64_t columns, bool aligned) {
-  if (aligned && begin + kChunk<T> <= columns) return {load16(row + begin)};
-  float v[kChunk<T>];
+// kWhole: the caller knows that rows are aligned and columns a multiple of the chunk.
+template <bool kWhole = false, class T, class Index>
+GRAFT_DEVICE Chunk<T> load_chunk(const T* row, Index begin, Index columns, bool aligned) {
+  if constexpr (kWhole) {
+    return {load16(row + begin)};
+  } else {
+    if (aligned && begin + kChunk<T> <= columns) return {load16(row + begin)};
+    float v[kChunk<T>];
 #pragma unroll
-  for (int i = 0; i < kChunk<T>; ++i) v[i] = begin + i < columns ? to_float(row[begin + i]) : 0.f;
-  return pack<T>(v);
+    for (int i = 0; i < kChunk<T>; ++i) v[i] = begin + i < columns ? to_float(row[begin + i]) : 0.f;
+    return pack<T>(v);
+  }
 }
 
-template <class T>
-GRAFT_DEVICE void store_chunk(T* row, std::int64_t begin, std::int64_t columns, bool aligned, const Chunk<T>& chunk) {
-  if (aligned && begin + kChunk<T> <= columns) {
+template <bool kWhole = false, class T, class Index>
+GRAFT_DEVICE void store_chunk(T* row, Index begin, Index columns, bool aligned, const Chunk<T>& chunk) {
+  if constexpr (kWhole) {
     store16(row + begin, chunk.raw);
-    return;
-  }
-  float v[kChunk<T>];
-  unpack(chunk, v);
+  } else if (aligned && begin + kChunk<T> <= columns) {
+    store16(row + begin, chunk.raw);
+  } else {
+    float v[kChunk<T>];
+    unpack(chunk, v);
 #pragma unroll
-  for (int i = 0; i < kChunk<T>; ++i)
-    if (begin + i < columns) row[begin + i] = from_float<T>(v[i]);
+    for (int i = 0; i < kChunk<T>; ++i)
+      if (begin + i < columns) row[begin + i] = from_float<T>(v[i]);
+  }
 }
 
 struct Add {

@@ -96,45 +96,42 @@ GRAFT_DEVICE int nearest(const float* map, float x) {
   return x - map[low] <= map[high] - x ? low : high;
 }
 
-// Eight codes into one row.
+GRAFT_DEVICE float scale_of(const Nf4Dequantize& a, float offset, std::int64_t block) {
+  return a.map[a.scales8[block]] * a.group_scales[block / kNf4Group] + offset;
+}
+
+// Each lane holds a level, and the warp looks them up together. A thread writes eight neighbours where no row begins within a
+// word of codes, else every 256th element.
 template <class T>
 GRAFT_DEVICE void dequantize(const Nf4Dequantize& a) {
   const bool aligned = aligned16(a.weight, a.stride, sizeof(T));
   const bool whole = a.columns % 8 == 0 && reinterpret_cast<std::uintptr_t>(a.codes) % 4 == 0;
   const float mine = level(static_cast<int>(threadIdx.x % 16)), offset = *a.offset;
-  const std::int64_t chunks = (a.columns + 7) / 8;
+  const std::int64_t block_begin = std::int64_t{blockIdx.x} * kRowThreads * 8;
   for (std::int64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
     T* out = static_cast<T*>(a.weight) + row * a.stride;
-    const std::int64_t chunk = std::int64_t{blockIdx.x} * kRowThreads + threadIdx.x, begin = chunk * 8;
-    const std::int64_t first = row * a.columns + begin, end = (row + 1) * a.columns;
-    std::uint32_t packed = 0;
-    float scales[8] = {};
-    if (chunk < chunks && whole) {
-      packed = *reinterpret_cast<const std::uint32_t*>(a.codes + first / 2);
-      const std::int64_t block = first / kNf4Block;
-      const float scale = a.map[a.scales8[block]] * a.group_scales[block / kNf4Group] + offset;
+    const std::int64_t row_begin = row * a.columns;
+    if (whole) {
+      const std::int64_t begin = block_begin + std::int64_t{threadIdx.x} * 8, at = row_begin + begin;
+      const bool inside = begin < a.columns;
+      const std::uint32_t packed = inside ? *reinterpret_cast<const std::uint32_t*>(a.codes + at / 2) : 0;
+      const float scale = inside ? scale_of(a, offset, at / kNf4Block) : 0.f;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) scales[i] = scale;
-    } else if (chunk < chunks) {  // rows that begin within a byte or a block
+      for (int part = 0; part < 8; part += kChunk<T>) {
+        float v[kChunk<T>];
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const std::int64_t at = first + i;
-        if (at >= end) break;
-        packed |= (a.codes[at / 2] >> nibble_shift(static_cast<int>(at % 2)) & 15u) << nibble_shift(i);
-        const std::int64_t block = at / kNf4Block;
-        scales[i] = a.map[a.scales8[block]] * a.group_scales[block / kNf4Group] + offset;
+        for (int i = 0; i < kChunk<T>; ++i) v[i] = __shfl_sync(kFullWarp, mine, packed >> nibble_shift(part + i) & 15u) * scale;
+        if (inside) store_chunk(out, begin + part, a.columns, aligned, pack<T>(v));
       }
-    }
-    float v[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = __shfl_sync(kFullWarp, mine, packed >> nibble_shift(i) & 15u) * scales[i];
-    if (chunk >= chunks) continue;
-#pragma unroll
-    for (int part = 0; part < 8; part += kChunk<T>) {
-      float piece[kChunk<T>];
-#pragma unroll
-      for (int i = 0; i < kChunk<T>; ++i) piece[i] = v[part + i];
-      store_chunk(out, begin + part, a.columns, aligned, pack<T>(piece));
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < 8; ++i) {
+        const std::int64_t column = block_begin + i * kRowThreads + threadIdx.x, at = row_begin + column;
+        const bool inside = column < a.columns;
+        const std::uint32_t code = inside ? a.codes[at / 2] >> nibble_shift(static_cast<int>(at % 2)) & 15u : 0;
+        const float value = __shfl_sync(kFullWarp, mine, code);
+        if (inside) out[column] = from_float<T>(value * scale_of(a, offset, at / kNf4Block));
+      }
     }
   }
 }

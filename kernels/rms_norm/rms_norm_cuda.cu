@@ -6,17 +6,17 @@ namespace graft::cuda {
 namespace {
 
 // Chunk of h = x + residual; what is normalised is what was stored.
-template <class T>
-GRAFT_DEVICE Chunk<T> take_sum(const T* x, const T* residual, T* sum, std::int64_t begin, std::int64_t columns, bool aligned) {
-  Chunk<T> chunk = load_chunk(x, begin, columns, aligned);
+template <bool kWhole, class T>
+GRAFT_DEVICE Chunk<T> take_sum(const T* x, const T* residual, T* sum, int begin, int columns, bool aligned) {
+  Chunk<T> chunk = load_chunk<kWhole>(x, begin, columns, aligned);
   if (residual == nullptr) return chunk;
   float v[kChunk<T>], r[kChunk<T>];
   unpack(chunk, v);
-  unpack(load_chunk(residual, begin, columns, aligned), r);
+  unpack(load_chunk<kWhole>(residual, begin, columns, aligned), r);
 #pragma unroll
   for (int i = 0; i < kChunk<T>; ++i) v[i] += r[i];
   chunk = pack<T>(v);
-  store_chunk(sum, begin, columns, aligned, chunk);
+  store_chunk<kWhole>(sum, begin, columns, aligned, chunk);
   return chunk;
 }
 
@@ -42,46 +42,53 @@ GRAFT_DEVICE Chunk<T> normalised(const Chunk<T>& h, const Chunk<T>& weight, floa
   return pack<T>(v);
 }
 
-template <class T>
-GRAFT_DEVICE void forward(const RmsNormForward& a) {
-  GRAFT_SHARED(float, partial, kRowWarps);
+template <class T, bool kWhole>
+GRAFT_DEVICE void forward_rows(const RmsNormForward& a, float* partial, bool aligned) {
   const Team team = row_team(a.columns);
-  const int bytes = sizeof(T), step = team.size * kChunk<T>;
+  const int step = team.size * kChunk<T>, columns = static_cast<int>(a.columns);
   const auto* weight = static_cast<const T*>(a.weight);
-  const bool aligned = aligned16(a.x, a.x_stride, bytes) && aligned16(a.residual, a.residual_stride, bytes) &&
-                       aligned16(a.sum, a.sum_stride, bytes) && aligned16(a.y, a.y_stride, bytes) && aligned16(weight, 0, bytes);
   for (std::int64_t row = team.first_row; row < a.rows; row += team.row_step) {
     const T* x = static_cast<const T*>(a.x) + row * a.x_stride;
     const T* residual = a.residual != nullptr ? static_cast<const T*>(a.residual) + row * a.residual_stride : nullptr;
     T *sum = static_cast<T*>(a.sum) + row * a.sum_stride, *y = static_cast<T*>(a.y) + row * a.y_stride;
-    Chunk<T> kept[kKept<T>] = {};
+    Chunk<T> kept[kKept<T, kWhole>] = {};
     float total = 0;
-    const std::int64_t first = team.rank * kChunk<T>, rest = first + kKept<T> * step;
+    const int first = team.rank * kChunk<T>, rest = first + kKept<T, kWhole> * step;
 #pragma unroll
-    for (int k = 0; k < kKept<T>; ++k) {
-      const std::int64_t begin = first + k * step;
-      if (begin >= a.columns) break;
-      kept[k] = take_sum(x, residual, sum, begin, a.columns, aligned);
+    for (int k = 0; k < kKept<T, kWhole>; ++k) {
+      const int begin = first + k * step;
+      if (begin < columns) kept[k] = take_sum<kWhole>(x, residual, sum, begin, columns, aligned);
       total += squares(kept[k]);
     }
-    for (std::int64_t begin = rest; begin < a.columns; begin += step)
-      total += squares(take_sum(x, residual, sum, begin, a.columns, aligned));
-    const float r = fast_rsqrt(team_sum(team, total, partial) / static_cast<float>(a.columns) + a.eps);
+    for (int begin = rest; begin < columns; begin += step)
+      total += squares(take_sum<kWhole>(x, residual, sum, begin, columns, aligned));
+    const float r = fast_rsqrt(team_sum(team, total, partial) / static_cast<float>(columns) + a.eps);
     if (a.rstd != nullptr && team.rank == 0) a.rstd[row] = r;
-    const bool in_f32 = a.gain_in_f32 != 0;
+    const auto finish = [&](const Chunk<T>& v, int begin) {
+      const Chunk<T> w = load_chunk<kWhole>(weight, begin, columns, aligned);
+      store_chunk<kWhole>(y, begin, columns, aligned, normalised(v, w, r, a.gain_offset, a.gain_in_f32 != 0));
+    };
 #pragma unroll
-    for (int k = 0; k < kKept<T>; ++k) {
-      const std::int64_t begin = first + k * step;
-      if (begin >= a.columns) break;
-      const Chunk<T> w = load_chunk(weight, begin, a.columns, aligned);
-      store_chunk(y, begin, a.columns, aligned, normalised(kept[k], w, r, a.gain_offset, in_f32));
+    for (int k = 0; k < kKept<T, kWhole>; ++k) {
+      const int begin = first + k * step;
+      if (begin < columns) finish(kept[k], begin);
     }
     const T* h = residual != nullptr ? sum : x;
-    for (std::int64_t begin = rest; begin < a.columns; begin += step) {
-      const Chunk<T> v = load_chunk(h, begin, a.columns, aligned), w = load_chunk(weight, begin, a.columns, aligned);
-      store_chunk(y, begin, a.columns, aligned, normalised(v, w, r, a.gain_offset, in_f32));
-    }
+    for (int begin = rest; begin < columns; begin += step) finish(load_chunk<kWhole>(h, begin, columns, aligned), begin);
   }
+}
+
+template <class T>
+GRAFT_DEVICE void forward(const RmsNormForward& a) {
+  GRAFT_SHARED(float, partial, kRowWarps);
+  const int bytes = sizeof(T);
+  const bool aligned = aligned16(a.x, a.x_stride, bytes) && aligned16(a.residual, a.residual_stride, bytes) &&
+                       aligned16(a.sum, a.sum_stride, bytes) && aligned16(a.y, a.y_stride, bytes) &&
+                       aligned16(a.weight, 0, bytes);
+  if (aligned && a.columns % kChunk<T> == 0)
+    forward_rows<T, true>(a, partial, aligned);
+  else
+    forward_rows<T, false>(a, partial, aligned);
 }
 
 template <class T>
@@ -108,47 +115,55 @@ GRAFT_DEVICE Chunk<T> gradient(const Chunk<T>& dy, const Chunk<T>& x, const Chun
   return pack<T>(dx);
 }
 
-template <class T>
-GRAFT_DEVICE void backward(const RmsNormBackward& a) {
-  GRAFT_SHARED(float, partial, kRowWarps);
+template <class T, bool kWhole>
+GRAFT_DEVICE void backward_rows(const RmsNormBackward& a, float* partial, bool aligned) {
   const Team team = row_team(a.columns);
-  const int bytes = sizeof(T), step = team.size * kChunk<T>;
+  const int step = team.size * kChunk<T>, columns = static_cast<int>(a.columns);
   const auto* weight = static_cast<const T*>(a.weight);
-  const bool aligned = aligned16(a.dy, a.dy_stride, bytes) && aligned16(a.x, a.x_stride, bytes) &&
-                       aligned16(a.dx, a.dx_stride, bytes) && aligned16(weight, 0, bytes);
   for (std::int64_t row = team.first_row; row < a.rows; row += team.row_step) {
     const T *dy = static_cast<const T*>(a.dy) + row * a.dy_stride, *x = static_cast<const T*>(a.x) + row * a.x_stride;
     T* dx = static_cast<T*>(a.dx) + row * a.dx_stride;
-    Chunk<T> kept_dy[kKept<T>] = {}, kept_x[kKept<T>] = {};
+    Chunk<T> kept_dy[kKept<T, kWhole>] = {}, kept_x[kKept<T, kWhole>] = {};
     float total = 0;
-    const std::int64_t first = team.rank * kChunk<T>, rest = first + kKept<T> * step;
+    const int first = team.rank * kChunk<T>, rest = first + kKept<T, kWhole> * step;
 #pragma unroll
-    for (int k = 0; k < kKept<T>; ++k) {
-      const std::int64_t begin = first + k * step;
-      if (begin >= a.columns) break;
-      kept_dy[k] = load_chunk(dy, begin, a.columns, aligned);
-      kept_x[k] = load_chunk(x, begin, a.columns, aligned);
-      total += dot(kept_dy[k], kept_x[k], load_chunk(weight, begin, a.columns, aligned), a.gain_offset);
+    for (int k = 0; k < kKept<T, kWhole>; ++k) {
+      const int begin = first + k * step;
+      if (begin >= columns) continue;
+      kept_dy[k] = load_chunk<kWhole>(dy, begin, columns, aligned);
+      kept_x[k] = load_chunk<kWhole>(x, begin, columns, aligned);
+      total += dot(kept_dy[k], kept_x[k], load_chunk<kWhole>(weight, begin, columns, aligned), a.gain_offset);
     }
-    for (std::int64_t begin = rest; begin < a.columns; begin += step) {
-      total += dot(load_chunk(dy, begin, a.columns, aligned), load_chunk(x, begin, a.columns, aligned),
-                   load_chunk(weight, begin, a.columns, aligned), a.gain_offset);
+    for (int begin = rest; begin < columns; begin += step) {
+      total += dot(load_chunk<kWhole>(dy, begin, columns, aligned), load_chunk<kWhole>(x, begin, columns, aligned),
+                   load_chunk<kWhole>(weight, begin, columns, aligned), a.gain_offset);
     }
-    const float r = a.rstd[row], pull = team_sum(team, total, partial) / static_cast<float>(a.columns) * r * r;
-    const auto finish = [&](const Chunk<T>& d, const Chunk<T>& v, std::int64_t begin) {
-      const Chunk<T> w = load_chunk(weight, begin, a.columns, aligned);
-      const Chunk<T> before = a.add_to_dx != 0 ? load_chunk(dx, begin, a.columns, aligned) : Chunk<T>{};
-      store_chunk(dx, begin, a.columns, aligned, gradient(d, v, w, before, a.gain_offset, r, pull));
+    const float r = a.rstd[row], pull = team_sum(team, total, partial) / static_cast<float>(columns) * r * r;
+    const auto finish = [&](const Chunk<T>& d, const Chunk<T>& v, int begin) {
+      const Chunk<T> w = load_chunk<kWhole>(weight, begin, columns, aligned);
+      const Chunk<T> before = a.add_to_dx != 0 ? load_chunk<kWhole>(dx, begin, columns, aligned) : Chunk<T>{};
+      store_chunk<kWhole>(dx, begin, columns, aligned, gradient(d, v, w, before, a.gain_offset, r, pull));
     };
 #pragma unroll
-    for (int k = 0; k < kKept<T>; ++k) {
-      const std::int64_t begin = first + k * step;
-      if (begin >= a.columns) break;
-      finish(kept_dy[k], kept_x[k], begin);
+    for (int k = 0; k < kKept<T, kWhole>; ++k) {
+      const int begin = first + k * step;
+      if (begin < columns) finish(kept_dy[k], kept_x[k], begin);
     }
-    for (std::int64_t begin = rest; begin < a.columns; begin += step)
-      finish(load_chunk(dy, begin, a.columns, aligned), load_chunk(x, begin, a.columns, aligned), begin);
+    for (int begin = rest; begin < columns; begin += step)
+      finish(load_chunk<kWhole>(dy, begin, columns, aligned), load_chunk<kWhole>(x, begin, columns, aligned), begin);
   }
+}
+
+template <class T>
+GRAFT_DEVICE void backward(const RmsNormBackward& a) {
+  GRAFT_SHARED(float, partial, kRowWarps);
+  const int bytes = sizeof(T);
+  const bool aligned = aligned16(a.dy, a.dy_stride, bytes) && aligned16(a.x, a.x_stride, bytes) &&
+                       aligned16(a.dx, a.dx_stride, bytes) && aligned16(a.weight, 0, bytes);
+  if (aligned && a.columns % kChunk<T> == 0)
+    backward_rows<T, true>(a, partial, aligned);
+  else
+    backward_rows<T, false>(a, partial, aligned);
 }
 
 }  // namespace

@@ -40,6 +40,8 @@ void copy_async(void* to, const void* from, std::size_t bytes);
 void copy_async_commit();
 void copy_async_wait(const char* file, int line, std::size_t groups);
 void check_aligned(const void* address, std::size_t alignment);
+uint4 load16(const void* address);  // one access, whatever the compiler makes of copies of structs
+void store16(void* address, uint4 value);
 void atomic_access(const void* address, std::size_t bytes);
 float approximate(double exact, std::uint32_t input);  // off by up to 2 ulp, the same for the same input
 

@@ -82,10 +82,11 @@ std::string from(const void* caller) {
   return " from " + hex(static_cast<std::uintptr_t>(static_cast<const char*>(caller) - &__executable_start));
 }
 
-// Did `earlier` of this launch happen before now, for the current thread?
-bool ordered(const Record& earlier, const Machine& m) {
+// Did `earlier` happen before now, for the current thread? What came before `since`, the start of the launch or, for shared memory,
+// of the block, did.
+bool ordered(const Record& earlier, std::uint32_t since, const Machine& m) {
   const std::uint16_t thread = earlier.thread & kThread;
-  if (earlier.clock < m.launch_start) return true;
+  if (earlier.clock < since) return true;
   if (earlier.thread & kManyBlocks || earlier.clock < m.block_start) return false;
   if (earlier.clock < m.clock) return true;
   if (earlier.thread & kManyWarps || thread / kWarp != m.current / kWarp) return false;
@@ -93,10 +94,10 @@ bool ordered(const Record& earlier, const Machine& m) {
   return earlier.warp_clock < m.threads[m.current].warp_clock;
 }
 
-void note_read(Record& read, const Machine& m) {
+void note_read(Record& read, std::uint32_t since, const Machine& m) {
   const Record now{m.clock, static_cast<std::uint16_t>(m.current), m.threads[m.current].warp_clock};
   const Record before = std::exchange(read, now);
-  if (before.clock < m.launch_start) return;
+  if (before.clock < since) return;
   if (before.thread & kManyBlocks || before.clock < m.block_start) {
     read.thread |= kManyBlocks;
   } else if (before.clock == m.clock) {
@@ -111,17 +112,18 @@ void note_read(Record& read, const Machine& m) {
 
 void check(Cell& cell, bool write, bool shared, const void* caller) {
   const Machine& m = machine();
+  const std::uint32_t since = shared ? m.block_start : m.launch_start;
   const auto race = [&](const char* what, const Record& other) {
     fail(std::string(what) + (shared ? " of shared memory" : " of global memory") + " races with thread " +
          std::to_string(other.thread & kThread) + (other.clock < m.block_start ? " of another block" : "") + from(caller));
   };
   if (shared && !write && cell.written.clock < m.block_start) fail("shared memory is read but was never written" + from(caller));
-  if (!ordered(cell.written, m)) race(write ? "a write" : "a read", cell.written);
+  if (!ordered(cell.written, since, m)) race(write ? "a write" : "a read", cell.written);
   if (write) {
-    if (!ordered(cell.read, m)) race("a write", cell.read);
+    if (!ordered(cell.read, since, m)) race("a write", cell.read);
     cell.written = {m.clock, static_cast<std::uint16_t>(m.current), m.threads[m.current].warp_clock};
   } else {
-    note_read(cell.read, m);
+    note_read(cell.read, since, m);
   }
 }
 
@@ -169,6 +171,20 @@ void atomic_access(const void* address, std::size_t bytes) {
 void check_aligned(const void* address, std::size_t alignment) {
   if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0)
     fail("an address that is not a multiple of " + std::to_string(alignment) + from(__builtin_return_address(0)));
+}
+
+uint4 load16(const void* address) {
+  check_aligned(address, 16);
+  access(address, 16, false, __builtin_return_address(0));
+  uint4 value;
+  std::memcpy(&value, address, 16);
+  return value;
+}
+
+void store16(void* address, uint4 value) {
+  check_aligned(address, 16);
+  access(address, 16, true, __builtin_return_address(0));
+  std::memcpy(address, &value, 16);
 }
 
 void* allocate(std::size_t bytes, std::size_t granule) {
