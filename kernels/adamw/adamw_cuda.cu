@@ -57,13 +57,13 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
     for (int i = 0; i < 4; ++i) total += static_cast<double>(g[i]) * static_cast<double>(g[i]);
   }
-  total = block_reduce<Add, kRowWarps>(total, sums);
+  total = block_reduce<Add, kRowWarps, false>(total, sums);
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
 extern "C" __global__ void __launch_bounds__(kNormBlocks) graft_norm_final(const double* partial, double* norm) {
   GRAFT_SHARED(double, sums, kNormBlocks / 32);
-  const double total = block_reduce<Add, kNormBlocks / 32>(partial[threadIdx.x], sums);
+  const double total = block_reduce<Add, kNormBlocks / 32, false>(partial[threadIdx.x], sums);
   if (threadIdx.x == 0) *norm = sqrt(total);
 }
 

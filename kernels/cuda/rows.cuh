@@ -102,15 +102,15 @@ GRAFT_DEVICE V warp_reduce(V v) {
   return v;
 }
 
-// Over the kWarps warps of the block, a power of two; every thread gets the result. `partial` holds kWarps values and is free
-// again afterwards.
-template <class Op, int kWarps, class V>
+// Over the kWarps warps of the block, a power of two; every thread gets the result. `partial` holds kWarps values, and may be used
+// again afterwards if kAgain.
+template <class Op, int kWarps, bool kAgain = true, class V>
 GRAFT_DEVICE V block_reduce(V v, V* partial) {
   v = warp_reduce<Op>(v);
   if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = v;
   __syncthreads();
   v = warp_reduce<Op, kWarps>(partial[threadIdx.x % kWarps]);
-  __syncthreads();
+  if constexpr (kAgain) __syncthreads();
   return v;
 }
 

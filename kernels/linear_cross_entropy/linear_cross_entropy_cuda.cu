@@ -68,13 +68,14 @@ GRAFT_DEVICE void rows(const CrossEntropyRows& a) {
     const float mean = block_reduce<Add, kWarps>(o.sum, partial) / count;
     const float above = target - largest, sum = others + expf(above), lse = largest + logf(sum);
     const float logprob = above > -0.5f ? -log1pf(others * expf(-above)) : above - logf(sum);
+    const float spread_loss = a.smoothing > 0.f ? a.smoothing * (lse - mean) : 0.f;  // a masked logit makes the mean infinite
     const float weight = a.row_weight != nullptr ? a.row_weight[row] : 1.f;
     if (threadIdx.x == 0) {
-      a.loss[row] = weight * ((a.smoothing - 1.f) * logprob + a.smoothing * (lse - mean) + a.z_loss * lse * lse);
+      a.loss[row] = weight * ((a.smoothing - 1.f) * logprob + spread_loss + a.z_loss * lse * lse);
       if (a.logprob != nullptr) a.logprob[row] = logprob;
     }
     if (a.want_grad == 0) continue;
-    const float scale = a.grad_scale * weight, inverse_cap = a.softcap > 0.f ? 1.f / a.softcap : 0.f;
+    const float scale = a.grad_scale * weight;
     const float spread = a.smoothing / count, slope = 2.f * a.z_loss * lse, factor = (1.f + slope) / sum;
     const float at_label = slope * (1.f - others / sum) - others / sum + a.smoothing - spread;
     write([&](std::int64_t begin) {
@@ -82,7 +83,7 @@ GRAFT_DEVICE void rows(const CrossEntropyRows& a) {
       unpack(load_chunk(static_cast<const T*>(z), begin, a.columns, aligned), v);
 #pragma unroll
       for (int i = 0; i < kChunk<T>; ++i) {
-        const float value = capped(v[i], a.softcap), t = value * inverse_cap;
+        const float value = capped(v[i], a.softcap), t = a.softcap > 0.f ? value / a.softcap : 0.f;
         const float d = begin + i == label ? at_label : factor * fast_exp(value - largest) - spread;
         v[i] = scale * d * (1.f - t * t);
       }

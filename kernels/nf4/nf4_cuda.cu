@@ -143,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(1024) graft_nf4_scale_mean(const fl
   GRAFT_SHARED(double, sums, 32);
   double total = 0;
   for (std::int64_t i = threadIdx.x; i < blocks; i += 1024) total += static_cast<double>(scales[i]);
-  total = block_reduce<Add, 32>(total, sums);
+  total = block_reduce<Add, 32, false>(total, sums);
   if (threadIdx.x == 0) *offset = static_cast<float>(total / static_cast<double>(blocks));
 }
 

@@ -63,7 +63,7 @@ TEMPLATE_TEST_CASE("rope on a GPU equals the rotation, forward and backward", "[
         Case<TestType> c(s.tokens, s.heads, s.size, s.half, layout);
         const auto want = c.exact(static_cast<double>(direction)), before = values_of(c.x);
         c.turn(direction);
-        CHECK(relative_error(c.x, want) <= (sizeof(TestType) == 4 ? 2e-7 : 1.8e-3));
+        CHECK(relative_error(c.x, want) <= tolerance<TestType>(want.size(), 1, 2e-7));
         CHECK(c.x.gaps_untouched());
         bool rest = true;
         for (std::int64_t t = 0; t < s.tokens; ++t)

@@ -118,6 +118,14 @@ inline double relative_error(const std::vector<double>& got, const std::vector<d
   return difference == 0 ? 0 : std::sqrt(difference / size);
 }
 
+// What rounding to T may cost in relative_error: half a unit of the last place for each element, half of that for many.
+// In f32 the arithmetic before counts more.
+template <class T>
+double tolerance(std::size_t count, double roundings = 1, double f32 = 1e-6) {
+  if constexpr (sizeof(T) == 4) return f32;
+  return count < 200 ? roundings * 0x1p-8 : std::sqrt(roundings) * 0x1p-9;
+}
+
 template <class T>
 std::vector<double> values_of(const Matrix<T>& m) {
   std::vector<double> values;
