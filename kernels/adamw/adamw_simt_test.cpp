@@ -23,9 +23,9 @@ struct Case {
   void measure() { launched(graft_gradient_norm({g.data(), partial.data(), norm.data(), g.columns()}, nullptr)); }
   void step(std::int64_t t) {
     measure();
-    launched(graft_adamw_step({p.data(), m.data(), v.data(), g.data(), norm.data(), p.columns(), t, o.lr, o.beta1, o.beta2, o.eps,
-                               o.decay, o.max_norm},
-                              nullptr));
+    launched(graft_adamw_step(
+        {p.data(), m.data(), v.data(), g.data(), norm.data(), p.columns(), t, o.lr, o.beta1, o.beta2, o.eps, o.decay, o.max_norm},
+        nullptr));
   }
   Bits bits() const { return joined({p.bits(), m.bits(), v.bits()}); }
 };
@@ -51,8 +51,8 @@ TEST_CASE("adamw on a GPU equals its formula in f64 over several steps", "[adamw
           for (std::size_t i = 0; i < p.size(); ++i) {
             m[i] = o.beta1 * m[i] + (1 - o.beta1) * g[i] * clip;
             v[i] = o.beta2 * v[i] + (1 - o.beta2) * g[i] * g[i] * clip * clip;
-            p[i] = p[i] * (1 - o.lr * o.decay) - o.lr * m[i] / (1 - std::pow(o.beta1, steps)) /
-                                                     (std::sqrt(v[i] / (1 - std::pow(o.beta2, steps))) + o.eps);
+            p[i] = p[i] * (1 - o.lr * o.decay) -
+                   o.lr * m[i] / (1 - std::pow(o.beta1, steps)) / (std::sqrt(v[i] / (1 - std::pow(o.beta2, steps))) + o.eps);
           }
         }
         CHECK(relative_error(c.p, p) < 1e-6);
@@ -78,8 +78,8 @@ TEST_CASE("adamw on a GPU moves 28 bytes a parameter, and 4 for the norm", "[ada
   Case c(40000, kPlain);
   c.measure();
   CHECK(c.g.take_traffic().read == 160000);
-  launched(graft_adamw_step({c.p.data(), c.m.data(), c.v.data(), c.g.data(), c.norm.data(), 40000, 1, 1e-4, 0.9, 0.999, 1e-8, 0, 0},
-                            nullptr));
+  launched(graft_adamw_step(
+      {c.p.data(), c.m.data(), c.v.data(), c.g.data(), c.norm.data(), 40000, 1, 1e-4, 0.9, 0.999, 1e-8, 0, 0}, nullptr));
   CHECK(c.g.take_traffic().read == 160000);
   for (const Matrix<float>* x : {&c.p, &c.m, &c.v}) {
     const simt::Traffic traffic = x->take_traffic();

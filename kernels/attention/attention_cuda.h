@@ -2,7 +2,8 @@
 //
 // A block takes a tile of 64 tokens of one segment and one head; `tiles`, made once per batch by attention_tiles, lists them. The
 // keys and queries of a tile are counted from the start of its segment, so that a segment gives the same bits packed or alone.
-// Scores, softmax and sums are f32; P and dS are rounded to bf16 for their products, results are rounded once.
+// A NaN may spread over its segment, never beyond. Scores, softmax and sums are f32; P and dS are rounded to bf16 for their
+// products, results are rounded once.
 //
 // The backward is three launches without atomics: D = rowsum(dO * O); dQ by tiles of queries; dK and dV by tiles of keys, which
 // walk the query heads of their group in order. Same bits always. `dot` (Hq, T) f32 is scratch between them.

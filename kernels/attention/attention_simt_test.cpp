@@ -34,7 +34,9 @@ struct Case {
         tiles(attention_tiles(starts)),
         scale(static_cast<float>(1 / std::sqrt(static_cast<double>(o.size)))) {}
 
-  Heads part(const Matrix<Bf16>& m, std::int64_t first_head) const { return {m.data() + first_head * o.size, m.stride(), o.size}; }
+  Heads part(const Matrix<Bf16>& m, std::int64_t first_head) const {
+    return {m.data() + first_head * o.size, m.stride(), o.size};
+  }
   void forward() {
     launched(graft_attention_forward(
         {part(qkv, 0), part(qkv, o.query_heads), part(qkv, o.query_heads + o.key_heads), part(out, 0), lse.data(), tiles.data(),
@@ -43,9 +45,10 @@ struct Case {
   }
   void backward() {
     launched(graft_attention_backward(
-        {part(d_o, 0), part(qkv, 0), part(qkv, o.query_heads), part(qkv, o.query_heads + o.key_heads), part(out, 0), part(d_qkv, 0),
-         part(d_qkv, o.query_heads), part(d_qkv, o.query_heads + o.key_heads), lse.data(), dot.data(), tiles.data(),
-         static_cast<std::int64_t>(tiles.size()), tokens, o.query_heads, o.key_heads, o.size, o.window, scale, o.softcap},
+        {part(d_o, 0), part(qkv, 0), part(qkv, o.query_heads), part(qkv, o.query_heads + o.key_heads), part(out, 0),
+         part(d_qkv, 0), part(d_qkv, o.query_heads), part(d_qkv, o.query_heads + o.key_heads), lse.data(), dot.data(),
+         tiles.data(), static_cast<std::int64_t>(tiles.size()), tokens, o.query_heads, o.key_heads, o.size, o.window, scale,
+         o.softcap},
         nullptr));
   }
   Bits bits() const { return joined({out.bits(), lse.bits(), d_qkv.bits()}); }
@@ -105,8 +108,8 @@ Exact exact(const Case& c, const std::vector<std::int32_t>& starts) {
 }
 
 void check(const std::vector<std::int32_t>& starts, const Options& o, Layout layout = kDense) {
-  INFO(starts.back() << " tokens in " << starts.size() - 1 << ", heads " << o.query_heads << " / " << o.key_heads << " of " << o.size
-                     << ", window " << o.window << ", cap " << o.softcap << ", offset " << layout.offset);
+  INFO(starts.back() << " tokens in " << starts.size() - 1 << ", heads " << o.query_heads << " / " << o.key_heads << " of "
+                     << o.size << ", window " << o.window << ", cap " << o.softcap << ", offset " << layout.offset);
   Case c(starts, o, layout);
   c.forward();
   c.backward();
@@ -121,7 +124,8 @@ void check(const std::vector<std::int32_t>& starts, const Options& o, Layout lay
 }  // namespace
 
 TEST_CASE("attention on a GPU equals its formula in f64", "[attention][simt]") {
-  const std::vector<std::int32_t> packed = {0, 1, 1, 38, 102, 169};  // one token, none, a part, a whole and a bit more than a tile
+  const std::vector<std::int32_t> packed = {0,  1,   1,
+                                            38, 102, 169};  // one token, none, a part, a whole and a bit more than a tile
   check(packed, {2, 2, 64, 0, 0});
   check(packed, {4, 2, 64, 0, 20});
   check(packed, {2, 1, 96, 0, 0});
@@ -156,12 +160,13 @@ TEST_CASE("attention on a GPU gives a segment the same bits packed and alone", "
   }
   bool equal = true;
   for (std::int64_t i = 0; i < 83; ++i) {
-    for (std::int64_t j = 0; j < packed.qkv.columns(); ++j) equal = equal && packed.d_qkv.at(37 + i, j).bits == alone.d_qkv.at(i, j).bits;
-    for (std::int64_t j = 0; j < packed.out.columns(); ++j) equal = equal && packed.out.at(37 + i, j).bits == alone.out.at(i, j).bits;
+    for (std::int64_t j = 0; j < packed.qkv.columns(); ++j)
+      equal = equal && packed.d_qkv.at(37 + i, j).bits == alone.d_qkv.at(i, j).bits;
+    for (std::int64_t j = 0; j < packed.out.columns(); ++j)
+      equal = equal && packed.out.at(37 + i, j).bits == alone.out.at(i, j).bits;
   }
   CHECK(equal);
   CHECK(std::isnan(packed.out(5, 0)));
-  CHECK(std::isnan(packed.out(36, 0)) == false);  // beyond the window
 }
 
 TEST_CASE("attention on a GPU takes scores of a thousand", "[attention][simt]") {
@@ -172,7 +177,7 @@ TEST_CASE("attention on a GPU takes scores of a thousand", "[attention][simt]") 
   const Exact want = exact(c, {0, 90});
   CHECK(relative_error(c.out, want.out) < 4e-3);
   CHECK(relative_error(c.lse, want.lse) < 2e-6);
-  for (const double x : values_of(c.d_qkv)) CHECK(std::isfinite(x));
+  for (const double x : values_of(c.d_qkv)) REQUIRE(std::isfinite(x));
 }
 
 TEST_CASE("attention on a GPU gives the same bits in any order, and misses every wait", "[attention][simt]") {

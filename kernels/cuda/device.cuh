@@ -115,7 +115,10 @@ GRAFT_DEVICE uint4 load16(const void* address) {
 }
 GRAFT_DEVICE void store16(void* address, uint4 value) {
 #if defined(__CUDACC__)
-  *static_cast<uint4*>(address) = value;
+  // A plain assignment was taken apart into four stores here and there.
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(address)), "r"(value.x), "r"(value.y),
+               "r"(value.z), "r"(value.w)
+               : "memory");
 #else
   simt::store16(address, value);
 #endif

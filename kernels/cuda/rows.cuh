@@ -102,8 +102,8 @@ GRAFT_DEVICE V warp_reduce(V v) {
   return v;
 }
 
-// Over the kWarps warps of the block, a power of two; every thread gets the result. `partial` holds kWarps values, and may be used
-// again afterwards if kAgain.
+// Over the kWarps warps of the block, a power of two; every thread gets the result. `partial` holds kWarps values, and may be
+// used again afterwards if kAgain.
 template <class Op, int kWarps, bool kAgain = true, class V>
 GRAFT_DEVICE V block_reduce(V v, V* partial) {
   v = warp_reduce<Op>(v);

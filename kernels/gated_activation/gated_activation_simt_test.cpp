@@ -29,16 +29,16 @@ struct Case {
         dh(filled<T>(rows, columns, 3, layout)) {}
 
   void forward(int activation) {
-    launched(graft_gated_forward(kType<T>,
-                                 {gate.data(), up.data(), h.data(), gate.stride(), up.stride(), h.stride(), gate.rows(),
-                                  gate.columns(), activation},
-                                 nullptr));
+    launched(graft_gated_forward(
+        kType<T>,
+        {gate.data(), up.data(), h.data(), gate.stride(), up.stride(), h.stride(), gate.rows(), gate.columns(), activation},
+        nullptr));
   }
   void backward(int activation) {
-    launched(graft_gated_backward(kType<T>,
-                                  {dh.data(), gate.data(), up.data(), dh.stride(), gate.stride(), up.stride(), gate.rows(),
-                                   gate.columns(), activation},
-                                  nullptr));
+    launched(graft_gated_backward(
+        kType<T>,
+        {dh.data(), gate.data(), up.data(), dh.stride(), gate.stride(), up.stride(), gate.rows(), gate.columns(), activation},
+        nullptr));
   }
 };
 
@@ -79,7 +79,8 @@ TEMPLATE_TEST_CASE("gated_activation on a GPU moves each byte once", "[gated_act
   CHECK((c.gate.take_traffic().read == once && c.up.take_traffic().read == once && h.read == 0 && h.written == once));
   c.backward(0);
   const simt::Traffic gate = c.gate.take_traffic(), up = c.up.take_traffic(), dh = c.dh.take_traffic();
-  CHECK((gate.read == once && gate.written == once && up.read == once && up.written == once && dh.read == once && dh.written == 0));
+  CHECK(
+      (gate.read == once && gate.written == once && up.read == once && up.written == once && dh.read == once && dh.written == 0));
 }
 
 TEMPLATE_TEST_CASE("gated_activation on a GPU gives the same bits in any order", "[gated_activation][simt]", Bf16, float) {

@@ -30,17 +30,18 @@ struct Case {
     for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = i % 4 == 3 ? -100 : static_cast<std::int64_t>(i * 7919) % columns;
   }
   void run(bool want_grad = true) {
-    launched(graft_cross_entropy_rows(kType<T>,
-                                      {z.data(), labels.data(), weighted ? weight.data() : nullptr, loss.data(), logprob.data(),
-                                       z.stride(), z.rows(), z.columns(), o.softcap, o.z_loss, o.smoothing, o.grad_scale,
-                                       want_grad},
-                                      nullptr));
+    launched(
+        graft_cross_entropy_rows(kType<T>,
+                                 {z.data(), labels.data(), weighted ? weight.data() : nullptr, loss.data(), logprob.data(),
+                                  z.stride(), z.rows(), z.columns(), o.softcap, o.z_loss, o.smoothing, o.grad_scale, want_grad},
+                                 nullptr));
   }
   Bits bits() const {
     Bits bits = z.bits();
     for (const Buffer<float>* b : {&loss, &logprob})
       for (std::size_t i = 0; i < b->size(); ++i)
-        for (unsigned k = 0; k < 4; ++k) bits.push_back(static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>((*b)[i]) >> 8 * k));
+        for (unsigned k = 0; k < 4; ++k)
+          bits.push_back(static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>((*b)[i]) >> 8 * k));
     return bits;
   }
 };
@@ -51,7 +52,8 @@ struct Exact {
 template <class T>
 Exact exact(const Case<T>& c) {
   Exact e;
-  const double cap = static_cast<double>(c.o.softcap), d = static_cast<double>(c.o.smoothing), l = static_cast<double>(c.o.z_loss);
+  const double cap = static_cast<double>(c.o.softcap), d = static_cast<double>(c.o.smoothing),
+               l = static_cast<double>(c.o.z_loss);
   const std::int64_t n = c.z.columns();
   for (std::int64_t i = 0; i < c.z.rows(); ++i) {
     const std::int64_t label = c.labels[static_cast<std::size_t>(i)];
@@ -71,12 +73,14 @@ Exact exact(const Case<T>& c) {
       if (j != label) others += std::exp(value - largest);
       mean += value / static_cast<double>(n);
     }
-    const double target = z[static_cast<std::size_t>(label)], sum = others + std::exp(target - largest), lse = largest + std::log(sum);
+    const double target = z[static_cast<std::size_t>(label)], sum = others + std::exp(target - largest),
+                 lse = largest + std::log(sum);
     const double logprob = others < 0.5 ? -std::log1p(others * std::exp(largest - target)) : target - lse;
     e.logprob.push_back(logprob);
     e.loss.push_back(w * (-(1 - d) * logprob + d * (lse - mean) + l * lse * lse));
     for (std::int64_t j = 0; j < n; ++j) {
-      const double value = z[static_cast<std::size_t>(j)], p = std::exp(value - largest) / sum, slope = cap > 0 ? 1 - value * value / cap / cap : 1;
+      const double value = z[static_cast<std::size_t>(j)], p = std::exp(value - largest) / sum,
+                   slope = cap > 0 ? 1 - value * value / cap / cap : 1;
       const double less = j == label ? -others / sum + d : p;
       e.dz.push_back(static_cast<double>(c.o.grad_scale) * w * (less + 2 * l * lse * p - d / static_cast<double>(n)) * slope);
     }
@@ -100,7 +104,8 @@ TEMPLATE_TEST_CASE("cross-entropy on a GPU equals its formula in f64", "[linear_
         c.run();
         CHECK(relative_error(values_of(c.loss), want.loss) < 2e-6);
         CHECK(relative_error(values_of(c.logprob), want.logprob) < 2e-6);
-        if (columns > 1) CHECK(relative_error(c.z, want.dz) <= tolerance<TestType>(1, 1, 4e-6));  // few elements make up most of it
+        if (columns > 1)
+          CHECK(relative_error(c.z, want.dz) <= tolerance<TestType>(1, 1, 4e-6));  // few elements make up most of it
         CHECK(c.z.gaps_untouched());
         Case<TestType> untouched(rows, columns, o, layout);
         untouched.weighted = c.weighted;

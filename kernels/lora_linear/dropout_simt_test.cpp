@@ -17,7 +17,8 @@ void run(const Matrix<T>& x, const Matrix<T>& y, double probability, bool add, s
 bool kept(std::int64_t row, std::int64_t column, std::int64_t columns, double probability, std::uint64_t seed) {
   const auto threshold = static_cast<std::uint32_t>(probability * 4294967296.0);
   const auto quad = static_cast<std::uint64_t>(row * ((columns + 3) / 4) + column / 4);
-  return philox(seed, static_cast<std::uint64_t>(graft::Stream::dropout) << 32, quad)[static_cast<std::size_t>(column % 4)] >= threshold;
+  return philox(seed, static_cast<std::uint64_t>(graft::Stream::dropout) << 32, quad)[static_cast<std::size_t>(column % 4)] >=
+         threshold;
 }
 
 }  // namespace

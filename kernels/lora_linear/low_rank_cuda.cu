@@ -5,7 +5,7 @@ namespace graft::cuda {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-constexpr int kRows = 16 * kWarps, kDepth = 64;       // of shrink: rows of a block, elements of K at a time
+constexpr int kRows = 16 * kWarps, kDepth = 64;         // of shrink: rows of a block, elements of K at a time
 constexpr int kShareRows = 32, kColumns = 32 * kWarps;  // of outer_sum: elements of M at a time, columns of a block
 constexpr int kInvalidValue = 1;                        // cudaErrorInvalidValue
 
@@ -23,7 +23,8 @@ GRAFT_DEVICE void shrink(const Shrink& p) {
   const auto load = [&](std::int64_t step) {
     const std::int64_t k = step * kDepth, slot = step % 2;
     if (step < steps) {
-      load_tile<kRows, kDepth, kThreads>(x_tiles + slot * kRows * kStride, x + k, p.x_stride, p.rows - first, p.columns - k, x_aligned);
+      load_tile<kRows, kDepth, kThreads>(x_tiles + slot * kRows * kStride, x + k, p.x_stride, p.rows - first, p.columns - k,
+                                         x_aligned);
       load_tile<kRank, kDepth, kThreads>(a_tiles + slot * kRank * kStride, a + k, p.a_stride, p.rank, p.columns - k, a_aligned);
     }
     copy_commit();
@@ -86,7 +87,8 @@ GRAFT_DEVICE void outer_sum_share(const OuterSum& p) {
     load(step + 1);
     GRAFT_COPY_WAIT(1);
     __syncthreads();
-    const bf16* a = narrow_tiles + step % 2 * kShareRows * kNarrowStride + (lane % 8 + lane / 16 * 8) * kNarrowStride + lane / 8 % 2 * 8;
+    const bf16* a =
+        narrow_tiles + step % 2 * kShareRows * kNarrowStride + (lane % 8 + lane / 16 * 8) * kNarrowStride + lane / 8 % 2 * 8;
     const bf16* b = wide_tiles + step % 2 * kShareRows * kWideStride + lane % 16 * kWideStride + 32 * warp + lane / 16 * 8;
 #pragma unroll
     for (int k = 0; k < kShareRows; k += 16) {
@@ -124,7 +126,8 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
     graft_outer_sum_final(const float* partial, float* out, std::int64_t out_stride, std::int64_t rank, std::int64_t columns,
                           std::int64_t splits, int transposed) {
   const std::int64_t count = rank * columns;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kRowThreads + threadIdx.x; i < count; i += std::int64_t{gridDim.x} * kRowThreads) {
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kRowThreads + threadIdx.x; i < count;
+       i += std::int64_t{gridDim.x} * kRowThreads) {
     float total = 0;
     for (std::int64_t split = 0; split < splits; ++split) total += partial[split * count + i];
     const std::int64_t row = i / columns, column = i - row * columns;
@@ -132,17 +135,17 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-#define GRAFT_ENTRIES(R)                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_shrink_##R(                                                       \
-      const void* x, const void* a, void* s, std::int64_t x_stride, std::int64_t a_stride, std::int64_t s_stride,                \
-      std::int64_t rows, std::int64_t columns, std::int64_t rank, float scale) {                                                 \
-    if constexpr (GRAFT_TENSOR_CORES) shrink<R>({x, a, s, x_stride, a_stride, s_stride, rows, columns, rank, scale});            \
-  }                                                                                                                              \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_outer_sum_##R(                                                    \
-      const void* narrow, const void* wide, float* partial, std::int64_t narrow_stride, std::int64_t wide_stride,                \
-      std::int64_t rows, std::int64_t rank, std::int64_t columns, std::int64_t splits) {                                         \
-    if constexpr (GRAFT_TENSOR_CORES)                                                                                            \
-      outer_sum_share<R>({narrow, wide, partial, nullptr, narrow_stride, wide_stride, 0, rows, rank, columns, splits, 0});       \
+#define GRAFT_ENTRIES(R)                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(kThreads)                                                                   \
+      graft_shrink_##R(const void* x, const void* a, void* s, std::int64_t x_stride, std::int64_t a_stride,                \
+                       std::int64_t s_stride, std::int64_t rows, std::int64_t columns, std::int64_t rank, float scale) {   \
+    if constexpr (GRAFT_TENSOR_CORES) shrink<R>({x, a, s, x_stride, a_stride, s_stride, rows, columns, rank, scale});      \
+  }                                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(kThreads) graft_outer_sum_##R(                                              \
+      const void* narrow, const void* wide, float* partial, std::int64_t narrow_stride, std::int64_t wide_stride,          \
+      std::int64_t rows, std::int64_t rank, std::int64_t columns, std::int64_t splits) {                                   \
+    if constexpr (GRAFT_TENSOR_CORES)                                                                                      \
+      outer_sum_share<R>({narrow, wide, partial, nullptr, narrow_stride, wide_stride, 0, rows, rank, columns, splits, 0}); \
   }
 
 GRAFT_ENTRIES(16)
@@ -153,7 +156,7 @@ extern "C" int graft_shrink(const Shrink& p, Stream stream) {
   if (p.rows == 0 || p.rank == 0) return 0;
   if (p.rank > 64) return kInvalidValue;
   const auto blocks = static_cast<unsigned>((p.rows + kRows - 1) / kRows);
-#define GRAFT_SHRINK(R)                                                                                                       \
+#define GRAFT_SHRINK(R)                                                                                                          \
   GRAFT_LAUNCH(graft_shrink_##R, blocks, kThreads, stream, p.x, p.a, p.s, p.x_stride, p.a_stride, p.s_stride, p.rows, p.columns, \
                p.rank, p.scale)
   return p.rank <= 16 ? GRAFT_SHRINK(16) : p.rank <= 32 ? GRAFT_SHRINK(32) : GRAFT_SHRINK(64);
@@ -163,14 +166,14 @@ extern "C" int graft_outer_sum(const OuterSum& p, Stream stream) {
   if (p.rows == 0 || p.rank == 0 || p.columns == 0) return 0;
   if (p.rank > 64) return kInvalidValue;
   const dim3 grid(static_cast<unsigned>((p.columns + kColumns - 1) / kColumns), static_cast<unsigned>(p.splits), 1);
-#define GRAFT_OUTER_SUM(R)                                                                                                      \
+#define GRAFT_OUTER_SUM(R)                                                                                                       \
   GRAFT_LAUNCH(graft_outer_sum_##R, grid, kThreads, stream, p.narrow, p.wide, p.partial, p.narrow_stride, p.wide_stride, p.rows, \
                p.rank, p.columns, p.splits)
   const int error = p.rank <= 16 ? GRAFT_OUTER_SUM(16) : p.rank <= 32 ? GRAFT_OUTER_SUM(32) : GRAFT_OUTER_SUM(64);
   if (error != 0) return error;
   const auto blocks = static_cast<unsigned>(smaller((p.rank * p.columns + kRowThreads - 1) / kRowThreads, kMaxBlocks));
-  return GRAFT_LAUNCH(graft_outer_sum_final, blocks, kRowThreads, stream, static_cast<const float*>(p.partial), p.out, p.out_stride,
-                      p.rank, p.columns, p.splits, p.transposed);
+  return GRAFT_LAUNCH(graft_outer_sum_final, blocks, kRowThreads, stream, static_cast<const float*>(p.partial), p.out,
+                      p.out_stride, p.rank, p.columns, p.splits, p.transposed);
 }
 
 }  // namespace graft::cuda

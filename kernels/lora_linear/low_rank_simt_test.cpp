@@ -9,13 +9,16 @@ using namespace graft::testing;
 struct Shape {
   std::int64_t rows, columns, rank;
 };
-const std::vector<Shape> kShapes = {{1, 1, 1}, {5, 40, 3}, {64, 64, 16}, {65, 200, 8}, {63, 129, 17}, {130, 72, 32}, {40, 300, 64}, {70, 65, 33}};
+const std::vector<Shape> kShapes = {{1, 1, 1},     {5, 40, 3},    {64, 64, 16},  {65, 200, 8},
+                                    {63, 129, 17}, {130, 72, 32}, {40, 300, 64}, {70, 65, 33}};
 
 void shrink(const Matrix<Bf16>& x, const Matrix<Bf16>& a, const Matrix<Bf16>& s, float scale) {
-  launched(graft_shrink({x.data(), a.data(), s.data(), x.stride(), a.stride(), s.stride(), x.rows(), x.columns(), a.rows(), scale}, nullptr));
+  launched(graft_shrink(
+      {x.data(), a.data(), s.data(), x.stride(), a.stride(), s.stride(), x.rows(), x.columns(), a.rows(), scale}, nullptr));
 }
 
-void outer_sum(const Matrix<Bf16>& narrow, const Matrix<Bf16>& wide, const Matrix<float>& out, std::int64_t splits, bool transposed) {
+void outer_sum(const Matrix<Bf16>& narrow, const Matrix<Bf16>& wide, const Matrix<float>& out, std::int64_t splits,
+               bool transposed) {
   const Buffer<float> partial(static_cast<std::size_t>(splits * narrow.columns() * wide.columns()));
   launched(graft_outer_sum({narrow.data(), wide.data(), partial.data(), out.data(), narrow.stride(), wide.stride(), out.stride(),
                             narrow.rows(), narrow.columns(), wide.columns(), splits, transposed},
@@ -49,9 +52,12 @@ TEST_CASE("outer_sum on a GPU equals the product in f64, both ways round, and ad
   for (const Shape& shape : kShapes) {
     for (const Layout layout : {kDense, kPadded, kMisaligned}) {
       for (const std::int64_t splits : {1, 3}) {
-        INFO(shape.rows << " x " << shape.columns << ", rank " << shape.rank << ", offset " << layout.offset << ", splits " << splits);
-        const auto narrow = filled<Bf16>(shape.rows, shape.rank, 1, layout), wide = filled<Bf16>(shape.rows, shape.columns, 2, layout);
-        const auto out = filled<float>(shape.rank, shape.columns, 3, layout), turned = filled<float>(shape.columns, shape.rank, 4, layout);
+        INFO(shape.rows << " x " << shape.columns << ", rank " << shape.rank << ", offset " << layout.offset << ", splits "
+                        << splits);
+        const auto narrow = filled<Bf16>(shape.rows, shape.rank, 1, layout),
+                   wide = filled<Bf16>(shape.rows, shape.columns, 2, layout);
+        const auto out = filled<float>(shape.rank, shape.columns, 3, layout),
+                   turned = filled<float>(shape.columns, shape.rank, 4, layout);
         std::vector<double> want = values_of(out), want_turned = values_of(turned);
         for (std::int64_t r = 0; r < shape.rank; ++r) {
           for (std::int64_t c = 0; c < shape.columns; ++c) {

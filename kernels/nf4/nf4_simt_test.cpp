@@ -51,14 +51,14 @@ struct Case {
 
   void quantize() {
     launched(graft_nf4_quantize(kType<T>, {weight.data(), codes.data(), scales.data(), count}, nullptr));
-    launched(graft_nf4_quantize_scales(
-        {scales.data(), map.data(), offset.data(), scales8.data(), group_scales.data(), blocks}, nullptr));
+    launched(graft_nf4_quantize_scales({scales.data(), map.data(), offset.data(), scales8.data(), group_scales.data(), blocks},
+                                       nullptr));
   }
   void dequantize() {
-    launched(graft_nf4_dequantize(kType<T>,
-                                  {codes.data(), scales8.data(), group_scales.data(), offset.data(), map.data(), back.data(),
-                                   back.stride(), rows, columns},
-                                  nullptr));
+    launched(graft_nf4_dequantize(
+        kType<T>,
+        {codes.data(), scales8.data(), group_scales.data(), offset.data(), map.data(), back.data(), back.stride(), rows, columns},
+        nullptr));
   }
   int code(std::int64_t i) const { return codes[static_cast<std::size_t>(i / 2)] >> (i % 2 == 0 ? 4 : 0) & 15; }
 };
@@ -94,11 +94,13 @@ TEMPLATE_TEST_CASE("NF4 on a GPU takes the nearest level and the largest of a bl
     c.quantize();
     for (std::int64_t b = 0; b < c.blocks; ++b) {
       double largest = 0;
-      for (std::int64_t i = 64 * b; i < std::min(c.count, 64 * b + 64); ++i) largest = std::max(largest, std::abs(c.weight(0, i)));
+      for (std::int64_t i = 64 * b; i < std::min(c.count, 64 * b + 64); ++i)
+        largest = std::max(largest, std::abs(c.weight(0, i)));
       REQUIRE(static_cast<double>(c.scales[static_cast<std::size_t>(b)]) == largest);
     }
     for (std::int64_t i = 0; i < c.count; ++i) {
-      const double scale = static_cast<double>(c.scales[static_cast<std::size_t>(i / 64)]), x = scale > 0 ? c.weight(0, i) / scale : 0;
+      const double scale = static_cast<double>(c.scales[static_cast<std::size_t>(i / 64)]),
+                   x = scale > 0 ? c.weight(0, i) / scale : 0;
       const int want = nearest_level(x), got = c.code(i);
       const auto distance = [&](int code) { return std::abs(static_cast<double>(kLevels[code]) - x); };
       REQUIRE((got == want || std::abs(distance(got) - distance(want)) < 1e-7));  // between two levels, to f32
@@ -108,8 +110,8 @@ TEMPLATE_TEST_CASE("NF4 on a GPU takes the nearest level and the largest of a bl
 }
 
 TEMPLATE_TEST_CASE("NF4 on a GPU quantises its scales and comes back", "[nf4][simt]", Bf16, float) {
-  for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{
-           {1, 1}, {1, 64}, {5, 13}, {3, 65}, {9, 64}, {40, 1000}, {7, 2056}}) {
+  for (const auto& [rows, columns] :
+       std::vector<std::pair<std::int64_t, std::int64_t>>{{1, 1}, {1, 64}, {5, 13}, {3, 65}, {9, 64}, {40, 1000}, {7, 2056}}) {
     for (const Layout layout : {kDense, kPadded, kMisaligned}) {
       INFO(rows << " x " << columns << ", offset " << layout.offset);
       Case<TestType> c(rows, columns, layout);
@@ -169,8 +171,8 @@ TEMPLATE_TEST_CASE("NF4 on a GPU gives the same bits in any order", "[nf4][simt]
     const Matrix<float> scales = filled<float>(1, 2000, 2);  // more groups than blocks
     const Matrix<std::uint8_t> scales8(1, 2000);
     const Matrix<float> groups(1, 8);
-    launched(graft_nf4_quantize_scales(
-        {scales.data(), c.map.data(), c.offset.data(), scales8.data(), groups.data(), 2000}, nullptr));
+    launched(
+        graft_nf4_quantize_scales({scales.data(), c.map.data(), c.offset.data(), scales8.data(), groups.data(), 2000}, nullptr));
     return joined({c.back.bits(), scales8.bits(), groups.bits()});
   });
 }
@@ -181,10 +183,10 @@ TEST_CASE("NF4 on a GPU counts elements in 64 bits", "[nf4][simt]") {
   const Buffer<Bf16> far(2 * kFar + 64);
   c.quantize();
   c.dequantize();
-  launched(graft_nf4_dequantize(DType::bf16,
-                                {c.codes.data(), c.scales8.data(), c.group_scales.data(), c.offset.data(), c.map.data(), far.data(),
-                                 kFar, 3, 64},
-                                nullptr));
+  launched(graft_nf4_dequantize(
+      DType::bf16,
+      {c.codes.data(), c.scales8.data(), c.group_scales.data(), c.offset.data(), c.map.data(), far.data(), kFar, 3, 64},
+      nullptr));
   for (std::int64_t i = 0; i < 3; ++i)
     for (std::int64_t j = 0; j < 64; ++j) CHECK(far[static_cast<std::size_t>(i * kFar + j)].bits == c.back.at(i, j).bits);
 }

@@ -30,17 +30,17 @@ struct Case {
         o(options) {}
 
   void forward(bool add) {
-    launched(graft_rms_norm_forward(kType<T>,
-                                 {x.data(), add ? residual.data() : nullptr, w.data(), add ? sum.data() : nullptr, y.data(),
-                                  rstd.data(), x.stride(), residual.stride(), sum.stride(), y.stride(), x.rows(), x.columns(),
-                                  o.eps, o.offset, o.gain_in_f32},
-                                 nullptr));
+    launched(graft_rms_norm_forward(
+        kType<T>,
+        {x.data(), add ? residual.data() : nullptr, w.data(), add ? sum.data() : nullptr, y.data(), rstd.data(), x.stride(),
+         residual.stride(), sum.stride(), y.stride(), x.rows(), x.columns(), o.eps, o.offset, o.gain_in_f32},
+        nullptr));
   }
   void backward(bool add) {
     launched(graft_rms_norm_backward(kType<T>,
-                                  {dy.data(), x.data(), w.data(), rstd.data(), dx.data(), dy.stride(), x.stride(), dx.stride(),
-                                   x.rows(), x.columns(), o.offset, add},
-                                  nullptr));
+                                     {dy.data(), x.data(), w.data(), rstd.data(), dx.data(), dy.stride(), x.stride(), dx.stride(),
+                                      x.rows(), x.columns(), o.offset, add},
+                                     nullptr));
   }
 
   double exact_rstd(const Matrix<T>& h, std::int64_t i) const {
@@ -51,7 +51,8 @@ struct Case {
   std::vector<double> exact_y(const Matrix<T>& h) const {
     std::vector<double> want;
     for (std::int64_t i = 0; i < h.rows(); ++i)
-      for (std::int64_t j = 0; j < h.columns(); ++j) want.push_back(h(i, j) * exact_rstd(h, i) * (static_cast<double>(o.offset) + w(0, j)));
+      for (std::int64_t j = 0; j < h.columns(); ++j)
+        want.push_back(h(i, j) * exact_rstd(h, i) * (static_cast<double>(o.offset) + w(0, j)));
     return want;
   }
   std::vector<double> exact_dx(bool add) const {
@@ -121,7 +122,8 @@ TEST_CASE("rms_norm on a GPU rounds where Llama and Gemma do", "[rms_norm][simt]
       for (std::int64_t j = 0; j < 100; ++j) {
         const float scaled = static_cast<float>(c.x(i, j)) * c.rstd[static_cast<std::size_t>(i)];
         const float first = o.gain_in_f32 ? scaled : static_cast<float>(value_of(rounded<Bf16>(static_cast<double>(scaled))));
-        equal = equal && c.y.at(i, j).bits == rounded<Bf16>(static_cast<double>(first * (o.offset + static_cast<float>(c.w(0, j))))).bits;
+        equal = equal &&
+                c.y.at(i, j).bits == rounded<Bf16>(static_cast<double>(first * (o.offset + static_cast<float>(c.w(0, j))))).bits;
       }
     }
     CHECK(equal);

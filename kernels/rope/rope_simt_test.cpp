@@ -29,8 +29,8 @@ struct Case {
     }
   }
   void turn(float direction) {
-    launched(graft_rope(kType<T>,
-                        {x.data(), cos.data(), sin.data(), x.stride(), size, x.rows(), heads, half, direction}, nullptr));
+    launched(
+        graft_rope(kType<T>, {x.data(), cos.data(), sin.data(), x.stride(), size, x.rows(), heads, half, direction}, nullptr));
   }
   std::vector<double> exact(double direction) const {
     std::vector<double> want = values_of(x);

@@ -82,8 +82,8 @@ std::string from(const void* caller) {
   return " from " + hex(static_cast<std::uintptr_t>(static_cast<const char*>(caller) - &__executable_start));
 }
 
-// Did `earlier` happen before now, for the current thread? What came before `since`, the start of the launch or, for shared memory,
-// of the block, did.
+// Did `earlier` happen before now, for the current thread? What came before `since`, the start of the launch or, for shared
+// memory, of the block, did.
 bool ordered(const Record& earlier, std::uint32_t since, const Machine& m) {
   const std::uint16_t thread = earlier.thread & kThread;
   if (earlier.clock < since) return true;

@@ -305,7 +305,7 @@ void copy_async_wait(const char* file, int line, std::size_t groups) {
 
 float approximate(double exact, std::uint32_t input) {
   const auto rounded = static_cast<float>(exact);
-  if (!std::isfinite(rounded) || rounded == 0) return rounded;
+  if (!std::isnormal(rounded)) return rounded;
   std::uint64_t hash = (input ^ options().noise << 32) * 0x9E3779B97F4A7C15u;
   hash = (hash ^ hash >> 29) * 0xBF58476D1CE4E5B9u;
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(rounded) + static_cast<std::uint32_t>((hash >> 40) % 5) - 2u);

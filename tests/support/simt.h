@@ -154,8 +154,9 @@ inline void launched(int error) { REQUIRE(error == 0); }
 
 using Bits = std::vector<std::uint8_t>;
 
-// `run` makes its inputs, launches, and returns what came out. Whatever the order of blocks, warps and lanes, that is the same; and
-// without any one of the barriers and waits that it meets, it is not, or the simulator reports a fault, in some order of four.
+// `run` makes its inputs, launches, and returns what came out. Whatever the order of blocks, warps and lanes, that is the same;
+// and without any one of the barriers and waits that it meets, it is not, or the simulator reports a fault, in some order of
+// four.
 inline void check_order(const std::function<Bits()>& run) {
   const RestoreOptions restore;
   simt::take_sync_points();
