@@ -303,7 +303,7 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
                           query_heads,                                                                                          \
                           key_heads,                                                                                            \
                           Scores{window, scale, softcap}};                                                                      \
-    if constexpr (GRAFT_TENSOR_CORES) forward<D>(problem, GRAFT_GIVEN_HEADS(o), lse);                                           \
+    forward<D>(problem, GRAFT_GIVEN_HEADS(o), lse);                                                                             \
   }                                                                                                                             \
   extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_queries_##D(                                  \
       GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dq), const float* lse, const float* dot,    \
@@ -320,7 +320,7 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
                           query_heads,                                                                                          \
                           key_heads,                                                                                            \
                           Scores{window, scale, softcap}};                                                                      \
-    if constexpr (GRAFT_TENSOR_CORES) backward_queries<D>(problem, GRAFT_GIVEN_HEADS(dq));                                      \
+    backward_queries<D>(problem, GRAFT_GIVEN_HEADS(dq));                                                                        \
   }                                                                                                                             \
   extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_keys_##D(                                     \
       GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dk), GRAFT_HEADS(dv), const float* lse,     \
@@ -337,7 +337,7 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
                           query_heads,                                                                                          \
                           key_heads,                                                                                            \
                           Scores{window, scale, softcap}};                                                                      \
-    if constexpr (GRAFT_TENSOR_CORES) backward_keys<D>(problem, GRAFT_GIVEN_HEADS(dk), GRAFT_GIVEN_HEADS(dv));                  \
+    backward_keys<D>(problem, GRAFT_GIVEN_HEADS(dk), GRAFT_GIVEN_HEADS(dv));                                                    \
   }
 
 GRAFT_ENTRIES(64)

@@ -1,4 +1,5 @@
 // Tiles of bf16 matrices in shared memory and products of them on tensor cores (mma.m16n8k16, f32 accumulation; sm_80 on).
+// On older GPUs the kernels that use it compile, and trap.
 //
 // A tile holds rows of kColumns elements, kPad more apart, so that the eight rows that ldmatrix takes at once lie in different
 // banks. Accumulators of 16 x 8 products: element i of a lane is row lane / 4 + 8 (i / 2), column 2 (lane % 4) + i % 2.
@@ -16,14 +17,19 @@ namespace graft::cuda {
 
 constexpr int kPad = 8;
 
-// Needs sm_80: the launchers refuse older GPUs by what the driver says of an empty kernel body.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-#define GRAFT_TENSOR_CORES 0
-#else
-#define GRAFT_TENSOR_CORES 1
-#endif
 
-#if defined(__CUDACC__)
+GRAFT_DEVICE void copy_async(void*, const void*, int) { __trap(); }
+GRAFT_DEVICE void copy_commit() {}
+template <int kGroups>
+GRAFT_DEVICE void copy_wait() {}
+template <bool kTransposed>
+GRAFT_DEVICE void load_matrices(const bf16*, unsigned (&)[4]) {
+  __trap();
+}
+GRAFT_DEVICE void multiply_accumulate(float (&)[4], const unsigned (&)[4], unsigned, unsigned) { __trap(); }
+
+#elif defined(__CUDACC__)
 
 // 16 bytes to shared memory, of which the first `bytes` come from `from` and the rest are zero; they have arrived after a
 // GRAFT_COPY_WAIT(n) that leaves at most the n youngest groups in flight, for the thread that copied.

@@ -135,17 +135,16 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-#define GRAFT_ENTRIES(R)                                                                                                   \
-  extern "C" __global__ void __launch_bounds__(kThreads)                                                                   \
-      graft_shrink_##R(const void* x, const void* a, void* s, std::int64_t x_stride, std::int64_t a_stride,                \
-                       std::int64_t s_stride, std::int64_t rows, std::int64_t columns, std::int64_t rank, float scale) {   \
-    if constexpr (GRAFT_TENSOR_CORES) shrink<R>({x, a, s, x_stride, a_stride, s_stride, rows, columns, rank, scale});      \
-  }                                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_outer_sum_##R(                                              \
-      const void* narrow, const void* wide, float* partial, std::int64_t narrow_stride, std::int64_t wide_stride,          \
-      std::int64_t rows, std::int64_t rank, std::int64_t columns, std::int64_t splits) {                                   \
-    if constexpr (GRAFT_TENSOR_CORES)                                                                                      \
-      outer_sum_share<R>({narrow, wide, partial, nullptr, narrow_stride, wide_stride, 0, rows, rank, columns, splits, 0}); \
+#define GRAFT_ENTRIES(R)                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(kThreads)                                                                 \
+      graft_shrink_##R(const void* x, const void* a, void* s, std::int64_t x_stride, std::int64_t a_stride,              \
+                       std::int64_t s_stride, std::int64_t rows, std::int64_t columns, std::int64_t rank, float scale) { \
+    shrink<R>({x, a, s, x_stride, a_stride, s_stride, rows, columns, rank, scale});                                      \
+  }                                                                                                                      \
+  extern "C" __global__ void __launch_bounds__(kThreads) graft_outer_sum_##R(                                            \
+      const void* narrow, const void* wide, float* partial, std::int64_t narrow_stride, std::int64_t wide_stride,        \
+      std::int64_t rows, std::int64_t rank, std::int64_t columns, std::int64_t splits) {                                 \
+    outer_sum_share<R>({narrow, wide, partial, nullptr, narrow_stride, wide_stride, 0, rows, rank, columns, splits, 0}); \
   }
 
 GRAFT_ENTRIES(16)
