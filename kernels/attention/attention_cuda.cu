@@ -284,11 +284,12 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
+// One block a multiprocessor is enough: told so, ptxas takes the registers it needs instead of spilling for occupancy.
 #define GRAFT_HEADS(x) void *x, std::int64_t x##_token_stride, std::int64_t x##_head_stride
 #define GRAFT_GIVEN_HEADS(x) \
   Heads { x, x##_token_stride, x##_head_stride }
 #define GRAFT_ENTRIES(D)                                                                                                     \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_forward_##D(                                        \
+  extern "C" __global__ void __launch_bounds__(kThreads, 1) graft_attention_forward_##D(                                     \
       GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(o), float* lse, const AttentionTile* tiles,                \
       std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads, int window, float scale, float softcap) {       \
     const Problem problem{GRAFT_GIVEN_HEADS(q),                                                                              \
@@ -304,7 +305,7 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
                           Scores{window, scale, softcap}};                                                                   \
     forward<D>(problem, GRAFT_GIVEN_HEADS(o), lse);                                                                          \
   }                                                                                                                          \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_queries_##D(                               \
+  extern "C" __global__ void __launch_bounds__(kThreads, 1) graft_attention_backward_queries_##D(                            \
       GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dq), const float* lse, const float* dot, \
       const AttentionTile* tiles, std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads, int window,         \
       float scale, float softcap) {                                                                                          \
@@ -321,7 +322,7 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
                           Scores{window, scale, softcap}};                                                                   \
     backward_queries<D>(problem, GRAFT_GIVEN_HEADS(dq));                                                                     \
   }                                                                                                                          \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_keys_##D(                                  \
+  extern "C" __global__ void __launch_bounds__(kThreads, 1) graft_attention_backward_keys_##D(                               \
       GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dk), GRAFT_HEADS(dv), const float* lse,  \
       const float* dot, const AttentionTile* tiles, std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads,   \
       int window, float scale, float softcap) {                                                                              \

@@ -71,6 +71,25 @@ TEMPLATE_TEST_CASE("gated_activation on a GPU equals its formula in f64", "[gate
   }
 }
 
+TEST_CASE("gated_activation on a GPU looks at the alignment of each argument", "[gated_activation][simt]") {
+  for (int misaligned = 0; misaligned < 4; ++misaligned) {
+    for (const Layout layout : {Layout{1, 8}, Layout{0, 3}}) {
+      Case<Bf16> c(3, 64), aligned(3, 64);
+      Matrix<Bf16>*const arguments[] = {&c.gate, &c.up, &c.h, &c.dh}, *const sources[] = {&aligned.gate, &aligned.up, &aligned.h,
+                                                                                          &aligned.dh};
+      Matrix<Bf16> moved(3, 64, layout);
+      for (std::int64_t i = 0; i < 3; ++i)
+        for (std::int64_t j = 0; j < 64; ++j) moved.at(i, j) = sources[misaligned]->at(i, j);
+      *arguments[misaligned] = moved;
+      for (Case<Bf16>* one : {&c, &aligned}) {
+        one->forward(0);
+        one->backward(0);
+      }
+      for (std::size_t k = 0; k < 3; ++k) CHECK(values_of(*arguments[k]) == values_of(*sources[k]));
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("gated_activation on a GPU moves each byte once", "[gated_activation][simt]", Bf16, float) {
   Case<TestType> c(9, 512);
   const auto once = static_cast<std::uint64_t>(c.h.bytes());

@@ -113,6 +113,25 @@ TEMPLATE_TEST_CASE("rms_norm on a GPU adds the residual first, and rounds what i
   }
 }
 
+TEST_CASE("rms_norm on a GPU looks at the alignment of each argument", "[rms_norm][simt]") {
+  for (int misaligned = 0; misaligned < 7; ++misaligned) {
+    for (const Layout layout : {Layout{1, 8}, Layout{0, 3}}) {
+      INFO("argument " << misaligned << ", offset " << layout.offset);
+      Case<Bf16> c(3, 64, kDense, kGemma);
+      Matrix<Bf16>* const arguments[] = {&c.x, &c.residual, &c.w, &c.sum, &c.y, &c.dy, &c.dx};
+      const bool weight = misaligned == 2;
+      *arguments[misaligned] = filled<Bf16>(weight ? 1 : 3, 64, 7, layout);
+      const auto want = c.exact_dx(true);
+      c.forward(true);
+      CHECK(relative_error(c.y, c.exact_y(c.sum)) <= tolerance<Bf16>(1));
+      c.forward(false);
+      c.dx = misaligned == 6 ? filled<Bf16>(3, 64, 7, layout) : filled<Bf16>(3, 64, 5);
+      c.backward(true);
+      CHECK(relative_error(c.dx, want) <= tolerance<Bf16>(1));
+    }
+  }
+}
+
 TEST_CASE("rms_norm on a GPU rounds where Llama and Gemma do", "[rms_norm][simt]") {
   for (const Options& o : {kLlama, kGemma}) {
     Case<Bf16> c(5, 100, kDense, o);
