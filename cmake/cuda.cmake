@@ -1,0 +1,69 @@
+# CUDA kernels: kernels/**/*_cuda.cu, without LibTorch. GRAFT_CUDA builds libgraft_cuda.so of them with nvcc; simt_test runs the
+# same sources on the host (kernels/simt) and needs no CUDA at all.
+option(GRAFT_CUDA "build libgraft_cuda.so" OFF)
+set(GRAFT_CUDA_ARCHITECTURES "80;90;120" CACHE STRING "of libgraft_cuda.so; scripts/check-cuda compiles for all")
+file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_cuda.cu")
+
+# nvcc is called as the compiler that it is: Debian's CMake does not know version 13.
+function(graft_cuda_library)
+  find_program(NVCC nvcc HINTS /usr/local/cuda/bin)
+  if(NVCC)
+    file(REAL_PATH "${NVCC}" compiler)
+    cmake_path(GET compiler PARENT_PATH bin)
+    find_library(CUDART cudart_static HINTS "${bin}/../lib64" "${bin}/../lib" "${bin}/../targets/x86_64-linux/lib")
+  endif()
+  if(NOT NVCC OR NOT CUDART)
+    message(STATUS "no nvcc or no libcudart_static: libgraft_cuda.so is left out")
+    return()
+  endif()
+  set(code "")
+  foreach(arch ${GRAFT_CUDA_ARCHITECTURES})
+    list(APPEND code "-gencode=arch=compute_${arch},code=sm_${arch}")
+  endforeach()
+  list(GET GRAFT_CUDA_ARCHITECTURES -1 newest)
+  list(APPEND code "-gencode=arch=compute_${newest},code=compute_${newest}")
+  set(objects "")
+  foreach(source ${cuda_sources})
+    get_filename_component(name ${source} NAME_WE)
+    set(object "${CMAKE_BINARY_DIR}/cuda/${name}.o")
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${NVCC} -std=c++20 -O3 -Xcompiler=-fPIC,-Wall -Werror all-warnings ${code} -I${CMAKE_SOURCE_DIR} -MD -MF ${object}.d
+              -c ${source} -o ${object}
+      DEPENDS ${source} DEPFILE ${object}.d COMMENT "Building CUDA object ${name}" VERBATIM)
+    list(APPEND objects ${object})
+  endforeach()
+  file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/cuda")
+  add_library(graft_cuda SHARED ${objects} kernels/nf4/nf4.cpp)
+  set_source_files_properties(${objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+  target_link_libraries(graft_cuda PRIVATE graft_flags ${CUDART} ${CMAKE_DL_LIBS} Threads::Threads rt)
+  install(TARGETS graft_cuda)
+endfunction()
+
+if(GRAFT_CUDA)
+  graft_cuda_library()
+endif()
+
+# Every load and store of the kernels calls a hook of kernels/simt/shadow.cpp: TSan's instrumentation without TSan (simt.h).
+function(graft_simt_kernels name)
+  add_library(${name} OBJECT ${ARGN})
+  set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
+  target_link_libraries(${name} PRIVATE graft_flags)
+  target_compile_options(${name} PRIVATE -x c++ -fno-sanitize=all -fsanitize=thread
+    -fsanitize=alignment,bounds,shift,signed-integer-overflow -fno-sanitize-recover=all -fno-strict-aliasing
+    -Wno-unknown-pragmas)
+endfunction()
+
+function(graft_simt_tests)
+  file(GLOB simt CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/simt/*.cpp")
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_simt_test.cpp")
+  graft_simt_kernels(simt_kernels ${cuda_sources} "${CMAKE_SOURCE_DIR}/kernels/simt/faulty_kernels.cu")
+  add_executable(simt_test ${simt} ${tests} kernels/nf4/nf4.cpp core/rng.cpp $<TARGET_OBJECTS:simt_kernels>
+                 $<TARGET_OBJECTS:graft_test_main>)
+  target_link_libraries(simt_test PRIVATE graft_flags)
+  target_link_options(simt_test PRIVATE -fsanitize=undefined)
+  add_test(NAME simt COMMAND simt_test)
+endfunction()
+
+if(GRAFT_TESTS AND NOT GRAFT_SANITIZE)
+  graft_simt_tests()
+endif()
