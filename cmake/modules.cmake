@@ -3,7 +3,7 @@
 function(graft_module name)
   cmake_parse_arguments(ARG "TORCH;SHARED" "" "LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${name}/*.cpp")
-  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$|/kernels/(simt|nf4)/")  # those are built by cmake/cuda.cmake
   if(EXISTS "${CMAKE_SOURCE_DIR}/${name}/registry.cmake")
     include("${CMAKE_SOURCE_DIR}/${name}/registry.cmake")
   endif()
@@ -68,6 +68,7 @@ function(graft_tests)
   foreach(module ${modules})
     file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${module}/*_test.cpp"
          "${CMAKE_SOURCE_DIR}/${module}/*_test.cpp")
+    list(FILTER sources EXCLUDE REGEX "simt_test\\.cpp$")
     if(sources)
       add_executable(${module}_test ${sources} $<TARGET_OBJECTS:graft_test_main>)
       if(module MATCHES "^(cli|e2e)$")  # they run the program

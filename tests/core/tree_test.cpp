@@ -1,5 +1,6 @@
 // The shape of the source tree, read from the tree itself: who may include whom, what every file has, what none may hold.
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <regex>
 #include <set>
@@ -31,7 +32,10 @@ std::vector<std::string> files_below(const std::string& folder) {
   return files;
 }
 
-bool is_source(const std::string& file) { return file.ends_with(".cpp") || file.ends_with(".h") || file.ends_with(".c"); }
+bool is_source(const std::string& file) {
+  const auto ending = fs::path(file).extension();
+  return ending == ".cpp" || ending == ".h" || ending == ".c" || ending == ".cu" || ending == ".cuh";
+}
 
 // Module -> modules that it may include: those it links in CMakeLists.txt and what they link.
 std::map<std::string, std::set<std::string>> arrows() {
@@ -132,7 +136,7 @@ TEST_CASE("core, data and the front of the program know nothing of LibTorch", "[
 TEST_CASE("every header says what it is, every kernel has its files", "[tree]") {
   std::size_t headers = 0;
   for (const std::string& file : written_files()) {
-    if (!file.ends_with(".h")) continue;
+    if (!file.ends_with(".h") && !file.ends_with(".cuh")) continue;
     const auto lines = lines_of(kRoot / file);
     INFO(file);
     REQUIRE(lines.size() > 2);
@@ -147,10 +151,22 @@ TEST_CASE("every header says what it is, every kernel has its files", "[tree]") 
     if (!entry.is_directory()) continue;
     const std::string name = entry.path().filename().string();
     INFO("kernels/" << name);
-    for (const char* suffix : {".h", ".cpp", "_test.cpp"}) CHECK(fs::exists(entry.path() / (name + suffix)));
+    for (const char* suffix : {".h", ".cpp"}) CHECK((name == "cuda" || fs::exists(entry.path() / (name + suffix))));
+    CHECK((name == "cuda" || fs::exists(entry.path() / (name + "_test.cpp")) ||
+           fs::exists(entry.path() / (name + "_simt_test.cpp"))));
     ++kernels;
   }
   CHECK(kernels >= 7);
+  std::size_t cuda = 0;
+  for (const std::string& file : files_below("kernels")) {
+    if (!file.ends_with("_cuda.cu")) continue;
+    const std::string stem = file.substr(0, file.size() - std::strlen("_cuda.cu"));
+    INFO(file);
+    CHECK((fs::exists(kRoot / (stem + "_cuda.h")) || fs::exists(kRoot / (stem + ".h"))));
+    CHECK(fs::exists(kRoot / (stem + "_simt_test.cpp")));
+    ++cuda;
+  }
+  CHECK(cuda >= 8);
 }
 
 TEST_CASE("files are short, finished, and speak of no machine", "[tree]") {

@@ -1,0 +1,47 @@
+# CUDA kernels: kernels/**/*_cuda.cu, without LibTorch. GRAFT_CUDA builds libgraft_cuda.so of them with nvcc; simt_test runs the
+# same sources on the host (kernels/simt) and needs no CUDA at all.
+option(GRAFT_CUDA "build libgraft_cuda.so" OFF)
+set(GRAFT_CUDA_ARCHITECTURES "80;90;120" CACHE STRING "of libgraft_cuda.so; scripts/check-cuda compiles for all")
+file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_cuda.cu")
+
+if(GRAFT_CUDA)
+  find_program(NVCC nvcc HINTS /usr/local/cuda/bin)
+  if(NVCC)
+    set(CMAKE_CUDA_COMPILER ${NVCC})
+    set(CMAKE_CUDA_ARCHITECTURES ${GRAFT_CUDA_ARCHITECTURES})
+    set(CMAKE_CUDA_STANDARD 20)
+    enable_language(CUDA)
+    add_library(graft_cuda SHARED ${cuda_sources} kernels/nf4/nf4.cpp)
+    target_include_directories(graft_cuda PRIVATE ${CMAKE_SOURCE_DIR})
+    target_compile_options(graft_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall -Werror=all-warnings>)
+    set_target_properties(graft_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
+    install(TARGETS graft_cuda)
+  else()
+    message(STATUS "no nvcc: libgraft_cuda.so is left out")
+  endif()
+endif()
+
+# Every load and store of the kernels calls a hook of kernels/simt/shadow.cpp: TSan's instrumentation without TSan (simt.h).
+function(graft_simt_kernels name)
+  add_library(${name} OBJECT ${ARGN})
+  set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
+  target_link_libraries(${name} PRIVATE graft_flags)
+  target_compile_options(${name} PRIVATE -x c++ -fno-sanitize=all -fsanitize=thread
+    -fsanitize=alignment,bounds,shift,signed-integer-overflow -fno-sanitize-recover=all -fno-strict-aliasing
+    -Wno-unknown-pragmas)
+endfunction()
+
+function(graft_simt_tests)
+  file(GLOB simt CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/simt/*.cpp")
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_simt_test.cpp")
+  graft_simt_kernels(simt_kernels ${cuda_sources} "${CMAKE_SOURCE_DIR}/kernels/simt/faulty_kernels.cu")
+  add_executable(simt_test ${simt} ${tests} kernels/nf4/nf4.cpp core/rng.cpp $<TARGET_OBJECTS:simt_kernels>
+                 $<TARGET_OBJECTS:graft_test_main>)
+  target_link_libraries(simt_test PRIVATE graft_flags)
+  target_link_options(simt_test PRIVATE -fsanitize=undefined)
+  add_test(NAME simt COMMAND simt_test)
+endfunction()
+
+if(GRAFT_TESTS AND NOT GRAFT_SANITIZE)
+  graft_simt_tests()
+endif()

@@ -1,0 +1,32 @@
+// The loss part of linear_cross_entropy.h on a GPU: rows of logits z become their gradient in place, with the options of training
+// recipes that the header of the op leaves at their defaults (d smoothing, l z_loss, w row_weight or 1):
+//
+//   z' = cap tanh(z / cap) with a soft cap, else z;   lse = log sum_j exp(z'_j);   logprob = z'_t - lse
+//   loss = w [ (1 - d) (lse - z'_t) + d (lse - mean_j z'_j) + l lse^2 ]
+//   dz_j = grad_scale w [ (1 + 2 l lse) exp(z'_j - lse) - d / V - (1 - d) [j = t] ] (1 - (z'_j / cap)^2)
+//
+// z-loss: PaLM, Chowdhery et al. 2022, arXiv:2204.02311, 5; smoothing: Szegedy et al. 2015, arXiv:1512.00567, 7.
+// Rows whose label is negative have loss, logprob and gradient 0. Everything between the logits and their gradient is f32; the
+// label's probability minus one is taken from the sum over the others, so that it keeps its digits near one.
+//
+// One block per row, sums in a fixed order: same bits always. Bytes: the logits are read twice (the second time from L2: a row
+// of 128 k bf16 logits is 256 KB) and written once; once read and not written without want_grad.
+#pragma once
+
+#include "kernels/cuda/launch.h"
+
+namespace graft::cuda {
+
+struct CrossEntropyRows {
+  void* logits;
+  const std::int64_t* labels;
+  const float* row_weight;  // (rows) or null
+  float *loss, *logprob;    // (rows); logprob may be null
+  std::int64_t stride, rows, columns;
+  float softcap, z_loss, smoothing, grad_scale;
+  int want_grad;
+};
+
+extern "C" int graft_cross_entropy_rows(DType type, const CrossEntropyRows& arguments, Stream stream);
+
+}  // namespace graft::cuda
