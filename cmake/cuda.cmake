@@ -1,5 +1,5 @@
-# CUDA kernels: kernels/**/*_cuda.cu, without LibTorch. GRAFT_CUDA builds libgraft_cuda.so of them with nvcc; simt_test runs the
-# same sources on the host (kernels/simt) and needs no CUDA at all.
+# CUDA kernels: kernels/**/*_cuda.cu, without LibTorch. GRAFT_CUDA builds libgraft_cuda.so of them with nvcc; libgraft_simt.so and
+# simt_test run the same sources on the host (kernels/simt) and need no CUDA at all.
 option(GRAFT_CUDA "build libgraft_cuda.so" OFF)
 set(GRAFT_CUDA_ARCHITECTURES "80;90;120" CACHE STRING "of libgraft_cuda.so; scripts/check-cuda compiles for all")
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_cuda.cu")
@@ -31,17 +31,30 @@ function(graft_simt_kernels name)
     -Wno-unknown-pragmas)
 endfunction()
 
-function(graft_simt_tests)
+# kernels/**/*_cuda.cu on the host: libgraft_simt.so beside the program, for `device: simt`, and simt_test. Under other sanitizers
+# neither is built: they do not know fibres.
+if(NOT GRAFT_SANITIZE)
   file(GLOB simt CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/simt/*.cpp")
-  file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_simt_test.cpp")
-  graft_simt_kernels(simt_kernels ${cuda_sources} "${CMAKE_SOURCE_DIR}/kernels/simt/faulty_kernels.cu")
-  add_executable(simt_test ${simt} ${tests} kernels/nf4/nf4.cpp core/rng.cpp $<TARGET_OBJECTS:simt_kernels>
-                 $<TARGET_OBJECTS:graft_test_main>)
+  list(FILTER simt EXCLUDE REGEX "_test\\.cpp$")
+  graft_simt_kernels(simt_kernels ${cuda_sources})
+  add_library(simt_machine OBJECT ${simt} kernels/nf4/nf4.cpp)
+  target_link_libraries(simt_machine PRIVATE graft_flags)
+  add_library(graft_simt SHARED $<TARGET_OBJECTS:simt_machine> $<TARGET_OBJECTS:simt_kernels>)
+  set_target_properties(graft_simt PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_options(graft_simt PRIVATE -fsanitize=undefined)
+  add_dependencies(graft graft_simt)
+  install(TARGETS graft_simt)
+endif()
+
+if(GRAFT_TESTS AND NOT GRAFT_SANITIZE)
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*simt_test.cpp")
+  graft_simt_kernels(simt_faulty_kernels "${CMAKE_SOURCE_DIR}/kernels/simt/faulty_kernels.cu")
+  add_executable(simt_test ${tests} core/rng.cpp $<TARGET_OBJECTS:simt_machine> $<TARGET_OBJECTS:simt_kernels>
+                 $<TARGET_OBJECTS:simt_faulty_kernels> $<TARGET_OBJECTS:graft_test_main>)
   target_link_libraries(simt_test PRIVATE graft_flags)
   target_link_options(simt_test PRIVATE -fsanitize=undefined)
   add_test(NAME simt COMMAND simt_test)
-endfunction()
-
-if(GRAFT_TESTS AND NOT GRAFT_SANITIZE)
-  graft_simt_tests()
+  foreach(module kernels lora)  # their tests open it
+    add_dependencies(${module}_test graft_simt)
+  endforeach()
 endif()

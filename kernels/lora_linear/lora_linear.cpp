@@ -5,7 +5,9 @@
 
 #include "core/rng.h"
 #include "kernels/check.h"
+#include "kernels/device.h"
 #include "kernels/lora_linear/lora_linear_cpu.h"
+#include "kernels/lora_linear/lora_linear_device.h"
 #include "kernels/lora_linear/outer_sum.h"
 #include "kernels/simd.h"
 
@@ -151,6 +153,7 @@ void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor
   check_arguments(x, weight, bias, adapter);
   check_shape("lora_linear", "y", y, {x.size(0), weight.size(0)}, "tokens by outputs");
   check_type("lora_linear", "y", y, x.scalar_type(), "the type of x");
+  if (device() != Device::cpu) return on_device::lora_linear_forward(y, x, weight, bias, adapter, saved);
   (cpu::multiplies(x, weight) ? own_forward : library_forward)(y, x, weight, bias, adapter, saved);
 }
 
@@ -176,6 +179,7 @@ at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const
     check_shape("lora_linear", "grad_a", adapter->grad_a, adapter->a.sizes(), "as A");
     check_shape("lora_linear", "grad_b", adapter->grad_b, adapter->b.sizes(), "as B");
   }
+  if (device() != Device::cpu) return on_device::lora_linear_backward(dy, x, weight, adapter, saved, need_dx, dx);
   return (cpu::multiplies(x, weight) ? own_backward : library_backward)(dy, x, weight, adapter, saved, need_dx, dx);
 }
 

@@ -20,10 +20,12 @@ struct TinyBase {
   std::int64_t vocab = 1700, context = 256;
   std::string poisoned = {};  // a tensor whose first value is NaN
   bool tokenizer = true;
+  std::int64_t head_dim = 8;
 };
 
 inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}) {
-  constexpr std::int64_t hidden = 32, ffn = 64, heads = 4, kv_heads = 2, head_dim = 8, layers = 2;
+  constexpr std::int64_t hidden = 32, ffn = 64, heads = 4, kv_heads = 2, layers = 2;
+  const std::int64_t head_dim = base.head_dim;
   fs::create_directories(directory);
   const Json config = {{"architectures", {"LlamaForCausalLM"}},
                        {"model_type", "llama"},
