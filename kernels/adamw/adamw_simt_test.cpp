@@ -33,12 +33,13 @@ struct Case {
 }  // namespace
 
 TEST_CASE("adamw on a GPU equals its formula in f64 over several steps", "[adamw][simt]") {
-  for (const std::int64_t n : {1, 5, 1000, 7000, 70001}) {
+  for (const std::int64_t n : {1, 7003, 300001}) {  // less than a block, more than the blocks of a step, of a norm
     for (const Options& o : {kPlain, kClipped}) {
       for (const Layout layout : {kDense, kMisaligned}) {
+        if (n > 10000 && (o.max_norm == 0 || layout.offset == 0)) continue;
         Case c(n, o, layout);
         std::vector<double> p = values_of(c.p), m(p.size()), v(p.size());
-        for (std::int64_t t = 1; t <= 3; ++t) {
+        for (std::int64_t t = 1; t <= (n == 7003 ? 3 : 1); ++t) {
           c.g.fill(100 + static_cast<std::uint64_t>(t), t % 2 ? 0.01 : 3);
           const std::vector<double> g = values_of(c.g);
           double norm = 0;

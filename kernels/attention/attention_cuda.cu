@@ -25,12 +25,10 @@ template <int D>
 constexpr int kBackwardShared = 2 * (kTile + kBackwardStep<D>)*(D + kPad) + 4 * kBackwardStep<D>;
 
 struct Scores {
-  std::int64_t window;
+  int window;
   float scale, softcap;
 
-  GRAFT_DEVICE bool visible(std::int64_t query, std::int64_t key) const {
-    return key <= query && (window == 0 || query - key < window);
-  }
+  GRAFT_DEVICE bool visible(int query, int key) const { return key <= query && (window == 0 || query - key < window); }
   GRAFT_DEVICE float capped(float s) const { return softcap > 0.f ? softcap * tanhf(s * scale / softcap) : s * scale; }
   // d capped / d (scale s), from its value.
   GRAFT_DEVICE float slope(float value) const {
@@ -48,7 +46,7 @@ struct Problem {
 };
 
 template <int D, int kRows>
-GRAFT_DEVICE void load_heads(bf16* tile, const Heads& x, std::int64_t token, std::int64_t head, std::int64_t end) {
+GRAFT_DEVICE void load_heads(bf16* tile, const Heads& x, int token, std::int64_t head, int end) {
   const bool aligned = aligned16(x.data, x.token_stride, sizeof(bf16)) && aligned16(x.data, x.head_stride, sizeof(bf16));
   const bf16* from = static_cast<const bf16*>(x.data) + token * x.token_stride + head * x.head_stride;
   load_tile<kRows, D, kThreads>(tile, from, x.token_stride, end - token, D, aligned);
@@ -56,13 +54,13 @@ GRAFT_DEVICE void load_heads(bf16* tile, const Heads& x, std::int64_t token, std
 
 // Rows of a warp's accumulators times factor to x; the rows are tokens from `token`.
 template <int kN>
-GRAFT_DEVICE void store_heads(const Heads& x, const float (&sum)[kN / 8][4], std::int64_t token, std::int64_t head,
-                              std::int64_t column, std::int64_t end, float low_factor, float high_factor) {
+GRAFT_DEVICE void store_heads(const Heads& x, const float (&sum)[kN / 8][4], int token, std::int64_t head, int column, int end,
+                              float low_factor, float high_factor) {
   const bool pairs = aligned16(x.data, x.token_stride, sizeof(bf16)) && aligned16(x.data, x.head_stride, sizeof(bf16));
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const std::int64_t at = token + lane / 4 + 8 * i;
+    const int at = token + lane / 4 + 8 * i;
     if (at >= end) continue;
     bf16* row = static_cast<bf16*>(x.data) + at * x.token_stride + head * x.head_stride + column + 2 * (lane % 4);
     const float factor = i == 0 ? low_factor : high_factor;
@@ -78,8 +76,8 @@ GRAFT_DEVICE float row_reduce(float v) {
 }
 
 // First key that a query of the tile sees, down to a whole step from the start of the segment.
-GRAFT_DEVICE std::int64_t first_key(const AttentionTile& tile, std::int64_t window, int step) {
-  const std::int64_t seen = window == 0 ? 0 : tile.first - tile.begin - window + 1;
+GRAFT_DEVICE int first_key(const AttentionTile& tile, int window, int step) {
+  const int seen = window == 0 ? 0 : tile.first - tile.begin - window + 1;
   return tile.begin + (seen > 0 ? seen / step * step : 0);
 }
 
@@ -90,19 +88,19 @@ GRAFT_DEVICE void forward(const Problem& a, const Heads& o, float* lse) {
   bf16 *k = q + kTile * kStride, *v = k + kStep * kStride;
   const AttentionTile tile = a.tiles[blockIdx.x];
   const std::int64_t head = blockIdx.y, key_head = head / (a.query_heads / a.key_heads);
-  const std::int64_t end = smaller<std::int64_t>(tile.first + kTile, tile.end);
+  const int end = smaller(tile.first + kTile, tile.end);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const std::int64_t first_row = tile.first + 16 * warp + lane / 4;
+  const int first_row = tile.first + 16 * warp + lane / 4;
   float out[D / 8][4] = {}, largest[2] = {-FLT_MAX, -FLT_MAX}, total[2] = {};
-  const auto load = [&](bf16* to, const Heads& from, std::int64_t key) {
+  const auto load = [&](bf16* to, const Heads& from, int key) {
     if (key < end) load_heads<D, kStep>(to, from, key, key_head, end);
     copy_commit();
   };
-  const std::int64_t begin = first_key(tile, a.scores.window, kStep);
+  const int begin = first_key(tile, a.scores.window, kStep);
   load_heads<D, kTile>(q, a.q, tile.first, head, end);
   load(k, a.k, begin);
   load(v, a.v, begin);
-  for (std::int64_t key = begin; key < end; key += kStep) {
+  for (int key = begin; key < end; key += kStep) {
     GRAFT_COPY_WAIT(1);
     __syncthreads();
     float p[kStep / 8][4] = {};
@@ -118,7 +116,7 @@ GRAFT_DEVICE void forward(const Problem& a, const Heads& o, float* lse) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           float& s = p[n][2 * i + j];
-          const std::int64_t at = key + 8 * n + 2 * (lane % 4) + j;
+          const int at = key + 8 * n + 2 * (lane % 4) + j;
           s = a.scores.visible(first_row + 8 * i, at) ? a.scores.capped(s) : -INFINITY;
           most = fmaxf(most, s);
         }
@@ -149,7 +147,7 @@ GRAFT_DEVICE void forward(const Problem& a, const Heads& o, float* lse) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     total[i] = row_reduce<Add>(total[i]);
-    const std::int64_t row = first_row + 8 * i;
+    const int row = first_row + 8 * i;
     if (lane % 4 == 0 && row < end) lse[head * a.tokens + row] = largest[i] + logf(total[i]);
   }
   store_heads<D>(o, out, tile.first + 16 * warp, head, 0, end, 1.f / total[0], 1.f / total[1]);
@@ -178,20 +176,20 @@ GRAFT_DEVICE void backward_queries(const Problem& a, const Heads& d_q) {
   bf16 *d_o = q + kTile * kStride, *k = d_o + kTile * kStride, *v = k + kStep * kStride;
   const AttentionTile tile = a.tiles[blockIdx.x];
   const std::int64_t head = blockIdx.y, key_head = head / (a.query_heads / a.key_heads);
-  const std::int64_t end = smaller<std::int64_t>(tile.first + kTile, tile.end);
+  const int end = smaller(tile.first + kTile, tile.end);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const std::int64_t first_row = tile.first + 16 * warp + lane / 4;
+  const int first_row = tile.first + 16 * warp + lane / 4;
   float lse[2] = {}, dot[2] = {}, dq[D / 8][4] = {};
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const std::int64_t row = first_row + 8 * i;
+    const int row = first_row + 8 * i;
     if (row >= end) continue;
     lse[i] = a.lse[head * a.tokens + row];
     dot[i] = a.dot[head * a.tokens + row];
   }
   load_heads<D, kTile>(q, a.q, tile.first, head, end);
   load_heads<D, kTile>(d_o, a.d_o, tile.first, head, end);
-  for (std::int64_t key = first_key(tile, a.scores.window, kStep); key < end; key += kStep) {
+  for (int key = first_key(tile, a.scores.window, kStep); key < end; key += kStep) {
     load_heads<D, kStep>(k, a.k, key, key_head, end);
     load_heads<D, kStep>(v, a.v, key, key_head, end);
     copy_commit();
@@ -201,7 +199,7 @@ GRAFT_DEVICE void backward_queries(const Problem& a, const Heads& d_q) {
     multiply_rows<kStep, D>(s, q + 16 * warp * kStride, k);
     multiply_rows<kStep, D>(dp, d_o + 16 * warp * kStride, v);
     const auto visible = [&](int n, int i) {
-      const std::int64_t row = first_row + 8 * (i / 2);
+      const int row = first_row + 8 * (i / 2);
       return row < end && a.scores.visible(row, key + 8 * n + 2 * (lane % 4) + i % 2);
     };
     const auto lse_of = [&](int, int i) { return lse[i / 2]; };
@@ -221,21 +219,22 @@ GRAFT_DEVICE void backward_keys(const Problem& a, const Heads& d_k, const Heads&
   bf16 *v = k + kTile * kStride, *q = v + kTile * kStride, *d_o = q + kStep * kStride;
   auto *lse = reinterpret_cast<float*>(d_o + kStep * kStride), *dot = lse + kStep;
   const AttentionTile tile = a.tiles[blockIdx.x];
-  const std::int64_t key_head = blockIdx.y, group = a.query_heads / a.key_heads, column = std::int64_t{blockIdx.z} * kN;
-  const std::int64_t end = smaller<std::int64_t>(tile.first + kTile, tile.end);
-  const std::int64_t last = a.scores.window == 0 ? tile.end : smaller<std::int64_t>(tile.end, end - 1 + a.scores.window);
+  const std::int64_t key_head = blockIdx.y, group = a.query_heads / a.key_heads, group_first = key_head * group;
+  const int column = static_cast<int>(blockIdx.z) * kN;
+  const int end = smaller(tile.first + kTile, tile.end);
+  const int last = a.scores.window == 0 ? tile.end : smaller(tile.end, end - 1 + a.scores.window);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const std::int64_t first_row = tile.first + 16 * warp + lane / 4;
+  const int first_row = tile.first + 16 * warp + lane / 4;
   float dk[kN / 8][4] = {}, dv[kN / 8][4] = {};
   load_heads<D, kTile>(k, a.k, tile.first, key_head, end);
   load_heads<D, kTile>(v, a.v, tile.first, key_head, end);
-  for (std::int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
-    for (std::int64_t query = tile.first; query < last; query += kStep) {
+  for (std::int64_t head = group_first; head < group_first + group; ++head) {
+    for (int query = tile.first; query < last; query += kStep) {
       load_heads<D, kStep>(q, a.q, query, head, tile.end);
       load_heads<D, kStep>(d_o, a.d_o, query, head, tile.end);
       copy_commit();
       if (threadIdx.x < kStep) {
-        const std::int64_t row = query + threadIdx.x;
+        const int row = query + static_cast<int>(threadIdx.x);
         lse[threadIdx.x] = row < tile.end ? a.lse[head * a.tokens + row] : 0.f;
         dot[threadIdx.x] = row < tile.end ? a.dot[head * a.tokens + row] : 0.f;
       }
@@ -246,7 +245,7 @@ GRAFT_DEVICE void backward_keys(const Problem& a, const Heads& d_k, const Heads&
       multiply_rows<kStep, D>(dp, v + 16 * warp * kStride, d_o);
       const auto column_of = [&](int n, int i) { return 8 * n + 2 * (lane % 4) + i % 2; };
       const auto visible = [&](int n, int i) {
-        const std::int64_t at = query + column_of(n, i);
+        const int at = query + column_of(n, i);
         return at < tile.end && a.scores.visible(at, first_row + 8 * (i / 2));
       };
       const auto lse_of = [&](int n, int i) { return lse[column_of(n, i)]; };
@@ -288,56 +287,56 @@ extern "C" __global__ void __launch_bounds__(kRowThreads)
 #define GRAFT_HEADS(x) void *x, std::int64_t x##_token_stride, std::int64_t x##_head_stride
 #define GRAFT_GIVEN_HEADS(x) \
   Heads { x, x##_token_stride, x##_head_stride }
-#define GRAFT_ENTRIES(D)                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_forward_##D(                                           \
-      GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(o), float* lse, const AttentionTile* tiles,                   \
-      std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads, std::int64_t window, float scale, float softcap) { \
-    const Problem problem{GRAFT_GIVEN_HEADS(q),                                                                                 \
-                          GRAFT_GIVEN_HEADS(k),                                                                                 \
-                          GRAFT_GIVEN_HEADS(v),                                                                                 \
-                          Heads{},                                                                                              \
-                          nullptr,                                                                                              \
-                          nullptr,                                                                                              \
-                          tiles,                                                                                                \
-                          tokens,                                                                                               \
-                          query_heads,                                                                                          \
-                          key_heads,                                                                                            \
-                          Scores{window, scale, softcap}};                                                                      \
-    forward<D>(problem, GRAFT_GIVEN_HEADS(o), lse);                                                                             \
-  }                                                                                                                             \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_queries_##D(                                  \
-      GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dq), const float* lse, const float* dot,    \
-      const AttentionTile* tiles, std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads, std::int64_t window,   \
-      float scale, float softcap) {                                                                                             \
-    const Problem problem{GRAFT_GIVEN_HEADS(q),                                                                                 \
-                          GRAFT_GIVEN_HEADS(k),                                                                                 \
-                          GRAFT_GIVEN_HEADS(v),                                                                                 \
-                          GRAFT_GIVEN_HEADS(d_o),                                                                               \
-                          lse,                                                                                                  \
-                          dot,                                                                                                  \
-                          tiles,                                                                                                \
-                          tokens,                                                                                               \
-                          query_heads,                                                                                          \
-                          key_heads,                                                                                            \
-                          Scores{window, scale, softcap}};                                                                      \
-    backward_queries<D>(problem, GRAFT_GIVEN_HEADS(dq));                                                                        \
-  }                                                                                                                             \
-  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_keys_##D(                                     \
-      GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dk), GRAFT_HEADS(dv), const float* lse,     \
-      const float* dot, const AttentionTile* tiles, std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads,      \
-      std::int64_t window, float scale, float softcap) {                                                                        \
-    const Problem problem{GRAFT_GIVEN_HEADS(q),                                                                                 \
-                          GRAFT_GIVEN_HEADS(k),                                                                                 \
-                          GRAFT_GIVEN_HEADS(v),                                                                                 \
-                          GRAFT_GIVEN_HEADS(d_o),                                                                               \
-                          lse,                                                                                                  \
-                          dot,                                                                                                  \
-                          tiles,                                                                                                \
-                          tokens,                                                                                               \
-                          query_heads,                                                                                          \
-                          key_heads,                                                                                            \
-                          Scores{window, scale, softcap}};                                                                      \
-    backward_keys<D>(problem, GRAFT_GIVEN_HEADS(dk), GRAFT_GIVEN_HEADS(dv));                                                    \
+#define GRAFT_ENTRIES(D)                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_forward_##D(                                        \
+      GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(o), float* lse, const AttentionTile* tiles,                \
+      std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads, int window, float scale, float softcap) {       \
+    const Problem problem{GRAFT_GIVEN_HEADS(q),                                                                              \
+                          GRAFT_GIVEN_HEADS(k),                                                                              \
+                          GRAFT_GIVEN_HEADS(v),                                                                              \
+                          Heads{},                                                                                           \
+                          nullptr,                                                                                           \
+                          nullptr,                                                                                           \
+                          tiles,                                                                                             \
+                          tokens,                                                                                            \
+                          query_heads,                                                                                       \
+                          key_heads,                                                                                         \
+                          Scores{window, scale, softcap}};                                                                   \
+    forward<D>(problem, GRAFT_GIVEN_HEADS(o), lse);                                                                          \
+  }                                                                                                                          \
+  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_queries_##D(                               \
+      GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dq), const float* lse, const float* dot, \
+      const AttentionTile* tiles, std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads, int window,         \
+      float scale, float softcap) {                                                                                          \
+    const Problem problem{GRAFT_GIVEN_HEADS(q),                                                                              \
+                          GRAFT_GIVEN_HEADS(k),                                                                              \
+                          GRAFT_GIVEN_HEADS(v),                                                                              \
+                          GRAFT_GIVEN_HEADS(d_o),                                                                            \
+                          lse,                                                                                               \
+                          dot,                                                                                               \
+                          tiles,                                                                                             \
+                          tokens,                                                                                            \
+                          query_heads,                                                                                       \
+                          key_heads,                                                                                         \
+                          Scores{window, scale, softcap}};                                                                   \
+    backward_queries<D>(problem, GRAFT_GIVEN_HEADS(dq));                                                                     \
+  }                                                                                                                          \
+  extern "C" __global__ void __launch_bounds__(kThreads) graft_attention_backward_keys_##D(                                  \
+      GRAFT_HEADS(d_o), GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(dk), GRAFT_HEADS(dv), const float* lse,  \
+      const float* dot, const AttentionTile* tiles, std::int64_t tokens, std::int64_t query_heads, std::int64_t key_heads,   \
+      int window, float scale, float softcap) {                                                                              \
+    const Problem problem{GRAFT_GIVEN_HEADS(q),                                                                              \
+                          GRAFT_GIVEN_HEADS(k),                                                                              \
+                          GRAFT_GIVEN_HEADS(v),                                                                              \
+                          GRAFT_GIVEN_HEADS(d_o),                                                                            \
+                          lse,                                                                                               \
+                          dot,                                                                                               \
+                          tiles,                                                                                             \
+                          tokens,                                                                                            \
+                          query_heads,                                                                                       \
+                          key_heads,                                                                                         \
+                          Scores{window, scale, softcap}};                                                                   \
+    backward_keys<D>(problem, GRAFT_GIVEN_HEADS(dk), GRAFT_GIVEN_HEADS(dv));                                                 \
   }
 
 GRAFT_ENTRIES(64)
@@ -349,12 +348,13 @@ GRAFT_ENTRIES(256)
 
 extern "C" int graft_attention_forward(const AttentionForward& a, Stream stream) {
   if (a.tile_count == 0 || a.query_heads == 0) return 0;
+  const auto window = static_cast<int>(smaller(a.window, a.tokens));
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.query_heads), 1);
 #define GRAFT_FORWARD(D)                                                                                                      \
   case D:                                                                                                                     \
     return GRAFT_LAUNCH_SHARED(graft_attention_forward_##D, grid, kThreads, kForwardShared<D> * sizeof(bf16), stream,         \
                                GRAFT_TAKEN_HEADS(q), GRAFT_TAKEN_HEADS(k), GRAFT_TAKEN_HEADS(v), GRAFT_TAKEN_HEADS(o), a.lse, \
-                               a.tiles, a.tokens, a.query_heads, a.key_heads, a.window, a.scale, a.softcap)
+                               a.tiles, a.tokens, a.query_heads, a.key_heads, window, a.scale, a.softcap)
   switch (a.head_size) {
     GRAFT_FORWARD(64);
     GRAFT_FORWARD(96);
@@ -378,23 +378,24 @@ int launch_dot(const AttentionBackward& a, Stream stream) {
 
 extern "C" int graft_attention_backward(const AttentionBackward& a, Stream stream) {
   if (a.tile_count == 0 || a.query_heads == 0) return 0;
+  const auto window = static_cast<int>(smaller(a.window, a.tokens));
   const auto tiles = static_cast<unsigned>(a.tile_count);
-#define GRAFT_BACKWARD(D)                                                                                                       \
-  case D:                                                                                                                       \
-    if (const int error = launch_dot(a, stream); error != 0) return error;                                                      \
-    if (const int error = GRAFT_LAUNCH_SHARED(                                                                                  \
-            graft_attention_backward_queries_##D, dim3(tiles, static_cast<unsigned>(a.query_heads), 1), kThreads,               \
-            kBackwardShared<D> * sizeof(bf16), stream, GRAFT_TAKEN_HEADS(d_o), GRAFT_TAKEN_HEADS(q), GRAFT_TAKEN_HEADS(k),      \
-            GRAFT_TAKEN_HEADS(v), GRAFT_TAKEN_HEADS(dq), a.lse, static_cast<const float*>(a.dot), a.tiles, a.tokens,            \
-            a.query_heads, a.key_heads, a.window, a.scale, a.softcap);                                                          \
-        error != 0)                                                                                                             \
-      return error;                                                                                                             \
-    return GRAFT_LAUNCH_SHARED(graft_attention_backward_keys_##D,                                                               \
-                               dim3(tiles, static_cast<unsigned>(a.key_heads), static_cast<unsigned>(D / kSlice<D>)), kThreads, \
-                               kBackwardShared<D> * sizeof(bf16), stream, GRAFT_TAKEN_HEADS(d_o), GRAFT_TAKEN_HEADS(q),         \
-                               GRAFT_TAKEN_HEADS(k), GRAFT_TAKEN_HEADS(v), GRAFT_TAKEN_HEADS(dk), GRAFT_TAKEN_HEADS(dv), a.lse, \
-                               static_cast<const float*>(a.dot), a.tiles, a.tokens, a.query_heads, a.key_heads, a.window,       \
-                               a.scale, a.softcap)
+#define GRAFT_BACKWARD(D)                                                                                                        \
+  case D:                                                                                                                        \
+    if (const int error = launch_dot(a, stream); error != 0) return error;                                                       \
+    if (const int error = GRAFT_LAUNCH_SHARED(                                                                                   \
+            graft_attention_backward_queries_##D, dim3(tiles, static_cast<unsigned>(a.query_heads), 1), kThreads,                \
+            kBackwardShared<D> * sizeof(bf16), stream, GRAFT_TAKEN_HEADS(d_o), GRAFT_TAKEN_HEADS(q), GRAFT_TAKEN_HEADS(k),       \
+            GRAFT_TAKEN_HEADS(v), GRAFT_TAKEN_HEADS(dq), a.lse, static_cast<const float*>(a.dot), a.tiles, a.tokens,             \
+            a.query_heads, a.key_heads, window, a.scale, a.softcap);                                                             \
+        error != 0)                                                                                                              \
+      return error;                                                                                                              \
+    return GRAFT_LAUNCH_SHARED(graft_attention_backward_keys_##D,                                                                \
+                               dim3(tiles, static_cast<unsigned>(a.key_heads), static_cast<unsigned>(D / kSlice<D>)), kThreads,  \
+                               kBackwardShared<D> * sizeof(bf16), stream, GRAFT_TAKEN_HEADS(d_o), GRAFT_TAKEN_HEADS(q),          \
+                               GRAFT_TAKEN_HEADS(k), GRAFT_TAKEN_HEADS(v), GRAFT_TAKEN_HEADS(dk), GRAFT_TAKEN_HEADS(dv), a.lse,  \
+                               static_cast<const float*>(a.dot), a.tiles, a.tokens, a.query_heads, a.key_heads, window, a.scale, \
+                               a.softcap)
   switch (a.head_size) {
     GRAFT_BACKWARD(64);
     GRAFT_BACKWARD(96);

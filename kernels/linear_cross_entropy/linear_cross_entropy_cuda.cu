@@ -1,6 +1,7 @@
 #include "kernels/linear_cross_entropy/linear_cross_entropy_cuda.h"
 
 #include <cfloat>
+#include <cmath>
 
 #include "kernels/cuda/rows.cuh"
 
@@ -58,7 +59,7 @@ GRAFT_DEVICE void rows(const CrossEntropyRows& a) {
       }
       continue;
     }
-    const float target = capped(to_float(z[label]), a.softcap);
+    const float target = label < a.columns ? capped(to_float(z[label]), a.softcap) : NAN;
     Online o;
     for (std::int64_t begin = first; begin < a.columns; begin += step)
       take(o, load_chunk(static_cast<const T*>(z), begin, a.columns, aligned), begin, a.columns, label, a.softcap);

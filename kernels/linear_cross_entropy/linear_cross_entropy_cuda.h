@@ -6,8 +6,9 @@
 //   dz_j = grad_scale w [ (1 + 2 l lse) exp(z'_j - lse) - d / V - (1 - d) [j = t] ] (1 - (z'_j / cap)^2)
 //
 // z-loss: PaLM, Chowdhery et al. 2022, arXiv:2204.02311, 5; smoothing: Szegedy et al. 2015, arXiv:1512.00567, 7.
-// Rows whose label is negative have loss, logprob and gradient 0. Everything between the logits and their gradient is f32; the
-// label's probability minus one is taken from the sum over the others, so that it keeps its digits near one.
+// Rows whose label is negative have loss, logprob and gradient 0; a label outside of the vocabulary makes all three NaN.
+// Everything between the logits and their gradient is f32; the label's probability minus one is taken from the sum over the
+// others, so that it keeps its digits near one.
 //
 // One block per row, sums in a fixed order: same bits always. Bytes: the logits are read twice (the second time from L2: a row
 // of 128 k bf16 logits is 256 KB) and written once; once read and not written without want_grad.

@@ -157,6 +157,9 @@ TEMPLATE_TEST_CASE("cross-entropy on a GPU with every label ignored, extreme log
   CHECK(c.loss[2] == 0);
   for (std::int64_t j = 0; j < 600; ++j) REQUIRE(c.z(2, j) == 0);
   CHECK((std::isfinite(c.loss[3]) && c.z(3, 4) == 0));
+  c.labels[3] = 600;
+  c.run();
+  CHECK((std::isnan(c.loss[3]) && std::isnan(c.logprob[3]) && std::isnan(c.z(3, 0))));
 }
 
 TEMPLATE_TEST_CASE("cross-entropy on a GPU reads the logits twice and writes them once", "[linear_cross_entropy][simt]", Bf16,

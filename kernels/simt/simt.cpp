@@ -156,10 +156,9 @@ void run_block(std::size_t count, std::mt19937_64& random) {
 }
 
 bool dropped(const char* file, int line) {
-  SyncPoint point{file, line};
-  const bool drop = point == options().dropped;
-  if (std::find(seen().begin(), seen().end(), point) == seen().end()) seen().push_back(std::move(point));
-  return drop;
+  const SyncPoint point{file, line};
+  if (std::find(seen().begin(), seen().end(), point) == seen().end()) seen().push_back(point);
+  return point == options().dropped;
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,7 @@ struct Fault : std::runtime_error {
 
 // A barrier, warp barrier or wait in the source.
 struct SyncPoint {
-  std::string file;
+  std::string_view file;  // __FILE__
   int line = 0;
   bool operator==(const SyncPoint&) const = default;
 };

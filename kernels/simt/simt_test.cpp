@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/simt/device.h"
 #include "kernels/simt/faulty_kernels.h"
 #include "tests/support/catch.h"
 
@@ -99,6 +100,22 @@ TEST_CASE("simt counts the bytes of each buffer", "[simt]") {
   const Traffic read = in.take_traffic(), written = out.take_traffic();
   CHECK((read.read == 256 && read.written == 0 && written.read == 0 && written.written == 256));
   CHECK(in.take_traffic().read == 0);
+}
+
+TEST_CASE("simt's approximate functions are off by up to 2 ulp, otherwise for each seed", "[simt]") {
+  const Restore restore;
+  int off[5] = {};
+  for (std::uint64_t noise = 1; noise < 200; ++noise) {
+    options().noise = noise;
+    const float got = approximate(3, 7);
+    CHECK(got == approximate(3, 7));
+    const auto ulp = static_cast<std::size_t>(std::bit_cast<std::int32_t>(got) - std::bit_cast<std::int32_t>(3.f) + 2);
+    REQUIRE(ulp < 5);
+    ++off[ulp];
+  }
+  for (const int count : off) CHECK(count > 10);
+  CHECK((approximate(0, 1) == 0 && std::isinf(approximate(1e300, 1)) && std::isnan(approximate(NAN, 1))));
+  CHECK(approximate(0x1p-149, 1) == 0x1p-149f);
 }
 
 TEST_CASE("simt's matrix products have the layout of the instruction", "[simt]") {
