@@ -74,7 +74,7 @@ TEST_CASE("device: cuda is refused before any work", "[device]") {
 #ifndef __SANITIZE_ADDRESS__  // the simulator is not built then (cmake/cuda.cmake)
 
 TEST_CASE("device: simt trains through every CUDA kernel of a training step to the CPU's adapter", "[device]") {
-  const Workshop workshop({.head_dim = 64});
+  const Workshop workshop({.head_dim = 64, .bf16_values = true});
   REQUIRE(workshop.graft("prepare").code == 0);
   const auto train = [&](const std::string& run, const std::string& device, const std::string& dtype,
                          const std::vector<std::string>& rest = {}) {
@@ -90,6 +90,7 @@ TEST_CASE("device: simt trains through every CUDA kernel of a training step to t
     REQUIRE(done.code == 0);
   }
   const auto exact = adapter(workshop / "exact"), cpu = adapter(workshop / "cpu"), simt = adapter(workshop / "simt");
+  // As tests/lora/device_test.cpp: twice as far from f32 on the same weights as the CPU's bf16 may be.
   CHECK(distance(simt, exact) > 0);
   CHECK(distance(simt, exact) <= 2 * distance(cpu, exact));
   CHECK(!fs::exists(workshop / "cpu.log"));
