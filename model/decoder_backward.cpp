@@ -72,24 +72,20 @@ TokenLoss DecoderImpl::train_step(const Packed& batch, const at::Tensor& labels,
   return {head.sum, {}};
 }
 
-at::Tensor DecoderImpl::linear_backward(const FrozenLinear& linear, const at::Tensor& dy, const at::Tensor& x, const Pass& pass,
-                                        const kernels::LoraLinearSaved& saved, bool need_dx, at::Tensor dx) const {
-  return kernels::lora_linear_backward(dy, x, linear.weight, pass.adapters ? linear.adapter : nullptr, saved, need_dx, dx);
-}
-
 at::Tensor DecoderImpl::mlp_backward(std::int64_t layer, const Mlp& mlp, const at::Tensor& dy, const at::Tensor& x,
                                      const Pass& pass, MlpSaved& saved) const {
   const bool need_inner = pass.lowest < place(layer, Stage::down), need_dx = pass.lowest < place(layer, Stage::gate_up);
   at::Tensor dinner;
   {
     const at::Tensor inner = kernels::gated_activation_forward(saved.gate, saved.up, activation());
-    dinner = linear_backward(mlp.down, dy, inner, pass, saved.s_down, need_inner);
+    dinner = kernels::lora_group_backward({dy}, inner, parts({{&mlp.down, &saved.s_down}}, pass), need_inner);
   }
   if (!need_inner) return {};
   kernels::gated_activation_backward(dinner, saved.gate, saved.up, activation());
-  if (saved.fused.defined()) return linear_backward(mlp.gate_up, saved.fused, x, pass, saved.s_gate_up, need_dx);
-  const at::Tensor dx = linear_backward(mlp.gate, saved.gate, x, pass, saved.s_gate, need_dx);
-  return linear_backward(mlp.up, saved.up, x, pass, saved.s_up, need_dx, dx);
+  if (saved.fused.defined())
+    return kernels::lora_group_backward({saved.fused}, x, parts({{&mlp.gate_up, &saved.s_gate_up}}, pass), need_dx);
+  return kernels::lora_group_backward({saved.gate, saved.up}, x,
+                                      parts({{&mlp.gate, &saved.s_gate}, {&mlp.up, &saved.s_up}}, pass), need_dx);
 }
 
 void DecoderImpl::layer_backward(const Layer& layer, at::Tensor dhidden, const Pass& pass, LayerSaved& saved) const {
@@ -108,8 +104,9 @@ void DecoderImpl::attention_block_backward(const Layer& layer, at::Tensor& dhidd
   const at::Tensor dout = spec_.post_norms ? kernels::rms_norm_backward(dhidden, saved.attention_raw, layer.post_attention_norm,
                                                                         saved.attention_rstd, norm_options())
                                            : dhidden;
-  const at::Tensor dattended = linear_backward(layer.o, dout, saved.attended.view({tokens, heads * d}), pass, saved.s_o,
-                                               pass.lowest < place(layer.index, Stage::o));
+  const at::Tensor attended = saved.attended.view({tokens, heads * d});
+  const at::Tensor dattended = kernels::lora_group_backward({dout}, attended, parts({{&layer.o, &saved.s_o}}, pass),
+                                                            pass.lowest < place(layer.index, Stage::o));
   if (pass.lowest >= place(layer.index, Stage::o)) return;
 
   // dq, dk, dv side by side, as a fused projection has them.
@@ -135,11 +132,10 @@ void DecoderImpl::attention_block_backward(const Layer& layer, at::Tensor& dhidd
   at::Tensor dx;
   if (spec_.fused_qkv) {
     if (spec_.qk_norm) at::cat_out(dqkv, {dq, dk, dv.clone()}, 1);
-    dx = linear_backward(layer.qkv, dqkv, saved.x1, pass, saved.s_qkv, need_dx);
+    dx = kernels::lora_group_backward({dqkv}, saved.x1, parts({{&layer.qkv, &saved.s_qkv}}, pass), need_dx);
   } else {
-    dx = linear_backward(layer.q, dq, saved.x1, pass, saved.s_q, need_dx);
-    dx = linear_backward(layer.k, dk, saved.x1, pass, saved.s_k, need_dx, dx);
-    dx = linear_backward(layer.v, dv, saved.x1, pass, saved.s_v, need_dx, dx);
+    dx = kernels::lora_group_backward(
+        {dq, dk, dv}, saved.x1, parts({{&layer.q, &saved.s_q}, {&layer.k, &saved.s_k}, {&layer.v, &saved.s_v}}, pass), need_dx);
   }
   if (need_dx) kernels::rms_norm_backward(dx, saved.input, layer.input_norm, saved.rstd1, norm_options(), dhidden);
 }

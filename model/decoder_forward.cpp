@@ -55,24 +55,28 @@ at::Tensor DecoderImpl::embed(const at::Tensor& tokens) const {
   return hidden;
 }
 
-at::Tensor DecoderImpl::linear(const FrozenLinear& linear, const at::Tensor& x, const Pass& pass,
-                               kernels::LoraLinearSaved& saved) const {
-  saved.dropout_seed = Random(pass.dropout_seed, Stream::dropout).bits(linear.ordinal);
-  return kernels::lora_linear_forward(x, linear.weight, linear.bias, pass.adapters ? linear.adapter : nullptr,
-                                      pass.training ? &saved : nullptr);
+std::vector<kernels::LoraPart> DecoderImpl::parts(std::initializer_list<LinearUse> uses, const Pass& pass) const {
+  std::vector<kernels::LoraPart> parts;
+  for (const auto& [linear, saved] : uses) {
+    saved->dropout_seed = Random(pass.dropout_seed, Stream::dropout).bits(linear->ordinal);
+    parts.push_back({linear->weight, linear->bias, pass.adapters ? linear->adapter : nullptr, pass.training ? saved : nullptr});
+  }
+  return parts;
 }
 
 void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& saved) const {
   const std::int64_t tokens = saved.x1.size(0), d = spec_.head_dim, heads = spec_.heads, kv_heads = spec_.kv_heads;
   if (spec_.fused_qkv) {
-    saved.fused = linear(layer.qkv, saved.x1, pass, saved.s_qkv);
+    saved.fused = kernels::lora_group_forward(saved.x1, parts({{&layer.qkv, &saved.s_qkv}}, pass)).front();
     saved.q = saved.fused.narrow(1, 0, heads * d).view({tokens, heads, d});
     saved.k = saved.fused.narrow(1, heads * d, kv_heads * d).view({tokens, kv_heads, d});
     saved.v = saved.fused.narrow(1, (heads + kv_heads) * d, kv_heads * d).view({tokens, kv_heads, d});
   } else {
-    saved.q = linear(layer.q, saved.x1, pass, saved.s_q).view({tokens, heads, d});
-    saved.k = linear(layer.k, saved.x1, pass, saved.s_k).view({tokens, kv_heads, d});
-    saved.v = linear(layer.v, saved.x1, pass, saved.s_v).view({tokens, kv_heads, d});
+    const auto qkv = kernels::lora_group_forward(
+        saved.x1, parts({{&layer.q, &saved.s_q}, {&layer.k, &saved.s_k}, {&layer.v, &saved.s_v}}, pass));
+    saved.q = qkv[0].view({tokens, heads, d});
+    saved.k = qkv[1].view({tokens, kv_heads, d});
+    saved.v = qkv[2].view({tokens, kv_heads, d});
   }
   if (spec_.qk_norm) {
     saved.q_raw = saved.q.reshape({tokens * heads, d});
@@ -88,15 +92,17 @@ void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& 
 
 at::Tensor DecoderImpl::mlp_forward(const Mlp& mlp, const at::Tensor& x, const Pass& pass, MlpSaved& saved) const {
   if (mlp.gate_up.weight.defined()) {
-    saved.fused = linear(mlp.gate_up, x, pass, saved.s_gate_up);
+    saved.fused = kernels::lora_group_forward(x, parts({{&mlp.gate_up, &saved.s_gate_up}}, pass)).front();
     const std::int64_t ffn = saved.fused.size(1) / 2;
     saved.gate = saved.fused.narrow(1, 0, ffn);
     saved.up = saved.fused.narrow(1, ffn, ffn);
   } else {
-    saved.gate = linear(mlp.gate, x, pass, saved.s_gate);
-    saved.up = linear(mlp.up, x, pass, saved.s_up);
+    const auto both = kernels::lora_group_forward(x, parts({{&mlp.gate, &saved.s_gate}, {&mlp.up, &saved.s_up}}, pass));
+    saved.gate = both[0];
+    saved.up = both[1];
   }
-  return linear(mlp.down, kernels::gated_activation_forward(saved.gate, saved.up, activation()), pass, saved.s_down);
+  const at::Tensor inner = kernels::gated_activation_forward(saved.gate, saved.up, activation());
+  return kernels::lora_group_forward(inner, parts({{&mlp.down, &saved.s_down}}, pass)).front();
 }
 
 at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidden, const Pass& pass, LayerSaved& saved) const {
@@ -107,7 +113,8 @@ at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidd
   saved.attended = pass.cache != nullptr
                        ? attend_cached(layer, pass, saved)
                        : kernels::attention_forward(saved.q, saved.k, saved.v, pass.starts, attention_options(layer), &saved.lse);
-  at::Tensor out = linear(layer.o, saved.attended.view({tokens, spec_.heads * spec_.head_dim}), pass, saved.s_o);
+  const at::Tensor attended = saved.attended.view({tokens, spec_.heads * spec_.head_dim});
+  at::Tensor out = kernels::lora_group_forward(attended, parts({{&layer.o, &saved.s_o}}, pass)).front();
   if (spec_.post_norms) {
     saved.attention_raw = out;
     out = kernels::rms_norm_forward(out, layer.post_attention_norm, norm_options(), &saved.attention_rstd);

@@ -113,7 +113,8 @@ class DecoderImpl final : public Decoder {
   at::Tensor attend_cached(const Layer& layer, const Pass& pass, const LayerSaved& saved) const;  // decoder_cache.cpp
   kernels::AttentionOptions attention_options(const Layer& layer) const;
   kernels::RmsNormOptions norm_options() const;
-  at::Tensor linear(const FrozenLinear& linear, const at::Tensor& x, const Pass& pass, kernels::LoraLinearSaved& saved) const;
+  using LinearUse = std::pair<const FrozenLinear*, kernels::LoraLinearSaved*>;
+  std::vector<kernels::LoraPart> parts(std::initializer_list<LinearUse> uses, const Pass& pass) const;
   at::Tensor mlp_forward(const Mlp& mlp, const at::Tensor& x, const Pass& pass, MlpSaved& saved) const;
   kernels::Activation activation() const;
 
@@ -121,8 +122,6 @@ class DecoderImpl final : public Decoder {
   std::int64_t lowest_adapter() const;
   void layer_backward(const Layer& layer, at::Tensor dhidden, const Pass& pass, LayerSaved& saved) const;
   void attention_block_backward(const Layer& layer, at::Tensor& dhidden, const Pass& pass, LayerSaved& saved) const;
-  at::Tensor linear_backward(const FrozenLinear& linear, const at::Tensor& dy, const at::Tensor& x, const Pass& pass,
-                             const kernels::LoraLinearSaved& saved, bool need_dx, at::Tensor dx = {}) const;
   // dX when a place below gate_up has an adapter, else undefined.
   at::Tensor mlp_backward(std::int64_t layer, const Mlp& mlp, const at::Tensor& dy, const at::Tensor& x, const Pass& pass,
                           MlpSaved& saved) const;

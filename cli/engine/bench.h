@@ -45,7 +45,8 @@ class StepFloor {
   at::ScalarType type_;
 };
 
-// Exclusive time of each LibTorch operator that `work` calls on this thread, longest first; what is in none of them is "own loops".
+// Exclusive time of each LibTorch operator that `work` calls on this thread, longest first; what is in none of them is "own
+// loops".
 struct OperatorTime {
   std::string name;  // products with a side of at most 64 are marked ", low rank"
   double seconds = 0;

@@ -73,8 +73,7 @@ class Ops {
     moves("rms_norm forward", 2 * t * h, [&] { kernels::rms_norm_forward(x, gain, {}, &rstd); });
     moves("rms_norm backward, added", 4 * t * h, [&] { kernels::rms_norm_backward(dy, x, gain, rstd, {}, dx); });
     at::Tensor gate = random({tokens_, spec_.ffn}), up = random({tokens_, spec_.ffn}), dh = random({tokens_, spec_.ffn});
-    moves("gated_activation forward", 3 * t * f,
-          [&] { kernels::gated_activation_forward(gate, up, kernels::Activation::silu); });
+    moves("gated_activation forward", 3 * t * f, [&] { kernels::gated_activation_forward(gate, up, kernels::Activation::silu); });
     moves("gated_activation backward", 5 * t * f,
           [&] { kernels::gated_activation_backward(dh, gate, up, kernels::Activation::silu); });
     at::Tensor q = random({tokens_, spec_.heads + spec_.kv_heads, spec_.head_dim});
@@ -88,9 +87,9 @@ class Ops {
   }
 
   void products() {
-    for (const auto& [name, in, out] : {std::tuple{"lora_linear H to F", spec_.hidden, spec_.ffn},
-                                        std::tuple{"lora_linear F to H", spec_.ffn, spec_.hidden},
-                                        std::tuple{"lora_linear H to H", spec_.hidden, spec_.hidden}})
+    for (const auto& [name, in, out] :
+         {std::tuple{"lora_linear H to F", spec_.hidden, spec_.ffn}, std::tuple{"lora_linear F to H", spec_.ffn, spec_.hidden},
+          std::tuple{"lora_linear H to H", spec_.hidden, spec_.hidden}})
       linear(name, in, out);
     attention(tokens_);
     attention(std::min<std::int64_t>(tokens_, 256));
@@ -104,10 +103,12 @@ class Ops {
     kernels::LoraLinearSaved saved;
     at::Tensor y = at::empty_like(dy), dx = at::empty_like(x);
     const double flops = 2.0 * static_cast<double>(tokens_) * static_cast<double>(in * out);
-    multiplies(name + " forward", flops, [&] { at::mm_out(y, x, w.t()); },
-               [&] { kernels::lora_linear_forward_out(y, x, w, {}, &adapter, &saved); });
-    multiplies(name + " backward", flops, [&] { at::mm_out(dx, dy, w); },
-               [&] { kernels::lora_linear_backward(dy, x, w, &adapter, saved, true); });
+    multiplies(
+        name + " forward", flops, [&] { at::mm_out(y, x, w.t()); },
+        [&] { kernels::lora_linear_forward_out(y, x, w, {}, &adapter, &saved); });
+    multiplies(
+        name + " backward", flops, [&] { at::mm_out(dx, dy, w); },
+        [&] { kernels::lora_linear_backward(dy, x, w, &adapter, saved, true); });
   }
 
   void attention(std::int64_t document) {
@@ -127,9 +128,8 @@ class Ops {
     const std::string name = cat("attention, documents of ", document);
     lines_.push_back({name + " forward", time([&] { kernels::attention_forward(q, k, v, starts, options, &lse); }),
                       2 * square / 2, 0, 2 * flops});
-    lines_.push_back({name + " backward", time([&] {
-                        kernels::attention_backward(dout, q, k, v, out, lse, starts, options, dq, dk, dv);
-                      }),
+    lines_.push_back({name + " backward",
+                      time([&] { kernels::attention_backward(dout, q, k, v, out, lse, starts, options, dq, dk, dv); }),
                       5 * square / 2, 0, 5 * flops});
   }
 
@@ -141,11 +141,12 @@ class Ops {
     at::Tensor z = random({chunk, spec_.vocab}), part = random({chunk, spec_.hidden});
     kernels::LinearCrossEntropyOptions options;
     options.want_grad = true;
-    multiplies("linear_cross_entropy", 4.0 * static_cast<double>(tokens_ * spec_.vocab) * static_cast<double>(spec_.hidden),
-               [&] {
-                 for (std::int64_t at = 0; at < tokens_; at += chunk) at::mm_out(z, part, w.t()), at::mm_out(part, z, w);
-               },
-               [&] { kernels::linear_cross_entropy(x, w, nullptr, labels, options); });
+    multiplies(
+        "linear_cross_entropy", 4.0 * static_cast<double>(tokens_ * spec_.vocab) * static_cast<double>(spec_.hidden),
+        [&] {
+          for (std::int64_t at = 0; at < tokens_; at += chunk) at::mm_out(z, part, w.t()), at::mm_out(part, z, w);
+        },
+        [&] { kernels::linear_cross_entropy(x, w, nullptr, labels, options); });
   }
 
   const model::ModelSpec& spec_;
@@ -167,15 +168,19 @@ int bench_ops(const Session& session, const Context& context, const BenchOptions
   if (context.json) {
     Json list = Json::array();
     for (const Line& line : lines)
-      list.push_back(
-          {{"op", line.op}, {"seconds", line.seconds}, {"bound_seconds", line.bound}, {"bytes", line.bytes}, {"flops", line.flops}});
+      list.push_back({{"op", line.op},
+                      {"seconds", line.seconds},
+                      {"bound_seconds", line.bound},
+                      {"bytes", line.bytes},
+                      {"flops", line.flops}});
     print_json({{"copy_bytes_per_second", ops.copy_rate()}, {"ops", list}});
     return kDone;
   }
   std::vector<std::vector<std::string>> rows = {{"op", "ms", "GB/s", "GFLOP/s", "% of bound"}};
   for (const Line& line : lines)
     rows.push_back({line.op, fixed(1e3 * line.seconds, 2), line.bytes > 0 ? fixed(line.bytes / line.seconds / kGiga, 1) : "",
-                    line.flops > 0 ? fixed(line.flops / line.seconds / kGiga, 0) : "", fixed(100 * line.bound / line.seconds, 0)});
+                    line.flops > 0 ? fixed(line.flops / line.seconds / kGiga, 0) : "",
+                    fixed(100 * line.bound / line.seconds, 0)});
   std::cout << context.config.train.length << " tokens, " << name_of(types.compute) << ", " << at::get_num_threads()
             << " threads; a copy moves " << fixed(ops.copy_rate() / kGiga, 1)
             << " GB/s\nbound: a copy of the bytes that must move, or the bare product of the same size\n\n"

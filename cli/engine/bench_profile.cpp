@@ -60,8 +60,8 @@ void end(const at::RecordFunction&, at::ObserverContext*) {
 std::vector<OperatorTime> operator_times(const std::function<void()>& work) {
   Recording now;
   recording = &now;
-  const auto handle = at::addThreadLocalCallback(
-      at::RecordFunctionCallback(&begin, &end).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  const auto handle =
+      at::addThreadLocalCallback(at::RecordFunctionCallback(&begin, &end).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
   const double start = thread_seconds();
   work();
   double own = thread_seconds() - start;

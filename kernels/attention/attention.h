@@ -11,8 +11,8 @@
 // Shapes: q, o, dO, dQ (T, Hq, D); k, v, dK, dV (T, Hkv, D), all f32 or all bf16, the last dimension dense, any other strides
 // (views into a fused buffer are fine); lse (Hq, T) f32. starts: segments + 1 boundaries, starts[0] = 0, last = T, empty segments
 // allowed. The loop goes over segments, never across, in tiles of queries and keys: memory O(T), nothing is masked that could be
-// skipped. Scores, sums and gradients are f32 and rounded once; where bf16 is multiplied in pairs (kernels/cpu/tile.h), P and dS are
-// rounded to bf16 for their products. Same bits for the same inputs on one machine, whatever the number of threads.
+// skipped. Scores, sums and gradients are f32 and rounded once; where bf16 is multiplied in pairs (kernels/cpu/tile.h), P and dS
+// are rounded to bf16 for their products. Same bits for the same inputs on one machine, whatever the number of threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -19,9 +19,8 @@ void by_operand(at::ScalarType type, F&& f) {
 
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<Segment>& segments,
                        const AttentionOptions& options, at::Tensor out, at::Tensor lse) {
-  by_operand(q.scalar_type(), [&](auto type, auto element) {
-    forward<decltype(type), decltype(element)>(q, k, v, segments, options, out, lse);
-  });
+  by_operand(q.scalar_type(),
+             [&](auto type, auto element) { forward<decltype(type), decltype(element)>(q, k, v, segments, options, out, lse); });
 }
 
 void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

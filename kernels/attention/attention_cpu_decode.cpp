@@ -51,8 +51,8 @@ void decode(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const
     std::vector<float> scores(static_cast<std::size_t>(n)), sums(static_cast<std::size_t>(d));
     scores_of(q_data + query * q.stride(0) + head * q.stride(1), k_data + first * k.stride(0) + head / group * k.stride(1),
               k.stride(0), n, d, scores.data());
-    const float inverse = 1.f / softmax_unscaled(scores.data(), n, static_cast<float>(options.scale),
-                                                 static_cast<float>(options.softcap));
+    const float inverse =
+        1.f / softmax_unscaled(scores.data(), n, static_cast<float>(options.scale), static_cast<float>(options.softcap));
     weighted_sum(scores.data(), v_data + first * v.stride(0) + head / group * v.stride(1), v.stride(0), n, d, sums.data());
     T* to = out_data + query * out.stride(0) + head * out.stride(1);
     for (std::int64_t i = 0; i < d; ++i) store(to[i], sums[static_cast<std::size_t>(i)] * inverse);

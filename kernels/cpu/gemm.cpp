@@ -1,5 +1,9 @@
 #include "kernels/cpu/gemm.h"
 
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tasks.h"
@@ -7,83 +11,96 @@
 namespace graft::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kPanel = 64;   // columns that are packed together
-constexpr std::int64_t kRows = 252;   // of a piece: enough to pay for reading the panel, few enough to share; 42 times 6
-constexpr std::int64_t kBlock = 256;  // of an outer sum
+constexpr std::int64_t kPanel = 64;           // columns that are packed together
+constexpr std::int64_t kRows = 252;           // of a piece: enough to pay for reading the panel, few enough to share; 42 times 6
+constexpr std::int64_t kBlock = 256;          // of an outer sum
+constexpr std::int64_t kPanelsPerThread = 8;  // from which on threads share panels, not rows of them
 
-inline std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
-
-// A job with its right sides packed, panel by panel, the terms of a panel one after the other.
+// Up to kPanel columns of a job's output.
 template <class Element>
-struct Packed {
+struct Panel {
   const Job<Element>* job;
-  Element* right;
-  std::int64_t depth;  // of all terms together, in elements
+  std::int64_t column;
 
-  std::int64_t panels() const { return pieces(job->columns, kPanel); }
-  std::int64_t width(std::int64_t panel) const {
-    return std::min(kPanel, round_up(job->columns - panel * kPanel, kLanes));
+  std::int64_t columns() const { return std::min(kPanel, job->columns - column); }
+  std::int64_t width() const { return round_up(columns(), kLanes); }
+  std::int64_t size() const {
+    std::int64_t depth = 0;
+    for (const Term<Element>& term : job->terms) depth += round_up(term.k, kDepth<Element>);
+    return depth * kPanel;
   }
-  Element* panel(std::int64_t index) const { return right + index * kPanel * depth; }
 
-  void pack_panel(std::int64_t index) const {
-    const std::int64_t column = index * kPanel, n = std::min(kPanel, job->columns - column);
-    Element* to = panel(index);
+  // The terms' right sides one after the other.
+  void pack_into(Element* to) const {
     for (const Term<Element>& term : job->terms) {
       if (term.transposed)
-        pack_transposed(term.right + column * term.right_stride, term.right_stride, n, term.k, width(index), to);
+        pack_transposed(term.right + column * term.right_stride, term.right_stride, columns(), term.k, width(), to);
       else
-        pack(term.right + column, term.right_stride, term.k, n, width(index), to);
-      to += round_up(term.k, kDepth<Element>) * width(index);
+        pack(term.right + column, term.right_stride, term.k, columns(), width(), to);
+      to += round_up(term.k, kDepth<Element>) * width();
     }
   }
 
-  void multiply_piece(std::int64_t index, std::int64_t begin, std::int64_t end) const {
-    const std::int64_t column = index * kPanel, n = std::min(kPanel, job->columns - column);
+  void multiply_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
     std::vector<LeftSide<Element>> left;
     for (const Term<Element>& term : job->terms)
-      left.push_back({term.left + begin * term.left_stride, term.left_stride, round_up(term.k, kDepth<Element>) / kDepth<Element>});
-    finish({left.data(), static_cast<std::int64_t>(left.size()), end - begin, panel(index), width(index),
-            job->out + begin * job->out_stride + column, job->out_stride, n, job->bias == nullptr ? nullptr : job->bias + column,
-            job->add, job->scale});
+      left.push_back(
+          {term.left + begin * term.left_stride, term.left_stride, round_up(term.k, kDepth<Element>) / kDepth<Element>});
+    finish({left.data(), static_cast<std::int64_t>(left.size()), end - begin, right, width(),
+            job->out + begin * job->out_stride + column, job->out_stride, columns(),
+            job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});
   }
 };
+
+// Each thread packs a panel for itself and takes it through all rows.
+template <class Element>
+void gemm_by_panels(const std::vector<Panel<Element>>& panels) {
+  for_each_task(static_cast<std::int64_t>(panels.size()), [&](std::int64_t i) {
+    thread_local Scratch memory;
+    const Panel<Element>& panel = panels[static_cast<std::size_t>(i)];
+    auto* right = memory.get<Element>(panel.size());
+    panel.pack_into(right);
+    panel.multiply_rows(right, 0, panel.job->rows);
+  });
+}
+
+// Few panels: all are packed first, then shared in pieces of rows.
+template <class Element>
+void gemm_by_pieces(const std::vector<Panel<Element>>& panels) {
+  struct Piece {
+    const Panel<Element>* panel;
+    const Element* right;
+    std::int64_t begin;
+  };
+  std::int64_t size = 0;
+  for (const auto& panel : panels) size += panel.size();
+  thread_local Scratch memory;
+  std::vector<Element*> rights;
+  std::vector<Piece> pieces;
+  for (auto* right = memory.get<Element>(size); const auto& panel : panels) {
+    rights.push_back(right);
+    for (std::int64_t begin = 0; begin < panel.job->rows; begin += kRows) pieces.push_back({&panel, right, begin});
+    right += panel.size();
+  }
+  for_each_task(static_cast<std::int64_t>(panels.size()),
+                [&](std::int64_t i) { panels[static_cast<std::size_t>(i)].pack_into(rights[static_cast<std::size_t>(i)]); });
+  for_each_task(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+    const Piece& piece = pieces[static_cast<std::size_t>(i)];
+    piece.panel->multiply_rows(piece.right, piece.begin, std::min(piece.begin + kRows, piece.panel->job->rows));
+  });
+}
 
 }  // namespace
 
 template <class Element>
 void gemm(const std::vector<Job<Element>>& jobs) {
-  struct Piece {
-    std::size_t job;
-    std::int64_t panel, begin;
-  };
-  std::vector<Packed<Element>> packed;
-  std::vector<Piece> panels, all;
-  std::int64_t size = 0;
-  for (const Job<Element>& job : jobs) {
-    std::int64_t depth = 0;
-    for (const Term<Element>& term : job.terms) depth += round_up(term.k, kDepth<Element>);
-    packed.push_back({&job, nullptr, depth});
-    size += packed.back().panels() * kPanel * depth;
-  }
-  thread_local Scratch memory;
-  auto* right = memory.get<Element>(size);
-  for (std::size_t j = 0; j < jobs.size(); ++j) {
-    packed[j].right = right;
-    right += packed[j].panels() * kPanel * packed[j].depth;
-    for (std::int64_t panel = 0; panel < packed[j].panels(); ++panel) {
-      panels.push_back({j, panel, 0});
-      for (std::int64_t begin = 0; begin < jobs[j].rows; begin += kRows) all.push_back({j, panel, begin});
-    }
-  }
-  for_each_task(static_cast<std::int64_t>(panels.size()), [&](std::int64_t i) {
-    const Piece& piece = panels[static_cast<std::size_t>(i)];
-    packed[piece.job].pack_panel(piece.panel);
-  });
-  for_each_task(static_cast<std::int64_t>(all.size()), [&](std::int64_t i) {
-    const Piece& piece = all[static_cast<std::size_t>(i)];
-    packed[piece.job].multiply_piece(piece.panel, piece.begin, std::min(piece.begin + kRows, jobs[piece.job].rows));
-  });
+  std::vector<Panel<Element>> panels;
+  for (const Job<Element>& job : jobs)
+    for (std::int64_t column = 0; column < job.columns; column += kPanel) panels.push_back({&job, column});
+  if (static_cast<std::int64_t>(panels.size()) >= kPanelsPerThread * at::get_num_threads())
+    gemm_by_panels(panels);
+  else
+    gemm_by_pieces(panels);
 }
 
 template <class Element>
@@ -115,8 +132,8 @@ void outer_sums(const std::vector<OuterSum<Element>>& sums) {
     for (std::int64_t row = 0; row < sum.rows; row += kBlock) {
       const std::int64_t count = std::min(kBlock, sum.rows - row);
       pack(sum.wide + row * sum.wide_stride + column, sum.wide_stride, count, n, width, right);
-      multiply({turned[s].data() + row, round_up(sum.rows, 2), sum.rank, right, width, round_up(count, depth) / depth, result, width,
-                width, row > 0});
+      multiply({turned[s].data() + row, round_up(sum.rows, 2), sum.rank, right, width, round_up(count, depth) / depth, result,
+                width, width, row > 0});
     }
     if (sum.rows == 0) return;
     for (std::int64_t j = 0; j < sum.rank; ++j)

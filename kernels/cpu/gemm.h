@@ -2,9 +2,9 @@
 //
 //   out (M, N) = [out +] [bias +] sum over terms of left (M, k) right (k, N)
 //
-// Right sides are packed for every call, 64 columns at a time: one pass over N k elements against M N k products, so nothing is
-// stored twice. Work is cut into (64 columns, some hundred rows) pieces that threads take in turn; a piece is computed whole by one
-// of them, in the order of the terms: same bits whatever the number of threads.
+// Right sides are packed for every call, 64 columns at a time: one pass over N k elements against M N k products, so no weight is
+// stored twice. Threads take 64 columns in turn, or some hundred rows of them where columns are few; each element is summed by
+// one thread in the order of the terms: same bits whatever the number of threads.
 #pragma once
 
 #include <cstdint>

@@ -51,9 +51,14 @@ void check_gemm() {
           const auto side = [&](const at::Tensor& t) { return transposed ? exact(t).t() : exact(t); };
           const at::Tensor want = exact(out) + exact(bias) + 0.5 * (exact(x).mm(side(w)) + exact(s).mm(side(b)));
           const at::Tensor before = frame.isnan();
-          Job<Element> job{data<Element>(out), out.stride(0), rows, columns,
+          Job<Element> job{data<Element>(out),
+                           out.stride(0),
+                           rows,
+                           columns,
                            {term<Element>(x, w, transposed), term<Element>(s, b, transposed)},
-                           data<Element>(bias), true, 0.5f};
+                           data<Element>(bias),
+                           true,
+                           0.5f};
           gemm(std::vector<Job<Element>>{job});
           CHECK((frame.isnan() == before).all().item<bool>());
           CHECK(relative_error(out, want) <= tolerance(type));
@@ -80,8 +85,9 @@ void check_outer_sums() {
         at::Tensor out = random({rank, columns}, 3), turned = out.t().clone(at::MemoryFormat::Contiguous);
         const at::Tensor want = out.to(at::kDouble) + narrow.to(at::kDouble).t().mm(wide.to(at::kDouble));
         const auto sum = [&](at::Tensor& to, std::int64_t stride, std::int64_t step) {
-          return OuterSum<Element>{data<Element>(narrow), narrow.stride(0), rank,   data<Element>(wide), wide.stride(0), columns,
-                                   rows,                  to.mutable_data_ptr<float>(), stride, step};
+          return OuterSum<Element>{
+              data<Element>(narrow),        narrow.stride(0), rank, data<Element>(wide), wide.stride(0), columns, rows,
+              to.mutable_data_ptr<float>(), stride,           step};
         };
         outer_sums(std::vector<OuterSum<Element>>{sum(out, columns, 1), sum(turned, 1, rank)});
         CHECK(relative_error(out, want) <= 2e-6);

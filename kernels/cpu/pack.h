@@ -20,7 +20,8 @@ void pack_transposed(const Element* rows, std::int64_t stride, std::int64_t n, s
   constexpr std::int64_t depth = kDepth<Element>;
   const std::int64_t words = k / depth;
   if (n < width || k % depth != 0) std::fill(out, out + round_up(k, depth) * width, Element{});
-  transpose_words(rows, stride * static_cast<std::int64_t>(sizeof(Element)), n, words, reinterpret_cast<std::uint32_t*>(out), width);
+  transpose_words(rows, stride * static_cast<std::int64_t>(sizeof(Element)), n, words, reinterpret_cast<std::uint32_t*>(out),
+                  width);
   if (k % depth != 0)
     for (std::int64_t i = 0; i < n; ++i) out[(words * width + i) * depth] = rows[i * stride + k - 1];
 }

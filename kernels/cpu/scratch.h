@@ -1,4 +1,5 @@
-// Memory for a kernel's intermediate values, aligned to cache lines; it grows and is kept, so that a step pays for its pages once.
+// Memory for a kernel's intermediate values, aligned to cache lines; it grows and is kept, so that a step pays for its pages
+// once.
 #pragma once
 
 #include <algorithm>

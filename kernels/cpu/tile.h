@@ -1,15 +1,16 @@
 // Small matrix products in registers, the core of the CPU kernels that do not go through a library.
 //
 //   multiply:  C (m, n) = A (m, k) B (k, n), or C += A B                                       C is f32
-//   finish:    out (m, n) = [out +] [bias +] scale * sum over terms of A_i B_i                  rounded once to the operands' type
+//   finish:    out (m, n) = [out +] [bias +] scale * sum over terms of A_i B_i                  rounded once to the operands'
+//   type
 //
 // A: rows of any stride. B: packed in steps of `depth` rows, so that what one instruction multiplies lies together:
 // element (p, j) at b[((p / depth) * b_stride + j) * depth + p % depth]; k is a multiple of depth (pad with zeros); b_stride is a
 // multiple of 16 and not less than n. Deterministic: the order of the sums is that of p, whatever the number of rows or columns.
 //
 // Two kinds: f32 operands with fused multiply-add (depth 1) on every machine; bf16 operands with the pairwise dot product of
-// AVX-512-BF16 (depth 2: c += a0 b0 + a1 b1) where that is fast. Machines with AMX have it too, at half the speed of their f32 unit:
-// there bf16 tensors are widened, or left to the library, whose bf16 products use AMX.
+// AVX-512-BF16 (depth 2: c += a0 b0 + a1 b1) where that is fast. Machines with AMX have it too, at half the speed of their f32
+// unit: there bf16 tensors are widened, or left to the library, whose bf16 products use AMX.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The loops of a tile product, for one instruction set. Included by tile_<isa>.cpp alone, which are compiled with that set's flags:
-// nothing here may be an inline function that another file could share (hence the unnamed namespace).
+// The loops of a tile product, for one instruction set. Included by tile_<isa>.cpp alone, which are compiled with that set's
+// flags: nothing here may be an inline function that another file could share (hence the unnamed namespace).
 #pragma once
 
 #include "kernels/cpu/tile.h"

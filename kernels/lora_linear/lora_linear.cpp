@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
 #include "core/rng.h"
 #include "kernels/check.h"
 #include "kernels/device.h"
@@ -14,29 +16,46 @@
 namespace graft::kernels {
 namespace {
 
-void check_arguments(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter) {
+void check_part(const at::Tensor& x, const LoraPart& part) {
   constexpr const char* op = "lora_linear";
-  check_dim(op, "x", x, 2);
-  check_float_or_bf16(op, "x", x);
-  check_rows_dense(op, "x", x);
-  check_dim(op, "weight", weight, 2);
-  const std::int64_t in = x.size(1), out = weight.size(0);
+  check_dim(op, "weight", part.weight, 2);
+  const std::int64_t in = x.size(1), out = part.weight.size(0);
   const std::string of_x = cat("the last size of x ", shape_text(x.sizes()));
-  const std::string of_weight = cat("as the weight ", shape_text(weight.sizes()), " demands");
-  check_shape(op, "weight", weight, {out, in}, of_x);
-  check_type(op, "weight", weight, x.scalar_type(), "the type of x");
-  if (bias.defined()) {
-    check_shape(op, "bias", bias, {out}, of_weight);
-    check_type(op, "bias", bias, x.scalar_type(), "the type of x");
+  const std::string of_weight = cat("as the weight ", shape_text(part.weight.sizes()), " demands");
+  check_shape(op, "weight", part.weight, {out, in}, of_x);
+  check_type(op, "weight", part.weight, x.scalar_type(), "the type of x");
+  if (part.bias.defined()) {
+    check_shape(op, "bias", part.bias, {out}, of_weight);
+    check_type(op, "bias", part.bias, x.scalar_type(), "the type of x");
   }
-  if (adapter == nullptr) return;
-  check_dim(op, "adapter A", adapter->a, 2);
-  const std::int64_t rank = adapter->a.size(0);
-  check_shape(op, "adapter A", adapter->a, {rank, in}, of_weight);
-  check_shape(op, "adapter B", adapter->b, {out, rank}, of_weight);
-  check_type(op, "adapter A", adapter->a, at::kFloat, "the type of adapters");
-  check_type(op, "adapter B", adapter->b, at::kFloat, "the type of adapters");
-  if (adapter->dropout < 0 || adapter->dropout >= 1) fail(op, cat("dropout is ", adapter->dropout, " but must be in [0, 1)"));
+  if (part.adapter == nullptr) return;
+  const LowRank& adapter = *part.adapter;
+  check_dim(op, "adapter A", adapter.a, 2);
+  const std::int64_t rank = adapter.a.size(0);
+  check_shape(op, "adapter A", adapter.a, {rank, in}, of_weight);
+  check_shape(op, "adapter B", adapter.b, {out, rank}, of_weight);
+  check_type(op, "adapter A", adapter.a, at::kFloat, "the type of adapters");
+  check_type(op, "adapter B", adapter.b, at::kFloat, "the type of adapters");
+  if (adapter.dropout < 0 || adapter.dropout >= 1) fail(op, cat("dropout is ", adapter.dropout, " but must be in [0, 1)"));
+}
+
+void check_arguments(const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  check_dim("lora_linear", "x", x, 2);
+  check_float_or_bf16("lora_linear", "x", x);
+  check_rows_dense("lora_linear", "x", x);
+  for (const LoraPart& part : parts) check_part(x, part);
+}
+
+void check_backward(const at::Tensor& dy, const at::Tensor& x, const LoraPart& part) {
+  constexpr const char* op = "lora_linear";
+  check_shape(op, "dy", dy, {x.size(0), part.weight.size(0)},
+              cat("tokens by outputs of the weight ", shape_text(part.weight.sizes())));
+  check_type(op, "dy", dy, x.scalar_type(), "the type of x");
+  check_rows_dense(op, "dy", dy);
+  if (part.adapter == nullptr) return;
+  check_shape(op, "saved.s", part.saved->s, {x.size(0), part.adapter->a.size(0)}, "tokens by rank; run the forward with saved");
+  check_shape(op, "grad_a", part.adapter->grad_a, part.adapter->a.sizes(), "as A");
+  check_shape(op, "grad_b", part.adapter->grad_b, part.adapter->b.sizes(), "as B");
 }
 
 // out = D(in), both (M, K) with dense rows; out may be in. Four neighbours share one draw of Philox.
@@ -76,111 +95,147 @@ at::Tensor empty_low(std::int64_t rows, std::int64_t rank, const at::Tensor& lik
   return at::zeros({rows, rank + 1}, like.options()).narrow(1, 0, rank);
 }
 
+at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
+  return part.saved != nullptr ? dropped(x, *part.adapter, part.saved->dropout_seed) : x;
+}
+
 // With the library's products: a pass over y for each.
-void library_forward(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
-                     LoraLinearSaved* saved) {
-  if (bias.defined())
-    at::addmm_out(y, bias, x, weight.t());
-  else
-    at::mm_out(y, x, weight.t());
-  if (adapter == nullptr) return;
-  const at::Tensor input = saved != nullptr ? dropped(x, *adapter, saved->dropout_seed) : x;
-  at::Tensor s = at::mm(input, adapter->a.to(x.scalar_type()).t());
-  s.mul_(adapter->scale);
-  y.addmm_(s, adapter->b.to(x.scalar_type()).t());
-  if (saved != nullptr) saved->s = s;
-}
-
-void own_forward(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
-                 LoraLinearSaved* saved) {
-  cpu::Products products{x, weight, true, {}, {}, bias};
-  if (adapter != nullptr) {
-    const at::Tensor input = saved != nullptr ? dropped(x, *adapter, saved->dropout_seed) : x;
-    products.low = empty_low(x.size(0), adapter->a.size(0), x);
-    products.low_right = adapter->b.to(x.scalar_type());
-    const at::Tensor a = adapter->a.to(x.scalar_type());
-    cpu::product(products.low, {.left = input, .right = a, .transposed = true, .scale = adapter->scale});
-    if (saved != nullptr) saved->s = products.low;
+void library_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const LoraPart& part = parts[i];
+    at::Tensor out = y[i];
+    if (part.bias.defined())
+      at::addmm_out(out, part.bias, x, part.weight.t());
+    else
+      at::mm_out(out, x, part.weight.t());
+    if (part.adapter == nullptr) continue;
+    at::Tensor s = at::mm(low_rank_input(x, part), part.adapter->a.to(x.scalar_type()).t());
+    s.mul_(part.adapter->scale);
+    out.addmm_(s, part.adapter->b.to(x.scalar_type()).t());
+    if (part.saved != nullptr) part.saved->s = s;
   }
-  cpu::product(y, products);
 }
 
-at::Tensor library_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
-                            const LoraLinearSaved& saved, bool need_dx, at::Tensor dx) {
-  if (need_dx && dx.defined())
-    dx.addmm_(dy, weight);
-  else if (need_dx)
-    dx = at::mm(dy, weight);
-  if (adapter == nullptr) return dx;
-  at::Tensor ds = at::mm(dy, adapter->b.to(x.scalar_type()));
-  ds.mul_(adapter->scale);
-  adapter->grad_b.add_(outer_sum(saved.s, dy).t());
-  adapter->grad_a.add_(outer_sum(ds, dropped(x, *adapter, saved.dropout_seed)));
-  if (!need_dx) return dx;
-  const at::Tensor a = adapter->a.to(x.scalar_type());
-  if (adapter->dropout == 0)
-    dx.addmm_(ds, a);
-  else
-    dx.add_(dropped(at::mm(ds, a), *adapter, saved.dropout_seed));
+void own_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  std::vector<cpu::Product> low, whole;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const LoraPart& part = parts[i];
+    whole.push_back({y[i], /*transposed=*/true, {{x, part.weight}}, part.bias});
+    if (part.adapter == nullptr) continue;
+    const at::Tensor s = empty_low(x.size(0), part.adapter->a.size(0), x);
+    low.push_back({.out = s,
+                   .transposed = true,
+                   .terms = {{low_rank_input(x, part), part.adapter->a.to(x.scalar_type())}},
+                   .scale = part.adapter->scale});
+    whole.back().terms.emplace_back(s, part.adapter->b.to(x.scalar_type()));
+    if (part.saved != nullptr) part.saved->s = s;
+  }
+  cpu::multiply(low);
+  cpu::multiply(whole);
+}
+
+at::Tensor library_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
+                            bool need_dx) {
+  at::Tensor dx;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const LoraPart& part = parts[i];
+    if (need_dx && dx.defined())
+      dx.addmm_(dy[i], part.weight);
+    else if (need_dx)
+      dx = at::mm(dy[i], part.weight);
+    if (part.adapter == nullptr) continue;
+    LowRank& adapter = *part.adapter;
+    at::Tensor ds = at::mm(dy[i], adapter.b.to(x.scalar_type()));
+    ds.mul_(adapter.scale);
+    adapter.grad_b.add_(outer_sum(part.saved->s, dy[i]).t());
+    adapter.grad_a.add_(outer_sum(ds, low_rank_input(x, part)));
+    if (!need_dx) continue;
+    const at::Tensor a = adapter.a.to(x.scalar_type());
+    if (adapter.dropout == 0)
+      dx.addmm_(ds, a);
+    else
+      dx.add_(dropped(at::mm(ds, a), adapter, part.saved->dropout_seed));
+  }
   return dx;
 }
 
-at::Tensor own_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
-                        const LoraLinearSaved& saved, bool need_dx, at::Tensor dx) {
-  cpu::Products products{dy, weight, false};
-  products.add = dx.defined();
-  at::Tensor ds, a;
-  if (adapter != nullptr) {
-    ds = empty_low(dy.size(0), adapter->a.size(0), dy);
-    const at::Tensor b = adapter->b.to(dy.scalar_type());
-    cpu::product(ds, {.left = dy, .right = b, .transposed = false, .scale = adapter->scale});
-    cpu::add_gradients(dy, saved.s, ds, dropped(x, *adapter, saved.dropout_seed), adapter->grad_a, adapter->grad_b);
-    a = adapter->a.to(dy.scalar_type());
-    if (adapter->dropout == 0) products.low = ds, products.low_right = a;
+at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
+                        bool need_dx) {
+  cpu::Product whole{need_dx ? at::empty(x.sizes(), x.options()) : at::Tensor(), /*transposed=*/false, {}};
+  std::vector<cpu::Product> low;
+  std::vector<cpu::FactorGradients> factors;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const LoraPart& part = parts[i];
+    whole.terms.emplace_back(dy[i], part.weight);
+    if (part.adapter == nullptr) continue;
+    const LowRank& adapter = *part.adapter;
+    const at::Tensor ds = empty_low(x.size(0), adapter.a.size(0), x);
+    low.push_back({.out = ds, .transposed = false, .terms = {{dy[i], adapter.b.to(x.scalar_type())}}, .scale = adapter.scale});
+    factors.push_back({dy[i], part.saved->s, ds, low_rank_input(x, part), adapter.grad_a, adapter.grad_b});
+    if (adapter.dropout == 0) whole.terms.emplace_back(ds, adapter.a.to(x.scalar_type()));
   }
-  if (!need_dx) return dx;
-  if (!dx.defined()) dx = at::empty({dy.size(0), weight.size(1)}, dy.options());
-  cpu::product(dx, products);
-  if (adapter != nullptr && adapter->dropout > 0) dx.add_(dropped(at::mm(ds, a), *adapter, saved.dropout_seed));
-  return dx;
+  cpu::multiply(low);
+  cpu::add(factors);
+  if (!need_dx) return {};
+  cpu::multiply({whole});
+  std::size_t next = 0;
+  for (const LoraPart& part : parts) {
+    if (part.adapter == nullptr) continue;
+    const at::Tensor& ds = factors[next++].ds;
+    if (part.adapter->dropout > 0)
+      whole.out.add_(dropped(at::mm(ds, part.adapter->a.to(x.scalar_type())), *part.adapter, part.saved->dropout_seed));
+  }
+  return whole.out;
+}
+
+bool own_products(const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  return std::all_of(parts.begin(), parts.end(), [&](const LoraPart& part) { return cpu::multiplies(x, part.weight); });
+}
+
+void group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  if (device() != Device::cpu) return on_device::lora_group_forward(y, x, parts);
+  (own_products(x, parts) ? own_forward : library_forward)(y, x, parts);
 }
 
 }  // namespace
 
-void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                             const LowRank* adapter, LoraLinearSaved* saved) {
+std::vector<at::Tensor> lora_group_forward(const at::Tensor& x, const std::vector<LoraPart>& parts) {
   const c10::InferenceMode no_autograd;
-  check_arguments(x, weight, bias, adapter);
-  check_shape("lora_linear", "y", y, {x.size(0), weight.size(0)}, "tokens by outputs");
-  check_type("lora_linear", "y", y, x.scalar_type(), "the type of x");
-  if (device() != Device::cpu) return on_device::lora_linear_forward(y, x, weight, bias, adapter, saved);
-  (cpu::multiplies(x, weight) ? own_forward : library_forward)(y, x, weight, bias, adapter, saved);
-}
-
-at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
-                               LoraLinearSaved* saved) {
-  const c10::InferenceMode no_autograd;
-  check_arguments(x, weight, bias, adapter);
-  at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
-  lora_linear_forward_out(y, x, weight, bias, adapter, saved);
+  check_arguments(x, parts);
+  std::vector<at::Tensor> y;
+  for (const LoraPart& part : parts) y.push_back(at::empty({x.size(0), part.weight.size(0)}, x.options()));
+  group_forward(y, x, parts);
   return y;
 }
 
-at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
-                                const LoraLinearSaved& saved, bool need_dx, at::Tensor dx) {
+at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
+                               bool need_dx) {
   const c10::InferenceMode no_autograd;
-  check_arguments(x, weight, {}, adapter);
-  const std::string of_forward = cat("tokens by outputs of the weight ", shape_text(weight.sizes()));
-  check_shape("lora_linear", "dy", dy, {x.size(0), weight.size(0)}, of_forward);
-  check_type("lora_linear", "dy", dy, x.scalar_type(), "the type of x");
-  if (need_dx && dx.defined()) check_shape("lora_linear", "dx", dx, x.sizes(), "as x");
-  if (adapter != nullptr) {
-    check_shape("lora_linear", "saved.s", saved.s, {x.size(0), adapter->a.size(0)}, "tokens by rank; run the forward with saved");
-    check_shape("lora_linear", "grad_a", adapter->grad_a, adapter->a.sizes(), "as A");
-    check_shape("lora_linear", "grad_b", adapter->grad_b, adapter->b.sizes(), "as B");
-  }
-  if (device() != Device::cpu) return on_device::lora_linear_backward(dy, x, weight, adapter, saved, need_dx, dx);
-  return (cpu::multiplies(x, weight) ? own_backward : library_backward)(dy, x, weight, adapter, saved, need_dx, dx);
+  check_arguments(x, parts);
+  if (dy.size() != parts.size()) fail("lora_linear", cat(dy.size(), " dy were given for ", parts.size(), " linears"));
+  for (std::size_t i = 0; i < parts.size(); ++i) check_backward(dy[i], x, parts[i]);
+  if (device() != Device::cpu) return on_device::lora_group_backward(dy, x, parts, need_dx);
+  return (own_products(x, parts) ? own_backward : library_backward)(dy, x, parts, need_dx);
+}
+
+at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, LowRank* adapter,
+                               LoraLinearSaved* saved) {
+  return lora_group_forward(x, {{weight, bias, adapter, saved}}).front();
+}
+
+void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             LowRank* adapter, LoraLinearSaved* saved) {
+  const c10::InferenceMode no_autograd;
+  const std::vector<LoraPart> parts = {{weight, bias, adapter, saved}};
+  check_arguments(x, parts);
+  check_shape("lora_linear", "y", y, {x.size(0), weight.size(0)}, "tokens by outputs");
+  check_type("lora_linear", "y", y, x.scalar_type(), "the type of x");
+  group_forward({y}, x, parts);
+}
+
+at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
+                                LoraLinearSaved& saved, bool need_dx) {
+  return lora_group_backward({dy}, x, {{weight, {}, adapter, &saved}}, need_dx);
 }
 
 }  // namespace graft::kernels

@@ -13,6 +13,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 namespace graft::kernels {
 
 struct LowRank {
@@ -27,15 +29,27 @@ struct LoraLinearSaved {
   std::uint64_t dropout_seed = 0;  // set by the caller before the forward; another for every linear and micro-batch
 };
 
-// adapter may be null. saved null: inference (no dropout).
-at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const LowRank* adapter,
+// One of several linears that read the same X: q, k and v, or gate and up.
+struct LoraPart {
+  at::Tensor weight, bias;           // (N, K); (N) or undefined
+  LowRank* adapter = nullptr;        // null: the frozen linear alone
+  LoraLinearSaved* saved = nullptr;  // null: inference, no dropout
+};
+
+// Y of each part. What the backward needs besides X is in part.saved, and the caller keeps X: nothing else is stored.
+std::vector<at::Tensor> lora_group_forward(const at::Tensor& x, const std::vector<LoraPart>& parts);
+// Accumulates into each adapter's grad_a and grad_b; returns dX summed over the parts, or an undefined tensor when need_dx is
+// false. Reads dY and X and writes neither.
+at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
+                               bool need_dx);
+
+// A group of one. adapter may be null; saved null: inference.
+at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, LowRank* adapter,
                                LoraLinearSaved* saved);
 // The same into y (M, N), which is overwritten.
 void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                             const LowRank* adapter, LoraLinearSaved* saved);
-// Accumulates into adapter->grad_a/grad_b; returns dX, or an undefined tensor when need_dx is false. dX is added to `dx` when
-// that is given (several linears of one input).
+                             LowRank* adapter, LoraLinearSaved* saved);
 at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
-                                const LoraLinearSaved& saved, bool need_dx, at::Tensor dx = {});
+                                LoraLinearSaved& saved, bool need_dx);
 
 }  // namespace graft::kernels

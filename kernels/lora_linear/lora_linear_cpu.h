@@ -1,29 +1,32 @@
-// The products of lora_linear with our own CPU kernels (kernels/cpu/gemm.h), each output in one pass: the low-rank update, the bias
-// and what was there before are summed with the frozen product in f32 and rounded once. Private to this folder.
+// The products of lora_linear with our own CPU kernels (kernels/cpu/gemm.h), each output in one pass: the low-rank update, the
+// bias and what was there before are summed with the frozen product in f32 and rounded once. Private to this folder.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include "kernels/lora_linear/lora_linear.h"
+#include <utility>
+#include <vector>
 
 namespace graft::kernels::cpu {
 
 // Whether these kernels are the fastest way here: not for few rows, not where the library has AMX for bf16, not without AVX2.
 bool multiplies(const at::Tensor& x, const at::Tensor& weight);
 
-// out = [out +] left right^T (transposed) or left right, `scale` times it. With `low`: + low low_right^T or low low_right as well.
-struct Products {
-  const at::Tensor &left, &right;
+// out = [out +] [bias +] scale * sum of left right^T (transposed) or left right
+struct Product {
+  at::Tensor out;
   bool transposed;
-  at::Tensor low = {}, low_right = {};  // undefined: none
-  at::Tensor bias = {};                // undefined: none
+  std::vector<std::pair<at::Tensor, at::Tensor>> terms;
+  at::Tensor bias = {};
   bool add = false;
   double scale = 1;
 };
-void product(at::Tensor out, const Products& products);
+void multiply(const std::vector<Product>& products);  // none reads what another writes
 
-// grad_b (N, r) += dY^T S and grad_a (r, K) += dS^T X
-void add_gradients(const at::Tensor& dy, const at::Tensor& s, const at::Tensor& ds, const at::Tensor& x, at::Tensor grad_a,
-                   at::Tensor grad_b);
+// grad_b (N, r) += dY^T S;  grad_a (r, K) += dS^T X
+struct FactorGradients {
+  at::Tensor dy, s, ds, x, grad_a, grad_b;
+};
+void add(const std::vector<FactorGradients>& gradients);
 
 }  // namespace graft::kernels::cpu

@@ -78,37 +78,48 @@ void add_outer_sum(const at::Tensor& narrow, const at::Tensor& wide, at::Tensor 
   check_launch("graft_outer_sum", launchers().outer_sum(arguments, nullptr));
 }
 
-}  // namespace
-
-void lora_linear_forward(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                         const LowRank* adapter, LoraLinearSaved* saved) {
-  if (bias.defined())
-    at::addmm_out(y, bias, x, weight.t());
-  else
-    at::mm_out(y, x, weight.t());
-  if (adapter == nullptr) return;
-  const at::Tensor input = saved != nullptr ? dropped(x, *adapter, saved->dropout_seed) : x;
-  const at::Tensor s = shrink(input, adapter->a.to(x.scalar_type()), adapter->scale);
-  y.addmm_(s, adapter->b.to(x.scalar_type()).t());
-  if (saved != nullptr) saved->s = s;
+at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
+  return part.saved != nullptr ? dropped(x, *part.adapter, part.saved->dropout_seed) : x;
 }
 
-at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
-                                const LoraLinearSaved& saved, bool need_dx, at::Tensor dx) {
-  if (need_dx && dx.defined())
-    dx.addmm_(dy, weight);
-  else if (need_dx)
-    dx = at::mm(dy, weight);
-  if (adapter == nullptr) return dx;
-  const at::Tensor ds = shrink(dy, adapter->b.to(x.scalar_type()).t().contiguous(), adapter->scale);
-  add_outer_sum(saved.s, dy, adapter->grad_b, /*transposed=*/true);
-  add_outer_sum(ds, dropped(x, *adapter, saved.dropout_seed), adapter->grad_a, /*transposed=*/false);
-  if (!need_dx) return dx;
-  const at::Tensor a = adapter->a.to(x.scalar_type());
-  if (adapter->dropout == 0)
-    dx.addmm_(ds, a);
-  else
-    dropout(at::mm(ds, a), dx, *adapter, saved.dropout_seed, /*add=*/true);
+}  // namespace
+
+void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const LoraPart& part = parts[i];
+    at::Tensor out = y[i];
+    if (part.bias.defined())
+      at::addmm_out(out, part.bias, x, part.weight.t());
+    else
+      at::mm_out(out, x, part.weight.t());
+    if (part.adapter == nullptr) continue;
+    const at::Tensor s = shrink(low_rank_input(x, part), part.adapter->a.to(x.scalar_type()), part.adapter->scale);
+    out.addmm_(s, part.adapter->b.to(x.scalar_type()).t());
+    if (part.saved != nullptr) part.saved->s = s;
+  }
+}
+
+at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
+                               bool need_dx) {
+  at::Tensor dx;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const LoraPart& part = parts[i];
+    if (need_dx && dx.defined())
+      dx.addmm_(dy[i], part.weight);
+    else if (need_dx)
+      dx = at::mm(dy[i], part.weight);
+    if (part.adapter == nullptr) continue;
+    LowRank& adapter = *part.adapter;
+    const at::Tensor ds = shrink(dy[i], adapter.b.to(x.scalar_type()).t().contiguous(), adapter.scale);
+    add_outer_sum(part.saved->s, dy[i], adapter.grad_b, /*transposed=*/true);
+    add_outer_sum(ds, low_rank_input(x, part), adapter.grad_a, /*transposed=*/false);
+    if (!need_dx) continue;
+    const at::Tensor a = adapter.a.to(x.scalar_type());
+    if (adapter.dropout == 0)
+      dx.addmm_(ds, a);
+    else
+      dropout(at::mm(ds, a), dx, adapter, part.saved->dropout_seed, /*add=*/true);
+  }
   return dx;
 }
 

@@ -7,9 +7,8 @@
 
 namespace graft::kernels::on_device {
 
-void lora_linear_forward(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                         const LowRank* adapter, LoraLinearSaved* saved);
-at::Tensor lora_linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
-                                const LoraLinearSaved& saved, bool need_dx, at::Tensor dx);
+void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts);
+at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
+                               bool need_dx);
 
 }  // namespace graft::kernels::on_device
