@@ -9,6 +9,7 @@
 // one: row_product says how Y = X W^T and dX = dY W are written.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/launch.h"
@@ -55,7 +56,7 @@ const char* gemm_fault(const Gemm& gemm);
 int gemm_cpu(const Gemm& gemm);
 
 // With cuBLASLt, on device memory; workspace of `workspace_bytes` (32 MiB is what its heuristic is asked for at most). 0, 1 as
-// above, or 1000 + cublasStatus_t.
+// above or where k is 0, or 1000 + cublasStatus_t.
 extern "C" int graft_gemm(const Gemm& gemm, void* workspace, std::size_t workspace_bytes, Stream stream);
 
 }  // namespace graft::cuda
