@@ -1,5 +1,5 @@
-# CUDA kernels: kernels/**/*_cuda.cu, without LibTorch. GRAFT_CUDA builds libgraft_cuda.so of them with nvcc; simt_test runs the
-# same sources on the host (kernels/simt) and needs no CUDA at all.
+# CUDA kernels: kernels/**/*_cuda.cu, without LibTorch. GRAFT_CUDA builds libgraft_cuda.so of them with nvcc; libgraft_simt.so and
+# simt_test run the same sources on the host (kernels/simt) and need no CUDA at all.
 option(GRAFT_CUDA "build libgraft_cuda.so" OFF)
 set(GRAFT_CUDA_ARCHITECTURES "80;90;120" CACHE STRING "of libgraft_cuda.so; scripts/check-cuda compiles for all")
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_cuda.cu")
@@ -10,10 +10,12 @@ function(graft_cuda_library)
   if(NVCC)
     file(REAL_PATH "${NVCC}" compiler)
     cmake_path(GET compiler PARENT_PATH bin)
-    find_library(CUDART cudart_static HINTS "${bin}/../lib64" "${bin}/../lib" "${bin}/../targets/x86_64-linux/lib")
+    set(hints "${bin}/../lib64" "${bin}/../lib" "${bin}/../targets/x86_64-linux/lib")
+    find_library(CUDART cudart_static HINTS ${hints})
+    find_library(CUBLASLT cublasLt HINTS ${hints})
   endif()
-  if(NOT NVCC OR NOT CUDART)
-    message(STATUS "no nvcc or no libcudart_static: libgraft_cuda.so is left out")
+  if(NOT NVCC OR NOT CUDART OR NOT CUBLASLT)
+    message(STATUS "no nvcc, libcudart_static or libcublasLt: libgraft_cuda.so is left out")
     return()
   endif()
   set(code "")
@@ -33,9 +35,10 @@ function(graft_cuda_library)
     list(APPEND objects ${object})
   endforeach()
   file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/cuda")
-  add_library(graft_cuda SHARED ${objects} kernels/nf4/nf4.cpp)
+  add_library(graft_cuda SHARED ${objects} kernels/nf4/nf4.cpp kernels/gemm/gemm_cublaslt.cpp kernels/gemm/gemm_fault.cpp)
+  target_include_directories(graft_cuda SYSTEM PRIVATE "${bin}/../include")
   set_source_files_properties(${objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
-  target_link_libraries(graft_cuda PRIVATE graft_flags ${CUDART} ${CMAKE_DL_LIBS} Threads::Threads rt)
+  target_link_libraries(graft_cuda PRIVATE graft_flags ${CUDART} ${CUBLASLT} ${CMAKE_DL_LIBS} Threads::Threads rt)
   install(TARGETS graft_cuda)
 endfunction()
 
@@ -53,17 +56,31 @@ function(graft_simt_kernels name)
     -Wno-unknown-pragmas)
 endfunction()
 
-function(graft_simt_tests)
+# kernels/**/*_cuda.cu on the host: libgraft_simt.so beside the program, for `device: simt`, and simt_test. Under other sanitizers
+# neither is built: they do not know fibres.
+if(NOT GRAFT_SANITIZE)
   file(GLOB simt CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/simt/*.cpp")
-  file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*_simt_test.cpp")
-  graft_simt_kernels(simt_kernels ${cuda_sources} "${CMAKE_SOURCE_DIR}/kernels/simt/faulty_kernels.cu")
-  add_executable(simt_test ${simt} ${tests} kernels/nf4/nf4.cpp core/rng.cpp $<TARGET_OBJECTS:simt_kernels>
-                 $<TARGET_OBJECTS:graft_test_main>)
+  list(FILTER simt EXCLUDE REGEX "_test\\.cpp$")
+  graft_simt_kernels(simt_kernels ${cuda_sources})
+  add_library(simt_machine OBJECT ${simt} kernels/nf4/nf4.cpp)
+  target_link_libraries(simt_machine PRIVATE graft_flags)
+  add_library(graft_simt SHARED $<TARGET_OBJECTS:simt_machine> $<TARGET_OBJECTS:simt_kernels>)
+  set_target_properties(graft_simt PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_options(graft_simt PRIVATE -fsanitize=undefined)
+  if(GRAFT_TESTS)  # for users it is a target to ask for: a minute of compiling
+    add_dependencies(graft graft_simt)
+  endif()
+endif()
+
+if(GRAFT_TESTS AND NOT GRAFT_SANITIZE)
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/*simt_test.cpp")
+  graft_simt_kernels(simt_faulty_kernels "${CMAKE_SOURCE_DIR}/kernels/simt/faulty_kernels.cu")
+  add_executable(simt_test ${tests} core/rng.cpp $<TARGET_OBJECTS:simt_machine> $<TARGET_OBJECTS:simt_kernels>
+                 $<TARGET_OBJECTS:simt_faulty_kernels> $<TARGET_OBJECTS:graft_test_main>)
   target_link_libraries(simt_test PRIVATE graft_flags)
   target_link_options(simt_test PRIVATE -fsanitize=undefined)
   add_test(NAME simt COMMAND simt_test)
-endfunction()
-
-if(GRAFT_TESTS AND NOT GRAFT_SANITIZE)
-  graft_simt_tests()
+  foreach(module kernels lora)  # their tests open it
+    add_dependencies(${module}_test graft_simt)
+  endforeach()
 endif()

@@ -41,6 +41,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   identity["base"] = parts.base;
   identity["tokenizer"] = parts.tokenizer;
   identity["corpus"] = parts.corpus;
+  identity["device"] = parts.device;  // not the config's: auto may come to another one elsewhere
   identity["threads"] = parts.threads;
   identity["storage_dtype"] = parts.storage;  // what train.dtype came to on this machine
   identity["compute_dtype"] = parts.compute;

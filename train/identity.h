@@ -1,5 +1,5 @@
-// What decides a run's bits: the config values that matter, the base, the tokenizer, the corpus snapshot, threads and dtypes.
-// Equal identities give equal adapters and equal loss logs on the same kind of machine; a run only resumes under its own.
+// What decides a run's bits: the config values that matter, the base, the tokenizer, the corpus snapshot, device, threads and
+// dtypes. Equal identities give equal adapters and equal loss logs on the same kind of machine; a run only resumes under its own.
 //
 // Not part of it: where things lie, how often to checkpoint or evaluate, when to give up. Those may change between resumes.
 #pragma once
@@ -16,6 +16,7 @@ struct IdentityParts {
   std::string base;       // WeightSource::identity()
   std::string tokenizer;  // Tokenizer::hash()
   std::string corpus;     // Corpus::snapshot() of the pinned training shards
+  std::string device = "cpu";
   int threads = 1;
   std::string storage, compute;  // dtypes: "bf16", "f32"
 };

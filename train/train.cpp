@@ -11,6 +11,7 @@
 #include "core/stop.h"
 #include "data/corpus.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/device.h"
 #include "model/compute_type.h"
 #include "train/checkpoint.h"
 #include "train/identity.h"
@@ -140,6 +141,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   pins.identity = run_identity(config, {.base = base.identity(),
                                         .tokenizer = tokenizer.hash(),
                                         .corpus = snapshot,
+                                        .device = kernels::device_name(kernels::device()),
                                         .threads = threads,
                                         .storage = name_of(types.storage),
                                         .compute = name_of(types.compute)});

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "data/find_files.h"
+#include "kernels/device.h"
 #include "model/compute_type.h"
 #include "train/memory_plan.h"
 
@@ -41,10 +42,14 @@ std::vector<Finding> machine() {
                       pages == "never" ? "never; 'madvise' would make large products faster" : pages});
   findings.push_back({"LibTorch", "ok", cat(TORCH_VERSION, ", ", at::get_num_threads(), " threads")});
   findings.push_back({"computes in", "ok", cat(name_of(model::fastest_compute_type()), " with train.dtype: auto (measured)")});
-  const std::string driver = nvidia_driver();
+  const kernels::DeviceSupport support = kernels::device_support(nvidia_driver());
   findings.push_back({"GPU", "note",
-                      driver.empty() ? "no NVIDIA driver; this build computes on the CPU"
-                                     : cat("NVIDIA driver ", driver, "; this build computes on the CPU")});
+                      cat(support.driver.empty() ? "no NVIDIA driver" : "NVIDIA driver " + support.driver, ", ",
+                          support.cuda_library ? "libgraft_cuda.so is here" : "no libgraft_cuda.so",
+                          "; training on CUDA is not supported yet, device: auto is the CPU")});
+  findings.push_back({"simulator", "ok",
+                      support.simt_library ? "libgraft_simt.so: device: simt runs the CUDA kernels on the CPU, for tests"
+                                           : "no libgraft_simt.so, which only device: simt needs"});
   return findings;
 }
 
@@ -63,8 +68,13 @@ std::string free_space(const fs::path& directory) {
   return cat(human_bytes(static_cast<double>(fs::space(existing).available)), " free at ", existing.string());
 }
 
-std::vector<Finding> config_findings(const train::RunConfig& config) {
+std::vector<Finding> config_findings(train::RunConfig config) {
   std::vector<Finding> findings;
+  check(findings, "device", [&] {
+    const auto device = kernels::choose_device(config.device, kernels::device_support(nvidia_driver()));
+    return cat(config.device, ": ", kernels::device_name(device));
+  });
+  config.device = "cpu";  // one finding is enough
   std::unique_ptr<Session> session;
   check(findings, "base", [&] {
     session = std::make_unique<Session>(config);

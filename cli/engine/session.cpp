@@ -2,14 +2,23 @@
 
 #include <ATen/Parallel.h>
 
+#include "cli/engine/machine.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "core/progress.h"
+#include "kernels/device.h"
 #include "model/compute_type.h"
 
 namespace graft::cli {
 namespace {
+
+void use_device(const std::string& wanted) {
+  const kernels::Device device = kernels::choose_device(wanted, kernels::device_support(nvidia_driver()));
+  kernels::set_device(device);
+  if (device == kernels::Device::simt)
+    log::warn("device", "simt: the CUDA kernels are simulated on the CPU, thousands of times slower than they are");
+}
 
 const std::string& named_base(const train::RunConfig& config) {
   if (config.base.empty())
@@ -19,11 +28,16 @@ const std::string& named_base(const train::RunConfig& config) {
   return config.base;
 }
 
+std::unique_ptr<model::WeightSource> open_base(const train::RunConfig& config) {
+  use_device(config.device);
+  return model::open_weights(named_base(config));
+}
+
 }  // namespace
 
 std::string name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
 
-Session::Session(const train::RunConfig& c) : config(c), base(model::open_weights(named_base(c))) {
+Session::Session(const train::RunConfig& c) : config(c), base(open_base(c)) {
   if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
   tokenizer = data::load_tokenizer(config.base);
   if (tokenizer->vocab_size() > base->spec().vocab)

@@ -22,7 +22,8 @@ struct Dtypes {
 std::string name_of(at::ScalarType type);  // "bf16", "f32"
 
 struct Session {
-  // Sets the number of threads. ConfigError when no base is named, DataError when the tokenizer does not fit it.
+  // Sets the device and the number of threads. ConfigError when no base is named, DataError when the tokenizer does not fit it;
+  // the errors of kernels/device.h, before anything is opened.
   explicit Session(const train::RunConfig& config);
 
   const train::RunConfig& config;

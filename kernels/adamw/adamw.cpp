@@ -7,7 +7,9 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/adamw/adamw_device.h"
 #include "kernels/check.h"
+#include "kernels/device.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels {
@@ -46,6 +48,7 @@ void check_arena(const char* name, const at::Tensor& arena, const at::Tensor& pa
 
 double global_norm(const at::Tensor& gradients) {
   check_arena("gradients", gradients, gradients);
+  if (device() != Device::cpu) return on_device::global_norm(gradients);
   const std::int64_t n = gradients.numel(), blocks = (n + kBlock - 1) / kBlock;
   const float* g = gradients.const_data_ptr<float>();
   std::vector<double> partial(static_cast<std::size_t>(blocks));
@@ -67,6 +70,7 @@ AdamWResult adamw_step(at::Tensor parameters, const at::Tensor& gradients, at::T
   check_arena("m", m, parameters);
   check_arena("v", v, parameters);
   if (t < 1) fail("adamw", cat("step number is ", t, " but counts from 1"));
+  if (device() != Device::cpu) return on_device::adamw_step(parameters, gradients, m, v, t, options);
   AdamWResult result;
   result.norm = global_norm(gradients);
   if (!std::isfinite(result.norm)) return result;

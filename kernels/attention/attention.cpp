@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "kernels/attention/attention_cpu.h"
+#include "kernels/attention/attention_device.h"
 #include "kernels/check.h"
+#include "kernels/device.h"
 
 namespace graft::kernels {
 namespace {
@@ -56,8 +58,11 @@ at::Tensor attention_forward(const at::Tensor& q, const at::Tensor& k, const at:
   check_packed(q, k, starts);
   at::Tensor out = at::empty(q.sizes(), q.options());
   at::Tensor log_sums = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
-  cpu::attention_forward(q, k, v, segments_of(starts), options, out, log_sums);
   if (lse != nullptr) *lse = log_sums;
+  if (device() != Device::cpu && on_device::has_attention(q))
+    on_device::attention_forward(q, k, v, starts, options, out, log_sums);
+  else
+    cpu::attention_forward(q, k, v, segments_of(starts), options, out, log_sums);
   return out;
 }
 
@@ -74,7 +79,10 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
   check_shape(kOp, "dv", dv, k.sizes(), "as k");
   check_shape(kOp, "lse", lse, {q.size(1), q.size(0)}, "heads by tokens of q");
   for (const at::Tensor& x : {dout, out, dq, dk, dv}) check_rows_dense(kOp, "dout, out or a gradient", x);
-  cpu::attention_backward(dout, q, k, v, out, lse, segments_of(starts), options, dq, dk, dv);
+  if (device() != Device::cpu && on_device::has_attention(q))
+    on_device::attention_backward(dout, q, k, v, out, lse, starts, options, dq, dk, dv);
+  else
+    cpu::attention_backward(dout, q, k, v, out, lse, segments_of(starts), options, dq, dk, dv);
 }
 
 at::Tensor attention_decode(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {

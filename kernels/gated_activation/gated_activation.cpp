@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
+#include "kernels/gated_activation/gated_activation_device.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels {
@@ -84,6 +86,7 @@ at::Tensor gated_activation_forward(const at::Tensor& gate, const at::Tensor& up
   const c10::InferenceMode no_autograd;
   check_arguments(gate, up);
   at::Tensor h = at::empty(gate.sizes(), gate.options());
+  if (device() != Device::cpu) return on_device::gated_activation_forward(gate, up, activation, h), h;
   by_type(gate.scalar_type(), [&](auto type) {
     using T = decltype(type);
     if (activation == Activation::silu)
@@ -100,6 +103,7 @@ void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor
   check_shape("gated_activation", "dh", dh, gate.sizes(), "as gate");
   check_type("gated_activation", "dh", dh, gate.scalar_type(), "the type of gate");
   check_rows_dense("gated_activation", "dh", dh);
+  if (device() != Device::cpu) return on_device::gated_activation_backward(dh, gate, up, activation);
   by_type(gate.scalar_type(), [&](auto type) {
     using T = decltype(type);
     if (activation == Activation::silu)

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy_device.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels {
@@ -87,6 +89,7 @@ std::vector<std::int64_t> labelled_rows(const at::Tensor& labels, std::int64_t v
 }
 
 void chunk_rows(at::Tensor& z, const std::int64_t* labels, double* logprob, const LinearCrossEntropyOptions& options) {
+  if (device() != Device::cpu) return on_device::cross_entropy_rows(z, labels, logprob, options);
   by_type(z.scalar_type(), [&](auto type) {
     using T = decltype(type);
     T* data = z.mutable_data_ptr<T>();

@@ -7,7 +7,9 @@
 
 #include "core/rng.h"
 #include "kernels/check.h"
+#include "kernels/device.h"
 #include "kernels/lora_linear/lora_linear_cpu.h"
+#include "kernels/lora_linear/lora_linear_device.h"
 #include "kernels/lora_linear/outer_sum.h"
 #include "kernels/simd.h"
 
@@ -191,6 +193,7 @@ bool own_products(const at::Tensor& x, const std::vector<LoraPart>& parts) {
 }
 
 void group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  if (device() != Device::cpu) return on_device::lora_group_forward(y, x, parts);
   (own_products(x, parts) ? own_forward : library_forward)(y, x, parts);
 }
 
@@ -211,6 +214,7 @@ at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tens
   check_arguments(x, parts);
   if (dy.size() != parts.size()) fail("lora_linear", cat(dy.size(), " dy were given for ", parts.size(), " linears"));
   for (std::size_t i = 0; i < parts.size(); ++i) check_backward(dy[i], x, parts[i]);
+  if (device() != Device::cpu) return on_device::lora_group_backward(dy, x, parts, need_dx);
   return (own_products(x, parts) ? own_backward : library_backward)(dy, x, parts, need_dx);
 }
 

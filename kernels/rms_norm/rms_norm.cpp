@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
+#include "kernels/rms_norm/rms_norm_device.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels {
@@ -64,6 +66,8 @@ at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const
   const std::int64_t rows = x.size(0), columns = x.size(1);
   at::Tensor y = at::empty({rows, columns}, x.options());
   at::Tensor r = at::empty({rows}, x.options().dtype(at::kFloat));
+  if (rstd != nullptr) *rstd = r;
+  if (device() != Device::cpu) return on_device::rms_norm_forward(x, weight, options, y, r), y;
   by_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     const T *in = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
@@ -76,7 +80,6 @@ at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const
       }
     });
   });
-  if (rstd != nullptr) *rstd = r;
   return y;
 }
 
@@ -95,6 +98,7 @@ at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at
   check_shape("rms_norm", "dx", dx, x.sizes(), as_x);
   check_type("rms_norm", "dx", dx, x.scalar_type(), "the type of x");
   check_rows_dense("rms_norm", "dx", dx);
+  if (device() != Device::cpu) return on_device::rms_norm_backward(dy, x, weight, rstd, options, dx, add), dx;
   by_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     const T *grad = dy.const_data_ptr<T>(), *in = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();

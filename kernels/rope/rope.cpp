@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
+#include "kernels/rope/rope_device.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels {
@@ -35,6 +37,7 @@ void rope(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, float dir
     check_type("rope", "cos and sin", *table, at::kFloat, "whatever the type of x");
     if (!table->is_contiguous()) fail("rope", "cos and sin must be contiguous");
   }
+  if (device() != Device::cpu) return on_device::rope(x, cos, sin, direction);
   const float *c = cos.const_data_ptr<float>(), *s = sin.const_data_ptr<float>();
   by_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);

@@ -7,15 +7,19 @@
 #include <new>
 
 #include "kernels/simt/device.h"
+#include "kernels/simt/lend.h"
 #include "kernels/simt/machine.h"
 
-extern "C" const char __executable_start, _end;  // the program's own image: constants, tables
+// The image of the program or library that holds the kernels: constants, tables.
+extern "C" [[gnu::visibility("hidden")]] const char __ehdr_start, _end;
 
 namespace graft::simt {
 namespace {
 
 // Readers of one granule since it was last written; more than one are known by how far apart they are.
 constexpr std::uint16_t kManyLanes = 0x8000, kManyWarps = 0x4000, kManyBlocks = 0x2000, kThread = 0x1fff;
+
+constexpr std::size_t kPage = 4096;
 
 struct Record {
   std::uint32_t clock = 0;
@@ -27,8 +31,8 @@ struct Cell {
 
 struct Region {
   char* begin;
-  std::size_t bytes, granule, mapped;
-  Cell* cells;  // zero pages until touched
+  std::size_t bytes, granule, mapped;  // mapped 0: lent
+  Cell* cells;                         // zero pages until touched
   std::size_t cells_mapped;
   Traffic traffic;
 };
@@ -42,6 +46,16 @@ void* map(std::size_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   return memory;
+}
+
+Region& add_region(char* begin, std::size_t bytes, std::size_t granule) {
+  Region region{};
+  region.begin = begin;
+  region.bytes = bytes;
+  region.granule = granule;
+  region.cells_mapped = ((bytes / granule + 1) * sizeof(Cell) / kPage + 1) * kPage;
+  region.cells = static_cast<Cell*>(map(region.cells_mapped));
+  return regions().emplace_front(region);
 }
 
 Region* region_of(const char* address) {
@@ -77,9 +91,9 @@ std::string hex(std::uintptr_t value) {
   return text;
 }
 
-// For addr2line -e simt_test.
+// For addr2line -e simt_test (or libgraft_simt.so).
 std::string from(const void* caller) {
-  return " from " + hex(static_cast<std::uintptr_t>(static_cast<const char*>(caller) - &__executable_start));
+  return " from " + hex(static_cast<std::uintptr_t>(static_cast<const char*>(caller) - &__ehdr_start));
 }
 
 // Did `earlier` happen before now, for the current thread? What came before `since`, the start of the launch or, for shared
@@ -151,7 +165,7 @@ void access(const void* address, std::size_t bytes, bool write, const void* call
   if (!m.running) return;
   const auto* begin = static_cast<const char*>(address);
   if (begin >= m.stacks && begin < m.stacks + kMaxThreads * kStackBytes) return;
-  if (!write && ((begin >= &__executable_start && begin < &_end) || on_host_stack(begin))) return;
+  if (!write && ((begin >= &__ehdr_start && begin < &_end) || on_host_stack(begin))) return;
   Region* region = bounded(begin, bytes, write, caller);
   const bool shared = region->begin == m.shared;
   if (shared) check_shared(begin, bytes, caller);
@@ -188,24 +202,18 @@ void store16(void* address, uint4 value) {
 }
 
 void* allocate(std::size_t bytes, std::size_t granule) {
-  constexpr std::size_t page = 4096;
-  Region region{};
-  region.bytes = bytes;
-  region.granule = granule;
-  region.mapped = (bytes / page + 1) * page;
-  region.begin = static_cast<char*>(map(region.mapped));
-  region.cells_mapped = ((bytes / granule + 1) * sizeof(Cell) / page + 1) * page;
-  region.cells = static_cast<Cell*>(map(region.cells_mapped));
-  if (bytes <= 256u << 20) std::memset(region.begin, 0xff, region.mapped);  // larger ones are address space more than memory
-  regions().push_front(region);
-  return region.begin;
+  const std::size_t mapped = (bytes / kPage + 1) * kPage;
+  auto* begin = static_cast<char*>(map(mapped));
+  if (bytes <= 256u << 20) std::memset(begin, 0xff, mapped);  // larger ones are address space more than memory
+  add_region(begin, bytes, granule).mapped = mapped;
+  return begin;
 }
 
 void release(void* memory) {
   std::list<Region>& all = regions();
   for (auto it = all.begin(); it != all.end(); ++it) {
     if (it->begin != memory) continue;
-    munmap(it->begin, it->mapped);
+    if (it->mapped != 0) munmap(it->begin, it->mapped);
     munmap(it->cells, it->cells_mapped);
     all.erase(it);
     return;
@@ -219,6 +227,11 @@ Traffic take_traffic(const void* memory) {
 }
 
 }  // namespace graft::simt
+
+extern "C" void graft_simt_lend(const void* memory, std::size_t bytes, std::size_t granule) {
+  graft::simt::add_region(static_cast<char*>(const_cast<void*>(memory)), bytes, granule);
+}
+extern "C" void graft_simt_take_back(const void* memory) { graft::simt::release(const_cast<void*>(memory)); }
 
 // What g++ -fsanitize=thread calls before each access.
 extern "C" {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/file.h"
+#include "core/half.h"
 #include "core/json.h"
 #include "core/rng.h"
 #include "core/safetensors.h"
@@ -20,10 +21,13 @@ struct TinyBase {
   std::int64_t vocab = 1700, context = 256, ffn = 64;
   std::string poisoned = {};  // a tensor whose first value is NaN
   bool tokenizer = true;
+  std::int64_t head_dim = 8;
+  bool bf16_values = false;  // no value changes when it is rounded to bf16
 };
 
 inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}) {
-  constexpr std::int64_t hidden = 32, heads = 4, kv_heads = 2, head_dim = 8, layers = 2;
+  constexpr std::int64_t hidden = 32, heads = 4, kv_heads = 2, layers = 2;
+  const std::int64_t head_dim = base.head_dim;
   fs::create_directories(directory);
   const Json config = {{"architectures", {"LlamaForCausalLM"}},
                        {"model_type", "llama"},
@@ -74,6 +78,8 @@ inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}
     std::vector<float> values(static_cast<std::size_t>(norm ? shape.sizes[0] : shape.sizes[0] * shape.sizes[1]));
     for (std::size_t i = 0; i < values.size(); ++i)
       values[i] = static_cast<float>(norm ? 1 : random.normal(i) / std::sqrt(static_cast<double>(hidden)));
+    if (base.bf16_values)
+      for (float& value : values) value = f32_from_bf16(bf16_from_f32(value));
     if (shape.name == base.poisoned) values[0] = std::numeric_limits<float>::quiet_NaN();
     writer.data(shape.name, values.data(), values.size() * sizeof(float));
   }

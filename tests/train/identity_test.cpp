@@ -28,9 +28,10 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
   other.train.seed = 1;
   IdentityParts parts = kParts;
   parts.threads = 1;
+  parts.device = "simt";
   CHECK(differences(identity, run_identity(other, parts)) ==
         std::vector<std::string>{
-            "lora.rank: 16 then, 8 now",
+            "device: cpu then, simt now", "lora.rank: 16 then, 8 now",
             "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"] then, "
             "[\"q_proj\"] now",
             "threads: 2 then, 1 now", "train.learning_rate: 0.0002 then, 0.5 now", "train.seed: 0 then, 1 now"});

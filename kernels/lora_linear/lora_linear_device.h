@@ -1,0 +1,14 @@
+// lora_linear.h through the CUDA kernels (kernels/device.h): dropout and, in bf16 with a rank of at most 64, S, dS, dA and dB.
+// The frozen product and the update S B^T, dS A are the library's. Arguments are checked by lora_linear.cpp. Private to this
+// folder.
+#pragma once
+
+#include "kernels/lora_linear/lora_linear.h"
+
+namespace graft::kernels::on_device {
+
+void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts);
+at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
+                               bool need_dx);
+
+}  // namespace graft::kernels::on_device

@@ -1,0 +1,114 @@
+// The key `device`: what is refused and how; training on the CUDA kernels simulated on the host.
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "tests/support/catch.h"
+#include "tests/support/workshop.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+// All values of an adapter, tensors in order of their names.
+std::vector<float> adapter(const fs::path& run) {
+  const SafetensorsFile file(run / "adapter/adapter_model.safetensors");
+  std::vector<float> all;
+  for (const auto& [name, info] : file.tensors()) {
+    const auto bytes = file.data(info);
+    const std::size_t count = bytes.size() / sizeof(float), before = all.size();
+    REQUIRE(info.dtype == DType::f32);
+    all.resize(before + count);
+    std::memcpy(all.data() + before, bytes.data(), bytes.size());
+  }
+  return all;
+}
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+  return std::sqrt(sum);
+}
+
+// The kernels that ran, as the simulator logs them.
+std::set<std::string> kernels_of(const fs::path& log) {
+  std::set<std::string> names;
+  for (const std::string& line : read_lines(log)) names.insert(parse_json(line, log.string())["entry"]);
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("device: cuda is refused before any work", "[device]") {
+  const Workshop workshop;
+  const bool driver = fs::exists("/proc/driver/nvidia/version");
+  for (const char* command : {"run", "prepare", "train"}) {
+    const Outcome done = workshop.graft(command, {"device=cuda"});
+    INFO(done.err);
+    CHECK(done.out.empty());
+    if (driver) {
+      CHECK(done.err.find("graft: device: cuda ") != std::string::npos);
+    } else {
+      CHECK(done.code == 4);
+      CHECK(done.err.find("graft: device: cuda needs an NVIDIA driver, and none is loaded on this machine; set device: cpu") !=
+            std::string::npos);
+    }
+    CHECK(!fs::exists(workshop / "corpus"));
+    CHECK(!fs::exists(workshop / "run"));
+  }
+  const Outcome unknown = workshop.graft("train", {"device=gpu"});
+  CHECK(unknown.code == 2);
+  CHECK(unknown.err.find("device") != std::string::npos);
+
+  const Outcome doctor = workshop.graft("doctor", {"device=cuda"});
+  CHECK(doctor.code == 2);
+  CHECK(doctor.out.find("device: cuda ") != std::string::npos);
+  CHECK(doctor.out.find("training on CUDA is not supported yet, device: auto is the CPU") != std::string::npos);
+  CHECK(workshop.graft("doctor").code == 0);
+}
+
+#ifndef __SANITIZE_ADDRESS__  // the simulator is not built then (cmake/cuda.cmake)
+
+TEST_CASE("device: simt trains through every CUDA kernel of a training step to the CPU's adapter", "[device]") {
+  const Workshop workshop({.head_dim = 64, .bf16_values = true});
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const auto train = [&](const std::string& run, const std::string& device, const std::string& dtype,
+                         const std::vector<std::string>& rest = {}) {
+    std::vector<std::string> set = {"run_dir=" + run,     "device=" + device, "train.dtype=" + dtype, "train.steps=3",
+                                    "train.eval_every=0", "lora.dropout=0.1", "eval.max_tokens=300"};
+    return run_program(workshop.command("train", set, rest),
+                       {.directory = workshop.path(), .environment = {{"GRAFT_SIMT_LOG", (workshop / run).string() + ".log"}}});
+  };
+  for (const auto& [run, device, dtype] :
+       {std::array{"exact", "cpu", "fp32"}, {"cpu", "cpu", "bf16"}, {"simt", "simt", "bf16"}}) {
+    const Outcome done = train(run, device, dtype);
+    INFO(run << "\n" << done.err);
+    REQUIRE(done.code == 0);
+  }
+  const auto exact = adapter(workshop / "exact"), cpu = adapter(workshop / "cpu"), simt = adapter(workshop / "simt");
+  // As tests/lora/device_test.cpp: twice as far from f32 on the same weights as the CPU's bf16 may be.
+  CHECK(distance(simt, exact) > 0);
+  CHECK(distance(simt, exact) <= 2 * distance(cpu, exact));
+  CHECK(!fs::exists(workshop / "cpu.log"));
+  CHECK(kernels_of(workshop / "simt.log") ==
+        std::set<std::string>{"graft_adamw_update", "graft_attention_backward_keys_64", "graft_attention_backward_queries_64",
+                              "graft_attention_dot", "graft_attention_forward_64", "graft_cross_entropy_rows_bf16",
+                              "graft_dropout_bf16", "graft_gated_backward_bf16", "graft_gated_forward_bf16", "graft_norm_final",
+                              "graft_norm_partial", "graft_outer_sum_16", "graft_outer_sum_final", "graft_rms_norm_backward_bf16",
+                              "graft_rms_norm_forward_bf16", "graft_rope_bf16", "graft_shrink_16"});
+
+  // The same bits again, and no going on elsewhere.
+  REQUIRE(train("again", "simt", "bf16").code == 0);
+  CHECK(adapter(workshop / "again") == simt);
+  CHECK(read_file(workshop / "again/loss.jsonl") == read_file(workshop / "simt/loss.jsonl"));
+  const Outcome elsewhere = train("simt", "auto", "bf16");
+  INFO(elsewhere.err);
+  CHECK(elsewhere.code == 2);
+  CHECK(elsewhere.err.find("device: simt then, cpu now") != std::string::npos);
+}
+
+#endif
