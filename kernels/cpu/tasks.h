@@ -1,3 +1,4 @@
+// Work shared by all threads, whoever is free taking the next piece.
 #pragma once
 
 #include <cstdint>
@@ -5,7 +6,7 @@
 
 namespace graft::kernels::cpu {
 
-// Runs task(0) ... task(count - 1), each once; whichever thread is free takes the next. Results must not depend on who.
+// Runs task(0) ... task(count - 1), each once. Results must not depend on which thread ran which.
 void for_each_task(std::int64_t count, const std::function<void(std::int64_t)>& task);
 
 }  // namespace graft::kernels::cpu

@@ -1,3 +1,4 @@
+// Where the threads of a training run are.
 #pragma once
 
 #include <sched.h>
