@@ -69,6 +69,15 @@ TEMPLATE_TEST_CASE("dropout on a GPU moves each byte once, in any order, and sho
   });
 }
 
+TEST_CASE("dropout on a GPU looks at the alignment of both sides", "[dropout][simt]") {
+  const auto x = filled<Bf16>(3, 64, 1), moved = filled<Bf16>(3, 64, 1, kMisaligned);
+  const Matrix<Bf16> want(3, 64), y(3, 64, kMisaligned), z(3, 64);
+  run(x, want, 0.5, false);
+  run(x, y, 0.5, false);
+  run(moved, z, 0.5, false);
+  CHECK((values_of(y) == values_of(want) && values_of(z) == values_of(want)));
+}
+
 TEST_CASE("dropout on a GPU counts rows in 64 bits", "[dropout][simt]") {
   constexpr std::int64_t kFar = std::int64_t{1} << 31;
   const Buffer<Bf16> x(kFar + 40), y(kFar + 40);
