@@ -1,6 +1,7 @@
 // The key `device`: what is refused and how; training on the CUDA kernels simulated on the host.
-#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <set>
 
 #include "core/json.h"
