@@ -23,7 +23,7 @@ struct ReportArtifact {
   std::string format, path, loads_in, sha256;
   std::uint64_t bytes = 0;
   double max_error = 0;
-  std::string kept;  // of the adapter's gain: "97.3 %"; empty when unknown
+  std::string kept = {};  // of the adapter's gain: "97.3 %"; empty when unknown
 };
 struct ReportAnswer {
   std::string prompt, base, adapted;
