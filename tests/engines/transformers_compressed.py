@@ -2,8 +2,7 @@
 
 decompressor   every quantized linear through compressed-tensors' own decompressor in f32, put into a plain transformers model: its
                logits against ours for the directory (fp32: largest |difference| over largest |logit|)
-transformers   the directory as transformers loads it: perplexity against ours. Where the scheme rounds activations too, which graft does
-               not do when it scores, the file as it is served must keep what export.min_survival asks for of the adapter's gain.
+transformers   the directory as transformers loads it, activations quantized where the scheme says so: perplexity against ours
 """
 import json
 import math
@@ -20,7 +19,7 @@ from compressed_tensors.compressors.base import BaseCompressor  # noqa: E402
 from compressed_tensors.quantization import QuantizationConfig  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-LIMIT, KEPT = 0.01, 0.8
+LIMIT = 0.01
 PARTS = ("_packed", "_scale", "_shape", "_zero_point", "")
 
 
@@ -73,11 +72,7 @@ def main():
         loaded = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
         theirs, mine = perplexity(logits_of(loaded, segments), segments), perplexity(ours, segments)
         print(f"{name}: perplexity {theirs:.4f} in transformers, {mine:.4f} in graft")
-        if json.loads((directory / "config.json").read_text())["quantization_config"]["config_groups"]["group_0"]["input_activations"]:
-            kept = math.log(base / theirs) / math.log(base / adapted)
-            check(f"{name} in transformers, activations in 8 bits: share of the gain that is kept", kept, f">= {KEPT}", kept >= KEPT)
-        else:
-            check(f"{name} in transformers: perplexity against graft", abs(theirs / mine - 1), LIMIT)
+        check(f"{name} in transformers: perplexity against graft", abs(theirs / mine - 1), LIMIT)
     finish()
 
 
