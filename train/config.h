@@ -17,6 +17,7 @@ struct TrainConfig {
   std::string schedule = "cosine";
   double warmup = 0.03, min_lr = 0.1;
   double weight_decay = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, clip = 1;
+  double label_smoothing = 0, z_loss = 0;
   std::string dtype = "auto", long_documents = "split", recompute = "none";
   std::int64_t seed = 0, eval_every = 0, checkpoint_every = 100, keep_checkpoints = 3, max_bad_steps = 5;
 
@@ -37,6 +38,11 @@ struct TrainConfig {
     v.field(beta2, "beta2", 0.0, 0.99999999, "AdamW");
     v.field(epsilon, "epsilon", 0.0, 1.0, "AdamW");
     v.field(clip, "clip", 0.0, 1e9, "global gradient norm above which gradients are scaled down; 0: off");
+    v.field(
+        label_smoothing, "label_smoothing", 0.0, 0.5,
+        "share of the target that is spread over the whole vocabulary; the loss of training includes it, held-out scores do not");
+    v.field(z_loss, "z_loss", 0.0, 1.0,
+            "weight of the squared log of the softmax's normaliser, added to the loss of training (1e-4 is usual)");
     v.field(dtype, "dtype", {"auto", "bf16", "fp32"},
             "auto: bf16 base, computed in bf16 where that is fast, else in fp32; fp32: weights as in the file");
     v.field(long_documents, "long_documents", {"split", "truncate", "drop"}, "documents longer than a row");

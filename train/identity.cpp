@@ -35,9 +35,11 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   copy.train.visit(train);
   static const std::set<std::string> free = {"train.eval_every", "train.checkpoint_every", "train.keep_checkpoints",
                                              "train.max_bad_steps", "train.dtype"};
+  // Left out at 0, so that runs begun before they existed go on.
+  static const std::set<std::string> newer = {"train.label_smoothing", "train.z_loss"};
   Json identity = Json::object();
   for (const auto& [key, value] : all.items())
-    if (!free.count(key)) identity[key] = value;
+    if (!free.count(key) && !(newer.count(key) && value == 0)) identity[key] = value;
   identity["base"] = parts.base;
   identity["tokenizer"] = parts.tokenizer;
   identity["corpus"] = parts.corpus;

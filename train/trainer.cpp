@@ -58,7 +58,9 @@ Trainer::Trainer(const TrainConfig& config, model::Decoder& decoder, const data:
       evaluate_(std::move(evaluate)),
       steps_(total_steps(config, batches)),
       saved_(state.step),
-      progress_("train", expected_tokens(config, batches, steps_), "tokens") {}
+      progress_("train", expected_tokens(config, batches, steps_), "tokens") {
+  decoder_.set_loss_terms({.z_loss = config.z_loss, .label_smoothing = config.label_smoothing});
+}
 
 std::vector<eval::HeldoutScore> Trainer::run() {
   try {
@@ -97,17 +99,17 @@ void Trainer::step() {
   const auto recompute = config_.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
   const Random dropout(static_cast<std::uint64_t>(config_.seed), Stream::dropout, static_cast<std::uint64_t>(state_.step));
   const double scale = trained > 0 ? 1.0 / static_cast<double>(trained) : 0;
-  double nll = 0;
+  double sum = 0;
   parameters_.adapters.gradients.zero_();
   for (std::size_t i = 0; i < micro.size(); ++i) {
     throw_if_stopped();
     if (micro[i].trained_tokens() == 0) continue;
-    nll += micro_step(decoder_, micro[i], scale, recompute, dropout.bits(i));
+    sum += micro_step(decoder_, micro[i], scale, recompute, dropout.bits(i));
   }
   throw_if_stopped();
 
   StepRecord record;
-  record.loss = nll * scale;
+  record.loss = sum * scale;
   record.learning_rate = learning_rate(config_, state_.step, steps_);
   record.gradient_norm = kernels::global_norm(parameters_.adapters.gradients);
   bool bad = false;

@@ -33,6 +33,7 @@ class FakeDecoder final : public model::Decoder {
   // Called before each train_step with the number of calls so far, e.g. to raise a signal; a true return makes the gradients NaN.
   std::function<bool(std::int64_t)> on_train_step;
 
+  const model::LossTerms& loss_terms() const { return loss_terms_; }
   const model::ModelSpec& spec() const override { return spec_; }
   at::ScalarType compute() const override { return at::kFloat; }
   std::vector<model::Linear*> linears() override { return {&up_, &head_}; }

@@ -21,8 +21,10 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
   same.export_.formats = {"hf"};
   CHECK(differences(identity, run_identity(same, kParts)).empty());
 
+  CHECK_FALSE(identity.contains("train.z_loss"));  // runs begun before it existed go on
   RunConfig other = config;
   other.lora.rank = 8;
+  other.train.label_smoothing = 0.1;
   other.lora.target_modules = {"q_proj"};
   other.train.learning_rate = 0.5;
   other.train.seed = 1;
@@ -34,7 +36,8 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
             "device: cpu then, simt now", "lora.rank: 16 then, 8 now",
             "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"] then, "
             "[\"q_proj\"] now",
-            "threads: 2 then, 1 now", "train.learning_rate: 0.0002 then, 0.5 now", "train.seed: 0 then, 1 now"});
+            "threads: 2 then, 1 now", "train.label_smoothing: nothing then, 0.1 now", "train.learning_rate: 0.0002 then, 0.5 now",
+            "train.seed: 0 then, 1 now"});
 }
 
 TEST_CASE("an identity survives its file", "[train]") {
