@@ -3,6 +3,7 @@
 // experts' router stay in bf16.
 #pragma once
 
+#include "export/calibration.h"
 #include "export/exporter.h"
 #include "model/compressed_tensors.h"
 
@@ -11,6 +12,7 @@ namespace graft::exports {
 struct CompressedTarget {
   model::CompressedScheme scheme;
   bool activations = false;  // served with activations in 8 bits, one scale per token, found as they come
+  Quantizer quantizer = Quantizer::nearest;
 };
 
 // Rows that the groups do not divide, or sizes that leave tensors of the file unaligned; empty when there are none.
@@ -31,6 +33,7 @@ constexpr Exporter compressed_exporter(std::string_view name, std::string_view s
       .extension = "",
       .merges = true,
       .quantizes = true,
+      .calibrates = target.quantizer != Quantizer::nearest,
       .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return compressed_refusal(spec, target); },
       .write = [](const ExportRequest& request,
                   const std::filesystem::path& directory) { write_compressed_model(request, target, directory); },

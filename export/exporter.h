@@ -17,12 +17,15 @@
 
 namespace graft::exports {
 
+class Calibration;  // export/calibration.h
+
 struct ExportRequest {
   const model::WeightSource& base;
   const lora::AdapterSet& adapter;
   at::ScalarType storage;   // bf16: the run rounded the base to bf16 before training, so the merge does too; f32: as in the file
   std::string name;         // of the model, for metadata
   std::string config_hash;  // sha256 of the run's config, for the manifest; may be empty
+  Calibration* calibration = nullptr;  // for the formats that look at documents
 };
 
 struct Exporter {
@@ -32,6 +35,7 @@ struct Exporter {
   std::string_view extension;  // ".gguf"; empty: the artifact is a directory
   bool merges;                 // false: the adapter alone, or the base alone
   bool quantizes = false;      // weights in 8 bits or fewer: part of what was learned may be lost
+  bool calibrates = false;     // looks at ExportRequest::calibration
   // Why this base and adapter cannot be written so, or empty. Asked before training starts; needs no weights.
   std::string (*refusal)(const model::ModelSpec& spec, const lora::LoraConfig& config);
   // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.

@@ -69,10 +69,21 @@ struct EvalConfig {
   }
 };
 
+struct CalibrationConfig {
+  std::int64_t rows = 128;
+
+  template <class V>
+  void visit(V& v) {
+    v.field(rows, "rows", 1, 1 << 20,
+            "packed rows of train.length training tokens that quantizers look at (formats ending in gptq, awq, smooth, imatrix)");
+  }
+};
+
 struct ExportConfig {
   std::string dir = "export";
   std::vector<std::string> formats = {"peft"};
   double min_survival = 0.8;
+  CalibrationConfig calibration;
 
   template <class V>
   void visit(V& v) {
@@ -80,6 +91,7 @@ struct ExportConfig {
     v.field(formats, "formats", "what to write; `graft help formats` lists them");
     v.field(min_survival, "min_survival", 0.0, 1.0,
             "a quantized file that keeps less of the adapter's gain on the held-out documents is not kept; 0: any is");
+    v.section(calibration, "calibration", "documents for quantizers that look at some");
   }
 };
 

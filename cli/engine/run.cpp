@@ -69,6 +69,7 @@ int graft_run(const Context& context, const Restart& restart) {
   RunResult result;
   result.prepared = prepare_or_keep(session);
   throw_if_stopped();
+  check_calibration(session, context.config.export_.formats);
   result.trained = train_adapter(session, restart);
   score_and_export(session, result);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -1,6 +1,7 @@
 #include "cli/engine/stages.h"
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 
 #include "cli/engine/output.h"
@@ -9,6 +10,8 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/stop.h"
+#include "data/corpus.h"
+#include "export/calibration.h"
 
 namespace graft::cli {
 namespace {
@@ -30,6 +33,24 @@ void check_places(const train::RunConfig& config) {
   }
 }
 
+// The documents that the adapter was trained on, else all there are.
+std::string training_snapshot(const Session& session) {
+  if (const fs::path run = session.run_dir() / "run.json"; fs::exists(run))  // train/run_dir.h
+    return json_get<std::string>(json_get<Json>(read_json(run), "identity", run.string()), "corpus", run.string());
+  std::vector<data::ShardRecord> shards = data::read_manifest(session.config.corpus.dir);
+  std::erase_if(shards, [](const data::ShardRecord& shard) { return shard.split != "train"; });
+  return data::corpus_snapshot(shards);
+}
+
+exports::CalibrationRows calibration_rows(const Session& session) {
+  return {session.config.corpus.dir, session.tokenizer->hash(), training_snapshot(session),
+          session.config.export_.calibration.rows, session.config.train.length};
+}
+
+bool calibrates(const std::vector<std::string>& formats) {
+  return std::any_of(formats.begin(), formats.end(), [](auto& name) { return exports::find_exporter(name).calibrates; });
+}
+
 std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
 
 }  // namespace
@@ -47,6 +68,10 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   exports::check_formats(formats, session.base->spec(), session.config.lora);
   lora::match_targets(session.config.lora, linear_names(*session.base));
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
+}
+
+void check_calibration(const Session& session, const std::vector<std::string>& formats) {
+  if (calibrates(formats)) exports::check_enough(calibration_rows(session));
 }
 
 data::PrepareReport prepare_corpus(const Session& session) {
@@ -67,8 +92,12 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
                                               const std::vector<std::string>& formats) {
   const fs::path run_dir = fs::absolute(session.run_dir()).lexically_normal();
   const std::string name = run_dir.has_filename() ? run_dir.filename().string() : run_dir.parent_path().filename().string();
-  const exports::ExportRequest request{*session.base, adapter, session.dtypes().storage, name,
-                                       sha256_hex(config_json(session.config).dump())};
+  exports::ExportRequest request{*session.base, adapter, session.dtypes().storage, name,
+                                 sha256_hex(config_json(session.config).dump())};
+  std::optional<exports::Calibration> calibration;
+  if (calibrates(formats))
+    request.calibration = &calibration.emplace(exports::MergedModel(request.base, &request.adapter, request.storage),
+                                               calibration_rows(session), session.dtypes().compute);
   return exports::export_all(formats, request, session.export_dir());
 }
 
