@@ -147,6 +147,15 @@ void write_compressed_model(const ExportRequest& request, const CompressedTarget
   write_file(directory / "config.json", config.dump(2) + "\n");
 }
 
+at::Tensor compressed_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
+                           const model::CompressedScheme& scheme) {
+  if (!is_quantized(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
+  const Grid grid = grid_of(rows, scheme);
+  at::Tensor codes = codes_on(grid, rows, scheme).view({rows.size(0), grid.scale.size(1), -1});
+  if (grid.zero.defined()) codes.sub_(grid.zero.unsqueeze(2));
+  return codes.mul_(grid.scale.unsqueeze(2)).view(rows.sizes());
+}
+
 double verify_compressed_model(const ExportRequest& request, const CompressedTarget& target, const fs::path& written) {
   const MergedModel source(request.base, &request.adapter, request.storage);
   const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
@@ -154,10 +163,7 @@ double verify_compressed_model(const ExportRequest& request, const CompressedTar
     if (stored_as != target.scheme.stored_as())
       throw FormatError(cat(written.string(), ": tensor ", tensor.name, " is stored as ", stored_as, " where ",
                             target.scheme.stored_as(), " was written"));
-    const Grid grid = grid_of(values, target.scheme);
-    at::Tensor codes = codes_on(grid, values, target.scheme).view({values.size(0), grid.scale.size(1), -1});
-    if (grid.zero.defined()) codes = codes - grid.zero.unsqueeze(2);
-    return (codes * grid.scale.unsqueeze(2)).view(values.sizes());
+    return compressed_rows(source.spec(), tensor, values, target.scheme);
   };
   return verify_model(source, *model::open_weights(written), expected);
 }

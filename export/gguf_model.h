@@ -12,6 +12,8 @@
 namespace graft::exports {
 
 void write_gguf_model(const ExportRequest& request, GgufFileType file, const std::filesystem::path& target);
+// Exporter::served. GGUF permutes rows of q and k, which does not change them.
+at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file);
 double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written);
 
 // Why llama.cpp has no place for this model, or empty.
@@ -30,6 +32,8 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
       .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
       .write = [](const ExportRequest& request, const std::filesystem::path& target) { write_gguf_model(request, file, target); },
       .verify = verify_gguf_model,
+      .served = [](const model::ModelSpec& spec, const model::TensorSpec& tensor,
+                   const at::Tensor& rows) { return gguf_rows(spec, tensor, rows, file); },
   };
 }
 
