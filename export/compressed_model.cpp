@@ -147,6 +147,15 @@ void write_compressed_model(const ExportRequest& request, const CompressedTarget
   write_file(directory / "config.json", config.dump(2) + "\n");
 }
 
+at::Tensor compressed_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
+                           const model::CompressedScheme& scheme) {
+  if (!is_quantized(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
+  const Grid grid = grid_of(rows, scheme);
+  at::Tensor codes = codes_on(grid, rows, scheme).view({rows.size(0), grid.scale.size(1), -1});
+  if (grid.zero.defined()) codes.sub_(grid.zero.unsqueeze(2));
+  return codes.mul_(grid.scale.unsqueeze(2)).view(rows.sizes());
+}
+
 double verify_compressed_model(const ExportRequest& request, const CompressedTarget& target, const fs::path& written) {
   const MergedModel source = source_for(request, target.quantizer, target.scheme);
   const auto reopened = model::open_weights(written);

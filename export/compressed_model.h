@@ -20,6 +20,9 @@ std::string compressed_refusal(const model::ModelSpec& spec, const CompressedTar
 Json quantization_config(const model::ModelSpec& spec, const CompressedTarget& target);  // as config.json holds it
 
 void write_compressed_model(const ExportRequest& request, const CompressedTarget& target, const std::filesystem::path& directory);
+// Exporter::served.
+at::Tensor compressed_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
+                           const model::CompressedScheme& scheme);
 double verify_compressed_model(const ExportRequest& request, const CompressedTarget& target,
                                const std::filesystem::path& written);
 
@@ -39,6 +42,10 @@ constexpr Exporter compressed_exporter(std::string_view name, std::string_view s
                   const std::filesystem::path& directory) { write_compressed_model(request, target, directory); },
       .verify = [](const ExportRequest& request,
                    const std::filesystem::path& written) { return verify_compressed_model(request, target, written); },
+      .served = target.quantizer != Quantizer::nearest
+                    ? nullptr
+                    : +[](const model::ModelSpec& spec, const model::TensorSpec& tensor,
+                          const at::Tensor& rows) { return compressed_rows(spec, tensor, rows, target.scheme); },
   };
 }
 

@@ -13,6 +13,7 @@
 
 #include "export/manifest.h"
 #include "lora/adapter.h"
+#include "model/tensors.h"
 #include "model/weights.h"
 
 namespace graft::exports {
@@ -43,6 +44,9 @@ struct Exporter {
   // Reopens `written` and compares it with the source. Returns the largest |written - source| / max |source| over tensors;
   // FormatError naming the tensor when a value is further off than the type's rounding allows.
   double (*verify)(const ExportRequest& request, const std::filesystem::path& written);
+  // What a reader gets back for rows of a merged matrix, f32 (n, columns) as MergedModel::load gives them, from a multiple of 128
+  // on. Null: it takes more than these rows to say. For training on what will be served (train/merge_aware.h).
+  at::Tensor (*served)(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) = nullptr;
 };
 
 std::span<const Exporter* const> all_formats();

@@ -150,6 +150,10 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
   writer.commit();
 }
 
+at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file) {
+  return quantized(rows, gguf_tensor_type(file, spec, tensor.gguf, tensor.shape.back(), tensor.shape.size()));
+}
+
 double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const fs::path& written) {
   const auto reopened = model::open_weights(written);
   for (std::size_t i = 0; i < reopened->spec().layers.size(); ++i)

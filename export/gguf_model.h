@@ -14,6 +14,8 @@ namespace graft::exports {
 
 // quantizer: nearest or importance.
 void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const std::filesystem::path& target);
+// Exporter::served. GGUF permutes rows of q and k, which does not change them.
+at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file);
 double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const std::filesystem::path& written);
 
 // Why llama.cpp has no place for this model, or empty.
@@ -35,6 +37,9 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
                   const std::filesystem::path& target) { write_gguf_model(request, file, quantizer, target); },
       .verify = [](const ExportRequest& request,
                    const std::filesystem::path& written) { return verify_gguf_model(request, quantizer, written); },
+      .served = quantizer != Quantizer::nearest ? nullptr
+                                                : +[](const model::ModelSpec& spec, const model::TensorSpec& tensor,
+                                                      const at::Tensor& rows) { return gguf_rows(spec, tensor, rows, file); },
   };
 }
 

@@ -51,6 +51,7 @@ class Decoder {
   virtual const ModelSpec& spec() const = 0;
   virtual at::ScalarType compute() const = 0;
   virtual std::vector<Linear*> linears() = 0;           // every linear an adapter may attach to, lm_head last (if untied)
+  virtual at::Tensor embedding() const = 0;             // (V, H); the head's weight too when tied
   virtual void set_adapters_enabled(bool enabled) = 0;  // false: the bare base, for reference losses
   void set_loss_terms(const LossTerms& terms) { loss_terms_ = terms; }
 

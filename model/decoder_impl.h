@@ -98,6 +98,7 @@ class DecoderImpl final : public Decoder {
   const ModelSpec& spec() const override { return spec_; }
   at::ScalarType compute() const override { return compute_; }
   std::vector<Linear*> linears() override;
+  at::Tensor embedding() const override { return embedding_; }
   void set_adapters_enabled(bool enabled) override { adapters_enabled_ = enabled; }
   TokenLoss train_step(const Packed& batch, const at::Tensor& labels, double scale, Recompute recompute,
                        std::uint64_t dropout_seed) override;

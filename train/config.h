@@ -10,6 +10,18 @@
 
 namespace graft::train {
 
+struct MergeAwareConfig {
+  std::string format;
+  double share = 0.3;
+
+  template <class V>
+  void visit(V& v) {
+    v.field(format, "format",
+            "a quantized export format: the last steps run on the merged weights rounded as in that file; empty: none do");
+    v.field(share, "share", 0.001, 1.0, "share of the steps that do, one at least");
+  }
+};
+
 struct TrainConfig {
   std::int64_t length = 1024, rows = 4, micro_rows = 1, steps = 0;
   double epochs = 1;
@@ -20,6 +32,7 @@ struct TrainConfig {
   double label_smoothing = 0, z_loss = 0;
   std::string dtype = "auto", long_documents = "split", recompute = "none";
   std::int64_t seed = 0, eval_every = 0, checkpoint_every = 100, keep_checkpoints = 3, max_bad_steps = 5;
+  MergeAwareConfig merge_aware;
 
   template <class V>
   void visit(V& v) {
@@ -52,6 +65,7 @@ struct TrainConfig {
     v.field(checkpoint_every, "checkpoint_every", 1, std::int64_t{1} << 40, "steps between checkpoints");
     v.field(keep_checkpoints, "keep_checkpoints", 1, 1000, "newest checkpoints kept");
     v.field(max_bad_steps, "max_bad_steps", 1, 1000000, "non-finite steps in a row after which the run stops");
+    v.section(merge_aware, "merge_aware", "learning to live with the rounding of an export format");
   }
 };
 

@@ -37,6 +37,7 @@ class FakeDecoder final : public model::Decoder {
   const model::ModelSpec& spec() const override { return spec_; }
   at::ScalarType compute() const override { return at::kFloat; }
   std::vector<model::Linear*> linears() override { return {&up_, &head_}; }
+  at::Tensor embedding() const override { return embedding_; }
   void set_adapters_enabled(bool enabled) override { enabled_ = enabled; }
 
   model::TokenLoss train_step(const model::Packed& batch, const at::Tensor& labels, double scale, model::Recompute,

@@ -40,6 +40,18 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
             "train.seed: 0 then, 1 now"});
 }
 
+TEST_CASE("merge-aware training is part of the identity where there is any", "[train][merge_aware]") {
+  RunConfig config;
+  const Json without = run_identity(config, kParts);
+  for (const auto& [key, value] : without.items()) CHECK(!key.starts_with("train.merge_aware"));
+  config.train.merge_aware.share = 0.7;
+  CHECK(differences(without, run_identity(config, kParts)).empty());
+  config.train.merge_aware.format = "gguf-q4_0";
+  CHECK(differences(without, run_identity(config, kParts)) ==
+        std::vector<std::string>{"train.merge_aware.format: nothing then, gguf-q4_0 now",
+                                 "train.merge_aware.share: nothing then, 0.7 now"});
+}
+
 TEST_CASE("an identity survives its file", "[train]") {
   RunConfig config;
   config.train.learning_rate = 1.0 / 3;
