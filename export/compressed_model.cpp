@@ -5,7 +5,6 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "export/hf_model.h"
-#include "export/quantize/grid.h"
 #include "export/verify.h"
 #include "model/tensors.h"
 
@@ -41,7 +40,7 @@ std::vector<StoredTensor> layout_of(const model::TensorSpec& tensor, const model
   return parts;
 }
 
-Encoding encoding_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme) {
+Encoding encoding_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round) {
   const Encoding plain = bf16_encoding();
   return {[=](const model::TensorSpec& tensor) {
             return is_quantized(spec, tensor) ? layout_of(tensor, scheme) : plain.layout(tensor);
@@ -49,8 +48,8 @@ Encoding encoding_of(const model::ModelSpec& spec, const model::CompressedScheme
           [=](const model::TensorSpec& tensor, const at::Tensor& values) {
             if (!is_quantized(spec, tensor)) return plain.encode(tensor, values);
             try {
-              const Grid grid = grid_of(values, scheme);
-              const model::CompressedWeight weight = compressed(grid, codes_on(grid, values, scheme), scheme);
+              const Rounded rounded = round(tensor, values);
+              const model::CompressedWeight weight = compressed(rounded.grid, rounded.codes, scheme);
               std::vector<at::Tensor> parts = {weight.codes, weight.scale};
               if (scheme.format == CompressedFormat::packed) parts.insert(parts.begin(), at::tensor(tensor.shape, at::kLong));
               if (weight.zero_point.defined()) parts.push_back(weight.zero_point);
@@ -139,27 +138,35 @@ Json quantization_config(const model::ModelSpec& spec, const CompressedTarget& t
 }
 
 void write_compressed_model(const ExportRequest& request, const CompressedTarget& target, const fs::path& directory) {
-  const MergedModel source(request.base, &request.adapter, request.storage);
-  write_hf_weights(source, encoding_of(source.spec(), target.scheme), directory);
+  const MergedModel source = source_for(request, target.quantizer, target.scheme);
+  write_hf_weights(source, encoding_of(source.spec(), target.scheme, rounding_for(request, target.quantizer, target.scheme)),
+                   directory);
   write_hf_companions(request.base, directory);
   Json config = read_json(directory / "config.json");
   config["quantization_config"] = quantization_config(source.spec(), target);
   write_file(directory / "config.json", config.dump(2) + "\n");
 }
 
+at::Tensor compressed_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
+                           const model::CompressedScheme& scheme) {
+  if (!is_quantized(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
+  const Grid grid = grid_of(rows, scheme);
+  at::Tensor codes = codes_on(grid, rows, scheme).view({rows.size(0), grid.scale.size(1), -1});
+  if (grid.zero.defined()) codes.sub_(grid.zero.unsqueeze(2));
+  return codes.mul_(grid.scale.unsqueeze(2)).view(rows.sizes());
+}
+
 double verify_compressed_model(const ExportRequest& request, const CompressedTarget& target, const fs::path& written) {
-  const MergedModel source(request.base, &request.adapter, request.storage);
+  const MergedModel source = source_for(request, target.quantizer, target.scheme);
+  const auto reopened = model::open_weights(written);
   const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
     if (!is_quantized(source.spec(), tensor)) return at::Tensor();
     if (stored_as != target.scheme.stored_as())
       throw FormatError(cat(written.string(), ": tensor ", tensor.name, " is stored as ", stored_as, " where ",
                             target.scheme.stored_as(), " was written"));
-    const Grid grid = grid_of(values, target.scheme);
-    at::Tensor codes = codes_on(grid, values, target.scheme).view({values.size(0), grid.scale.size(1), -1});
-    if (grid.zero.defined()) codes = codes - grid.zero.unsqueeze(2);
-    return (codes * grid.scale.unsqueeze(2)).view(values.sizes());
+    return rounded_values(request, target.quantizer, target.scheme, tensor.name, values, *reopened);
   };
-  return verify_model(source, *model::open_weights(written), expected);
+  return verify_model(source, *reopened, expected);
 }
 
 }  // namespace graft::exports

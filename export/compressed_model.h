@@ -3,6 +3,7 @@
 // experts' router stay in bf16.
 #pragma once
 
+#include "export/calibration.h"
 #include "export/exporter.h"
 #include "model/compressed_tensors.h"
 
@@ -11,6 +12,7 @@ namespace graft::exports {
 struct CompressedTarget {
   model::CompressedScheme scheme;
   bool activations = false;  // served with activations in 8 bits, one scale per token, found as they come
+  Quantizer quantizer = Quantizer::nearest;
 };
 
 // Rows that the groups do not divide, or sizes that leave tensors of the file unaligned; empty when there are none.
@@ -18,6 +20,9 @@ std::string compressed_refusal(const model::ModelSpec& spec, const CompressedTar
 Json quantization_config(const model::ModelSpec& spec, const CompressedTarget& target);  // as config.json holds it
 
 void write_compressed_model(const ExportRequest& request, const CompressedTarget& target, const std::filesystem::path& directory);
+// Exporter::served.
+at::Tensor compressed_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
+                           const model::CompressedScheme& scheme);
 double verify_compressed_model(const ExportRequest& request, const CompressedTarget& target,
                                const std::filesystem::path& written);
 
@@ -31,11 +36,16 @@ constexpr Exporter compressed_exporter(std::string_view name, std::string_view s
       .extension = "",
       .merges = true,
       .quantizes = true,
+      .calibrates = target.quantizer != Quantizer::nearest,
       .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return compressed_refusal(spec, target); },
       .write = [](const ExportRequest& request,
                   const std::filesystem::path& directory) { write_compressed_model(request, target, directory); },
       .verify = [](const ExportRequest& request,
                    const std::filesystem::path& written) { return verify_compressed_model(request, target, written); },
+      .served = target.quantizer != Quantizer::nearest
+                    ? nullptr
+                    : +[](const model::ModelSpec& spec, const model::TensorSpec& tensor,
+                          const at::Tensor& rows) { return compressed_rows(spec, tensor, rows, target.scheme); },
   };
 }
 

@@ -9,18 +9,20 @@
 #include "core/nearest.h"
 #include "core/progress.h"
 #include "core/stop.h"
+#include "export/calibration.h"
 
 namespace graft::exports {
 namespace {
 
 namespace fs = std::filesystem;
 
-Source source_of(const ExportRequest& request) {
+Source source_of(const Exporter& exporter, const ExportRequest& request) {
   return {request.name,
           request.base.identity(),
           adapter_hash(request.adapter),
           request.storage == at::kBFloat16 ? "bf16" : "f32",
           request.config_hash,
+          exporter.calibrates ? request.calibration->text() : "",
           "graft " GRAFT_VERSION};
 }
 
@@ -62,7 +64,7 @@ void check_formats(const std::vector<std::string>& formats, const model::ModelSp
 Artifact export_one(const Exporter& exporter, const ExportRequest& request, const fs::path& directory) {
   const fs::path target = directory / artifact_name(exporter);
   Artifact artifact{
-      .format = std::string(exporter.name), .path = target, .source = source_of(request), .sha256 = {}, .files = {}};
+      .format = std::string(exporter.name), .path = target, .source = source_of(exporter, request), .sha256 = {}, .files = {}};
   if (exporter.extension.empty()) {
     DirectoryWriter staging(target);
     exporter.write(request, staging.path());
@@ -83,18 +85,20 @@ Artifact export_one(const Exporter& exporter, const ExportRequest& request, cons
 std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
                                  const fs::path& directory) {
   check_formats(formats, request.base.spec(), request.adapter.config);
+  for (const std::string& name : formats)
+    if (find_exporter(name).calibrates && request.calibration == nullptr)
+      throw ConfigError(cat("export format ", name, " looks at documents, and there are none; name a corpus to calibrate with"));
   lora::check_base(request.adapter, request.base);
   graft::create_directories(directory);
   const DirectoryLock lock(directory);
   remove_leftovers(directory);
 
   Manifest manifest(directory);
-  const Source source = source_of(request);
   std::vector<Artifact> artifacts;
   for (const std::string& name : formats) {
     throw_if_stopped();
     const Exporter& exporter = find_exporter(name);
-    if (const Artifact* done = manifest.find_intact(std::string(exporter.name), source)) {
+    if (const Artifact* done = manifest.find_intact(std::string(exporter.name), source_of(exporter, request))) {
       artifacts.push_back(*done);
       artifacts.back().reused = true;
       log::info("export", done->path.string(), " is complete, kept");

@@ -13,9 +13,12 @@
 
 #include "export/manifest.h"
 #include "lora/adapter.h"
+#include "model/tensors.h"
 #include "model/weights.h"
 
 namespace graft::exports {
+
+class Calibration;  // export/calibration.h
 
 struct ExportRequest {
   const model::WeightSource& base;
@@ -23,6 +26,7 @@ struct ExportRequest {
   at::ScalarType storage;   // bf16: the run rounded the base to bf16 before training, so the merge does too; f32: as in the file
   std::string name;         // of the model, for metadata
   std::string config_hash;  // sha256 of the run's config, for the manifest; may be empty
+  Calibration* calibration = nullptr;  // for the formats that look at documents
 };
 
 struct Exporter {
@@ -32,6 +36,7 @@ struct Exporter {
   std::string_view extension;  // ".gguf"; empty: the artifact is a directory
   bool merges;                 // false: the adapter alone, or the base alone
   bool quantizes = false;      // weights in 8 bits or fewer: part of what was learned may be lost
+  bool calibrates = false;     // looks at ExportRequest::calibration
   // Why this base and adapter cannot be written so, or empty. Asked before training starts; needs no weights.
   std::string (*refusal)(const model::ModelSpec& spec, const lora::LoraConfig& config);
   // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.
@@ -39,6 +44,9 @@ struct Exporter {
   // Reopens `written` and compares it with the source. Returns the largest |written - source| / max |source| over tensors;
   // FormatError naming the tensor when a value is further off than the type's rounding allows.
   double (*verify)(const ExportRequest& request, const std::filesystem::path& written);
+  // What a reader gets back for rows of a merged matrix, f32 (n, columns) as MergedModel::load gives them, from a multiple of 128
+  // on. Null: it takes more than these rows to say. For training on what will be served (train/merge_aware.h).
+  at::Tensor (*served)(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) = nullptr;
 };
 
 std::span<const Exporter* const> all_formats();

@@ -21,6 +21,8 @@
 namespace graft::exports {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Planned {
   std::string name;  // in GGUF
   std::vector<std::int64_t> shape;
@@ -100,6 +102,10 @@ at::Tensor transformed(const MergedModel& source, const model::TensorSpec& tenso
   return values.contiguous();
 }
 
+at::Tensor importance_of(const ExportRequest& request, Quantizer quantizer, const std::string& tensor) {
+  return quantizer == Quantizer::importance ? request.calibration->importance(tensor) : at::Tensor();
+}
+
 }  // namespace
 
 at::Tensor interleave_rotary_rows(const at::Tensor& rows, std::int64_t heads) {
@@ -117,7 +123,7 @@ std::string gguf_refusal(const model::ModelSpec& spec) {
   return "";
 }
 
-void write_gguf_model(const ExportRequest& request, GgufFileType file, const std::filesystem::path& target) {
+void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const fs::path& target) {
   const MergedModel source(request.base, &request.adapter, request.storage);
   const std::vector<Planned> tensors = plan(source, file);
   const bool interleave = interleaves_rotary_rows(source.spec());
@@ -132,18 +138,23 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, const std
   std::uint64_t done = 0;
   for (const Planned& tensor : tensors) {
     throw_if_stopped();
-    const auto append = [&](const at::Tensor& values) {
-      const std::vector<std::byte> bytes = quantize_rows(values, tensor.type);
+    const auto append = [&](const at::Tensor& values, const at::Tensor& importance) {
+      const std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
       writer.data(tensor.name, bytes.data(), bytes.size());
     };
-    if (tensor.parts.empty()) append(tensor.values);
-    for (const model::TensorSpec& part : tensor.parts) append(transformed(source, part, interleave));
+    if (tensor.parts.empty()) append(tensor.values, {});
+    for (const model::TensorSpec& part : tensor.parts)
+      append(transformed(source, part, interleave), importance_of(request, quantizer, part.name));
     progress.update(++done);
   }
   writer.commit();
 }
 
-double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written) {
+at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file) {
+  return quantized(rows, gguf_tensor_type(file, spec, tensor.gguf, tensor.shape.back(), tensor.shape.size()));
+}
+
+double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const fs::path& written) {
   const auto reopened = model::open_weights(written);
   for (std::size_t i = 0; i < reopened->spec().layers.size(); ++i)
     if (const std::int64_t window = request.base.spec().layers.at(i).window;
@@ -152,7 +163,11 @@ double verify_gguf_model(const ExportRequest& request, const std::filesystem::pa
                 " tokens llama.cpp attends to more than the model was trained on");
       break;
     }
-  return verify_model({request.base, &request.adapter, request.storage}, *reopened);
+  const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
+    const at::Tensor importance = importance_of(request, quantizer, tensor.name);
+    return importance.defined() ? quantized(values, type_named(stored_as), importance) : at::Tensor();
+  };
+  return verify_model({request.base, &request.adapter, request.storage}, *reopened, expected);
 }
 
 }  // namespace graft::exports

@@ -6,19 +6,23 @@
 #include <string>
 
 #include "core/gguf.h"
+#include "export/calibration.h"
 #include "export/exporter.h"
 #include "export/gguf_mix.h"
 
 namespace graft::exports {
 
-void write_gguf_model(const ExportRequest& request, GgufFileType file, const std::filesystem::path& target);
-double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written);
+// quantizer: nearest or importance.
+void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const std::filesystem::path& target);
+// Exporter::served. GGUF permutes rows of q and k, which does not change them.
+at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file);
+double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const std::filesystem::path& written);
 
 // Why llama.cpp has no place for this model, or empty.
 std::string gguf_refusal(const model::ModelSpec& spec);
 
 // The format of one kind of file: what export/formats/gguf_*.cpp define.
-template <GgufFileType file>
+template <GgufFileType file, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary) {
   return {
       .name = name,
@@ -27,9 +31,15 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
       .extension = ".gguf",
       .merges = true,
       .quantizes = file != GgufFileType::f32 && file != GgufFileType::f16 && file != GgufFileType::bf16,
+      .calibrates = quantizer != Quantizer::nearest,
       .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
-      .write = [](const ExportRequest& request, const std::filesystem::path& target) { write_gguf_model(request, file, target); },
-      .verify = verify_gguf_model,
+      .write = [](const ExportRequest& request,
+                  const std::filesystem::path& target) { write_gguf_model(request, file, quantizer, target); },
+      .verify = [](const ExportRequest& request,
+                   const std::filesystem::path& written) { return verify_gguf_model(request, quantizer, written); },
+      .served = quantizer != Quantizer::nearest ? nullptr
+                                                : +[](const model::ModelSpec& spec, const model::TensorSpec& tensor,
+                                                      const at::Tensor& rows) { return gguf_rows(spec, tensor, rows, file); },
   };
 }
 

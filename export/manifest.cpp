@@ -22,7 +22,9 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
   Artifact artifact;
   artifact.format = text("format");
   artifact.path = inside(directory, text("path"));
-  artifact.source = {text("model"), text("base"), text("adapter"), text("storage"), text("config"), text("program")};
+  artifact.source = {text("model"),   text("base"),   text("adapter"),
+                     text("storage"), text("config"), json.contains("calibration") ? text("calibration") : "",
+                     text("program")};
   artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
   artifact.sha256 = text("sha256");
   artifact.max_error = json_get<double>(json, "max_error", origin);
@@ -62,10 +64,12 @@ bool intact(const Artifact& recorded) {
 Json Artifact::json() const {
   Json list = Json::array();
   for (const FileRecord& file : files) list.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
-  return {{"format", format},        {"path", path.filename().string()}, {"model", source.model},
-          {"base", source.base},     {"adapter", source.adapter},        {"storage", source.storage},
-          {"config", source.config}, {"program", source.program},        {"bytes", bytes},
-          {"sha256", sha256},        {"max_error", max_error},           {"files", list}};
+  Json json = {{"format", format},        {"path", path.filename().string()}, {"model", source.model},
+               {"base", source.base},     {"adapter", source.adapter},        {"storage", source.storage},
+               {"config", source.config}, {"program", source.program},        {"bytes", bytes},
+               {"sha256", sha256},        {"max_error", max_error},           {"files", list}};
+  if (!source.calibration.empty()) json["calibration"] = source.calibration;
+  return json;
 }
 
 std::string adapter_hash(const lora::AdapterSet& adapter) {

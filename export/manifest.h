@@ -3,6 +3,7 @@
 //
 //   {"manifest": 1, "artifacts": [{"format", "path", "model", "base", "adapter", "storage", "config", "program", "bytes",
 //     "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
+//   "calibration" besides, where documents were looked at
 #pragma once
 
 #include <cstdint>
@@ -23,12 +24,13 @@ struct FileRecord {
 
 // What an artifact was made from. Two artifacts of one format with equal sources have equal bytes.
 struct Source {
-  std::string model;    // name given to the model
-  std::string base;     // WeightSource::identity()
-  std::string adapter;  // adapter_hash()
-  std::string storage;  // "bf16" or "f32": the base as the trainer saw it
-  std::string config;   // sha256 of the run's config, or empty
-  std::string program;  // "graft 0.1.0"
+  std::string model;        // name given to the model
+  std::string base;         // WeightSource::identity()
+  std::string adapter;      // adapter_hash()
+  std::string storage;      // "bf16" or "f32": the base as the trainer saw it
+  std::string config;       // sha256 of the run's config, or empty
+  std::string calibration;  // Calibration::text(); empty for formats that look at no documents
+  std::string program;      // "graft 0.1.0"
   bool operator==(const Source&) const = default;
 };
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "export/fold.h"
 #include "lora/adapter.h"
 #include "model/tensors.h"
 #include "model/weights.h"
@@ -16,8 +17,8 @@ namespace graft::exports {
 
 class MergedModel {
  public:
-  // adapter may be null: the base alone. DataError when the adapter is for another base.
-  MergedModel(const model::WeightSource& base, const lora::AdapterSet* adapter, at::ScalarType storage);
+  // adapter may be null: the base alone. DataError when the adapter is for another base. folds: see export/fold.h.
+  MergedModel(const model::WeightSource& base, const lora::AdapterSet* adapter, at::ScalarType storage, Folds folds = {});
 
   const model::WeightSource& base() const { return base_; }
   const model::ModelSpec& spec() const { return base_.spec(); }
@@ -29,6 +30,7 @@ class MergedModel {
   const model::WeightSource& base_;
   const lora::AdapterSet* adapter_;
   at::ScalarType storage_;
+  Folds folds_;
   std::vector<model::TensorSpec> tensors_;
 };
 

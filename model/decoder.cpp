@@ -10,14 +10,12 @@
 namespace graft::model {
 namespace {
 
-// Reads tensors by Hugging Face name, rounds them to the storage type and widens them to the compute type.
 struct Loader {
-  const WeightSource& source;
-  at::ScalarType storage, compute;
+  const TensorLoader& load;
 
   at::Tensor tensor(const std::string& name) const {
     throw_if_stopped();
-    return source.load(name, storage).to(compute).contiguous();
+    return load(name);
   }
   FrozenLinear linear(const std::string& name, bool bias) const {
     FrozenLinear linear;
@@ -93,9 +91,16 @@ std::unique_ptr<Decoder> Decoder::load(const WeightSource& source, at::ScalarTyp
   return std::make_unique<DecoderImpl>(source, storage, compute);
 }
 
+Layer load_layer(const ModelSpec& spec, std::size_t index, const TensorLoader& load) { return Loader{load}.layer(spec, index); }
+
+DecoderImpl::DecoderImpl(const ModelSpec& spec, at::ScalarType compute, const TensorLoader& load)
+    : spec_(spec), compute_(compute), embedding_(Loader{load}.tensor("model.embed_tokens.weight")) {}
+
 DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute)
     : spec_(source.spec()), compute_(compute) {
-  const Loader loader{source, storage, compute};
+  // Rounded to the storage type, then widened to the compute type.
+  const TensorLoader load = [&](const std::string& name) { return source.load(name, storage).to(compute).contiguous(); };
+  const Loader loader{load};
   embedding_ = loader.tensor("model.embed_tokens.weight");
   layers_.reserve(spec_.layers.size());
   for (std::size_t i = 0; i < spec_.layers.size(); ++i) layers_.push_back(loader.layer(spec_, i));

@@ -32,8 +32,13 @@ struct Packed {
 
 enum class Recompute { none, layers };  // layers: keep each layer's input only, run its forward again in backward
 
+// What training adds to the negative log likelihood (linear_cross_entropy.h has the formula).
+struct LossTerms {
+  double z_loss = 0, label_smoothing = 0;
+};
+
 struct TokenLoss {
-  double sum = 0;      // sum over trained tokens of weight * negative log likelihood, nats
+  double sum = 0;      // over trained tokens of the negative log likelihood, nats; in training with its LossTerms
   at::Tensor logprob;  // (trained tokens) f32 natural log probabilities of the labels, when asked for
 };
 
@@ -46,11 +51,13 @@ class Decoder {
   virtual const ModelSpec& spec() const = 0;
   virtual at::ScalarType compute() const = 0;
   virtual std::vector<Linear*> linears() = 0;           // every linear an adapter may attach to, lm_head last (if untied)
+  virtual at::Tensor embedding() const = 0;             // (V, H); the head's weight too when tied
   virtual void set_adapters_enabled(bool enabled) = 0;  // false: the bare base, for reference losses
+  void set_loss_terms(const LossTerms& terms) { loss_terms_ = terms; }
 
   // Training: loss of the packed run and gradients into the adapters' grad_a/grad_b (accumulated). labels (T) int64 with -100 for
   // no loss; `scale` multiplies the loss gradient (1 / trained tokens of the whole global batch). dropout_seed: of this
-  // micro-batch. Returns the unscaled sum of NLL.
+  // micro-batch. Returns the unscaled sum.
   virtual TokenLoss train_step(const Packed& batch, const at::Tensor& labels, double scale, Recompute recompute,
                                std::uint64_t dropout_seed) = 0;
   // Forward only.
@@ -68,6 +75,9 @@ class Decoder {
 
   virtual std::int64_t weight_bytes() const = 0;
   virtual std::int64_t activation_bytes(std::int64_t tokens, Recompute recompute) const = 0;  // peak estimate of train_step
+
+ protected:
+  LossTerms loss_terms_;  // of train_step
 };
 
 // The same for a model whose weights are not loaded yet.

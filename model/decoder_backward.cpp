@@ -55,6 +55,8 @@ TokenLoss DecoderImpl::train_step(const Packed& batch, const at::Tensor& labels,
 
   kernels::LinearCrossEntropyOptions options;
   options.softcap = spec_.final_softcap;
+  options.z_loss = loss_terms_.z_loss;
+  options.label_smoothing = loss_terms_.label_smoothing;
   options.grad_scale = scale;
   options.want_grad = pass.lowest <= head_place;
   options.want_dx = pass.lowest < head_place;

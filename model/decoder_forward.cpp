@@ -64,16 +64,25 @@ std::vector<kernels::LoraPart> DecoderImpl::parts(std::initializer_list<LinearUs
   return parts;
 }
 
+std::vector<at::Tensor> DecoderImpl::products(const at::Tensor& x, std::initializer_list<LinearUse> uses,
+                                              const Pass& pass) const {
+  if (pass.see != nullptr) {
+    std::vector<const Linear*> linears;
+    for (const auto& [linear, saved] : uses) linears.push_back(linear);
+    (*pass.see)(linears, x);
+  }
+  return kernels::lora_group_forward(x, parts(uses, pass));
+}
+
 void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& saved) const {
   const std::int64_t tokens = saved.x1.size(0), d = spec_.head_dim, heads = spec_.heads, kv_heads = spec_.kv_heads;
   if (spec_.fused_qkv) {
-    saved.fused = kernels::lora_group_forward(saved.x1, parts({{&layer.qkv, &saved.s_qkv}}, pass)).front();
+    saved.fused = products(saved.x1, {{&layer.qkv, &saved.s_qkv}}, pass).front();
     saved.q = saved.fused.narrow(1, 0, heads * d).view({tokens, heads, d});
     saved.k = saved.fused.narrow(1, heads * d, kv_heads * d).view({tokens, kv_heads, d});
     saved.v = saved.fused.narrow(1, (heads + kv_heads) * d, kv_heads * d).view({tokens, kv_heads, d});
   } else {
-    const auto qkv = kernels::lora_group_forward(
-        saved.x1, parts({{&layer.q, &saved.s_q}, {&layer.k, &saved.s_k}, {&layer.v, &saved.s_v}}, pass));
+    const auto qkv = products(saved.x1, {{&layer.q, &saved.s_q}, {&layer.k, &saved.s_k}, {&layer.v, &saved.s_v}}, pass);
     saved.q = qkv[0].view({tokens, heads, d});
     saved.k = qkv[1].view({tokens, kv_heads, d});
     saved.v = qkv[2].view({tokens, kv_heads, d});
@@ -92,17 +101,17 @@ void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& 
 
 at::Tensor DecoderImpl::mlp_forward(const Mlp& mlp, const at::Tensor& x, const Pass& pass, MlpSaved& saved) const {
   if (mlp.gate_up.weight.defined()) {
-    saved.fused = kernels::lora_group_forward(x, parts({{&mlp.gate_up, &saved.s_gate_up}}, pass)).front();
+    saved.fused = products(x, {{&mlp.gate_up, &saved.s_gate_up}}, pass).front();
     const std::int64_t ffn = saved.fused.size(1) / 2;
     saved.gate = saved.fused.narrow(1, 0, ffn);
     saved.up = saved.fused.narrow(1, ffn, ffn);
   } else {
-    const auto both = kernels::lora_group_forward(x, parts({{&mlp.gate, &saved.s_gate}, {&mlp.up, &saved.s_up}}, pass));
+    const auto both = products(x, {{&mlp.gate, &saved.s_gate}, {&mlp.up, &saved.s_up}}, pass);
     saved.gate = both[0];
     saved.up = both[1];
   }
   const at::Tensor inner = kernels::gated_activation_forward(saved.gate, saved.up, activation());
-  return kernels::lora_group_forward(inner, parts({{&mlp.down, &saved.s_down}}, pass)).front();
+  return products(inner, {{&mlp.down, &saved.s_down}}, pass).front();
 }
 
 at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidden, const Pass& pass, LayerSaved& saved) const {
@@ -114,7 +123,7 @@ at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidd
                        ? attend_cached(layer, pass, saved)
                        : kernels::attention_forward(saved.q, saved.k, saved.v, pass.starts, attention_options(layer), &saved.lse);
   const at::Tensor attended = saved.attended.view({tokens, spec_.heads * spec_.head_dim});
-  at::Tensor out = kernels::lora_group_forward(attended, parts({{&layer.o, &saved.s_o}}, pass)).front();
+  at::Tensor out = products(attended, {{&layer.o, &saved.s_o}}, pass).front();
   if (spec_.post_norms) {
     saved.attention_raw = out;
     out = kernels::rms_norm_forward(out, layer.post_attention_norm, norm_options(), &saved.attention_rstd);

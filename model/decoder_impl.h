@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "kernels/gated_activation/gated_activation.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "model/decoder.h"
+#include "model/layer_walk.h"
 #include "model/rope_table.h"
 
 namespace graft::model {
@@ -45,6 +47,7 @@ struct Pass {
   bool training = false;            // dropout is on and the linears save their low-rank products
   bool adapters = true;
   std::uint64_t dropout_seed = 0;
+  const SeeInputs* see = nullptr;  // told of the input of every group of linears
   // Place of the lowest adapter, see stage(): the backward stops there.
   std::int64_t lowest = std::numeric_limits<std::int64_t>::max();
 };
@@ -82,13 +85,20 @@ struct LayerSaved {
   MoeSaved moe;
 };
 
+// A tensor by its Hugging Face name, contiguous, in the compute type.
+using TensorLoader = std::function<at::Tensor(const std::string&)>;
+Layer load_layer(const ModelSpec& spec, std::size_t index, const TensorLoader& load);
+
 class DecoderImpl final : public Decoder {
  public:
   DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute);
+  // The embedding alone; LayerWalkImpl brings the layers.
+  DecoderImpl(const ModelSpec& spec, at::ScalarType compute, const TensorLoader& load);
 
   const ModelSpec& spec() const override { return spec_; }
   at::ScalarType compute() const override { return compute_; }
   std::vector<Linear*> linears() override;
+  at::Tensor embedding() const override { return embedding_; }
   void set_adapters_enabled(bool enabled) override { adapters_enabled_ = enabled; }
   TokenLoss train_step(const Packed& batch, const at::Tensor& labels, double scale, Recompute recompute,
                        std::uint64_t dropout_seed) override;
@@ -100,6 +110,8 @@ class DecoderImpl final : public Decoder {
   std::int64_t activation_bytes(std::int64_t tokens, Recompute recompute) const override;
 
  private:
+  friend class LayerWalkImpl;
+
   // decoder.cpp
   std::vector<FrozenLinear*> frozen_linears();
 
@@ -115,6 +127,8 @@ class DecoderImpl final : public Decoder {
   kernels::RmsNormOptions norm_options() const;
   using LinearUse = std::pair<const FrozenLinear*, kernels::LoraLinearSaved*>;
   std::vector<kernels::LoraPart> parts(std::initializer_list<LinearUse> uses, const Pass& pass) const;
+  // Outputs of linears that read the same x.
+  std::vector<at::Tensor> products(const at::Tensor& x, std::initializer_list<LinearUse> uses, const Pass& pass) const;
   at::Tensor mlp_forward(const Mlp& mlp, const at::Tensor& x, const Pass& pass, MlpSaved& saved) const;
   kernels::Activation activation() const;
 

@@ -10,6 +10,18 @@
 
 namespace graft::train {
 
+struct MergeAwareConfig {
+  std::string format;
+  double share = 0.3;
+
+  template <class V>
+  void visit(V& v) {
+    v.field(format, "format",
+            "a quantized export format: the last steps run on the merged weights rounded as in that file; empty: none do");
+    v.field(share, "share", 0.001, 1.0, "share of the steps that do, one at least");
+  }
+};
+
 struct TrainConfig {
   std::int64_t length = 1024, rows = 4, micro_rows = 1, steps = 0;
   double epochs = 1;
@@ -17,8 +29,10 @@ struct TrainConfig {
   std::string schedule = "cosine";
   double warmup = 0.03, min_lr = 0.1;
   double weight_decay = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, clip = 1;
+  double label_smoothing = 0, z_loss = 0;
   std::string dtype = "auto", long_documents = "split", recompute = "none";
   std::int64_t seed = 0, eval_every = 0, checkpoint_every = 100, keep_checkpoints = 3, max_bad_steps = 5;
+  MergeAwareConfig merge_aware;
 
   template <class V>
   void visit(V& v) {
@@ -37,6 +51,11 @@ struct TrainConfig {
     v.field(beta2, "beta2", 0.0, 0.99999999, "AdamW");
     v.field(epsilon, "epsilon", 0.0, 1.0, "AdamW");
     v.field(clip, "clip", 0.0, 1e9, "global gradient norm above which gradients are scaled down; 0: off");
+    v.field(
+        label_smoothing, "label_smoothing", 0.0, 0.5,
+        "share of the target that is spread over the whole vocabulary; the loss of training includes it, held-out scores do not");
+    v.field(z_loss, "z_loss", 0.0, 1.0,
+            "weight of the squared log of the softmax's normaliser, added to the loss of training (1e-4 is usual)");
     v.field(dtype, "dtype", {"auto", "bf16", "fp32"},
             "auto: bf16 base, computed in bf16 where that is fast, else in fp32; fp32: weights as in the file");
     v.field(long_documents, "long_documents", {"split", "truncate", "drop"}, "documents longer than a row");
@@ -46,6 +65,7 @@ struct TrainConfig {
     v.field(checkpoint_every, "checkpoint_every", 1, std::int64_t{1} << 40, "steps between checkpoints");
     v.field(keep_checkpoints, "keep_checkpoints", 1, 1000, "newest checkpoints kept");
     v.field(max_bad_steps, "max_bad_steps", 1, 1000000, "non-finite steps in a row after which the run stops");
+    v.section(merge_aware, "merge_aware", "learning to live with the rounding of an export format");
   }
 };
 
@@ -63,10 +83,21 @@ struct EvalConfig {
   }
 };
 
+struct CalibrationConfig {
+  std::int64_t rows = 128;
+
+  template <class V>
+  void visit(V& v) {
+    v.field(rows, "rows", 1, 1 << 20,
+            "packed rows of train.length training tokens that quantizers look at (formats ending in gptq, awq, smooth, imatrix)");
+  }
+};
+
 struct ExportConfig {
   std::string dir = "export";
   std::vector<std::string> formats = {"peft"};
   double min_survival = 0.8;
+  CalibrationConfig calibration;
 
   template <class V>
   void visit(V& v) {
@@ -74,6 +105,7 @@ struct ExportConfig {
     v.field(formats, "formats", "what to write; `graft help formats` lists them");
     v.field(min_survival, "min_survival", 0.0, 1.0,
             "a quantized file that keeps less of the adapter's gain on the held-out documents is not kept; 0: any is");
+    v.section(calibration, "calibration", "documents for quantizers that look at some");
   }
 };
 

@@ -19,6 +19,11 @@ class Flatten {
   void field(const T& value, const char* name, std::initializer_list<const char*>, const char*) {  // one of several words
     out_[prefix_ + name] = value;
   }
+  template <class T>
+  void section(T& value, const char* name, const char*) {
+    Flatten inner(out_, prefix_ + name + ".");
+    value.visit(inner);
+  }
 
  private:
   Json& out_;
@@ -35,9 +40,13 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   copy.train.visit(train);
   static const std::set<std::string> free = {"train.eval_every", "train.checkpoint_every", "train.keep_checkpoints",
                                              "train.max_bad_steps", "train.dtype"};
+  // Left out at 0, so that runs begun before they existed go on.
+  static const std::set<std::string> newer = {"train.label_smoothing", "train.z_loss"};
   Json identity = Json::object();
   for (const auto& [key, value] : all.items())
-    if (!free.count(key)) identity[key] = value;
+    if (!free.count(key) && !(newer.count(key) && value == 0) &&
+        !(key.starts_with("train.merge_aware.") && config.train.merge_aware.format.empty()))
+      identity[key] = value;
   identity["base"] = parts.base;
   identity["tokenizer"] = parts.tokenizer;
   identity["corpus"] = parts.corpus;

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "train/merge_aware.h"
 
 namespace graft::train {
 namespace {
@@ -82,8 +83,8 @@ MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available) {
 
 namespace {
 
-MemoryPlan plan_parts(const RunConfig& config, std::uint64_t weights, std::uint64_t activations, std::int64_t adapter_parameters,
-                      std::int64_t rows_per_epoch, std::uint64_t available) {
+MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std::uint64_t weights, std::uint64_t activations,
+                      std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   const TrainConfig& t = config.train;
   const auto p = static_cast<std::uint64_t>(adapter_parameters);
   MemoryPlan plan = plan_weights(weights, available);
@@ -96,6 +97,8 @@ MemoryPlan plan_parts(const RunConfig& config, std::uint64_t weights, std::uint6
   // A step's rows as tokens, labels (4 and 8 bytes each) and positions; the packing's row table.
   const auto batch = static_cast<std::uint64_t>(t.rows * t.length) * 28, table = static_cast<std::uint64_t>(rows_per_epoch) * 24;
   plan.items.push_back({"batches", batch + table, "lower train.rows or train.length"});
+  if (!t.merge_aware.format.empty())
+    plan.items.push_back({"rounding", merge_aware_bytes(spec), "leave out train.merge_aware, or lower threads"});
   return plan;
 }
 
@@ -110,7 +113,7 @@ model::Recompute recompute_of(const TrainConfig& config) {
 
 MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
                     std::int64_t rows_per_epoch, std::uint64_t available) {
-  return plan_parts(config, static_cast<std::uint64_t>(decoder.weight_bytes()),
+  return plan_parts(config, decoder.spec(), static_cast<std::uint64_t>(decoder.weight_bytes()),
                     static_cast<std::uint64_t>(decoder.activation_bytes(step_tokens(config.train), recompute_of(config.train))),
                     adapter_parameters, rows_per_epoch, available);
 }
@@ -118,7 +121,7 @@ MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std:
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   return plan_parts(
-      config, static_cast<std::uint64_t>(spec.parameters()) * c10::elementSize(compute),
+      config, spec, static_cast<std::uint64_t>(spec.parameters()) * c10::elementSize(compute),
       static_cast<std::uint64_t>(model::activation_bytes(spec, compute, step_tokens(config.train), recompute_of(config.train))),
       adapter_parameters, rows_per_epoch, available);
 }

@@ -33,6 +33,7 @@ void Metrics::step(const StepRecord& r) {
                {"learning_rate", r.learning_rate},
                {"gradient_norm", r.gradient_norm},
                {"tokens", r.tokens}};
+  if (r.merge_aware) json["merge_aware"] = true;
   if (!r.skipped.empty()) json["skipped"] = r.skipped;
   loss_.append(line(json));
 
@@ -48,7 +49,7 @@ void Metrics::step(const StepRecord& r) {
                                  {"train/tokens_per_second", static_cast<float>(r.tokens_per_second)}}));
 }
 
-void Metrics::evaluation(std::int64_t step, const eval::HeldoutScore& score) {
+void Metrics::evaluation(std::int64_t step, const eval::HeldoutScore& score, bool merge_aware) {
   Json json = {{"step", step},
                {"set", score.set},
                {"nll", score.nll},
@@ -56,6 +57,7 @@ void Metrics::evaluation(std::int64_t step, const eval::HeldoutScore& score) {
                {"bytes", score.bytes},
                {"bits_per_byte", score.bits_per_byte()},
                {"perplexity", score.perplexity()}};
+  if (merge_aware) json["merge_aware"] = true;
   loss_.append(line(json));
   const double time = wall_time();
   json["time"] = time;

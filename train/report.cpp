@@ -27,6 +27,8 @@ Json TrainReport::json() const {
           {"storage_dtype", storage_dtype},
           {"compute_dtype", compute_dtype},
           {"dropped_tokens", dropped_tokens},
+          {"merge_aware", merge_aware},
+          {"merge_aware_from", merge_aware_from},
           {"heldout", scores}};
 }
 
@@ -50,6 +52,10 @@ TrainReport report_from_json(const Json& json, const std::string& origin) {
   get("storage_dtype", r.storage_dtype);
   get("compute_dtype", r.compute_dtype);
   get("dropped_tokens", r.dropped_tokens);
+  if (json.contains("merge_aware")) {  // reports of earlier versions have none
+    get("merge_aware", r.merge_aware);
+    get("merge_aware_from", r.merge_aware_from);
+  }
   for (const Json& item : json_get<std::vector<Json>>(json, "heldout", origin)) {
     eval::HeldoutScore& score = r.heldout.emplace_back();
     score.set = json_get<std::string>(item, "set", origin);

@@ -121,7 +121,8 @@ void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data
   check_length("eval.length", config.eval.length);
 }
 
-TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer, Resume resume) {
+TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer, Resume resume,
+                  const Served& served) {
   check_fit(config, base.spec(), tokenizer);
   const RunDir run(config.run_dir);
   if (resume == Resume::fresh) run.clear();
@@ -187,6 +188,13 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
       "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", name_of(types.compute), " on ", threads,
       " threads");
 
+  std::optional<MergeAware> merge_aware;
+  if (served) {
+    merge_aware.emplace(served, steps_before_merge_aware(config.train, steps), base, types.storage, *adapters, *decoder);
+    log::info("train", "merge-aware from step ", merge_aware->first() + 1, " on: the weights are rounded as in ",
+              config.train.merge_aware.format);
+  }
+
   Trainer::Evaluate evaluate;
   if (!heldout.empty()) {
     evaluate = [&] {
@@ -197,10 +205,14 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
     };
   }
   Metrics metrics(run.path(), state.logs);
-  Trainer trainer(config.train, *decoder, *batches, parameters, state, metrics, checkpoints, evaluate);
+  Trainer trainer(config.train, *decoder, *batches, parameters, state, metrics, checkpoints, evaluate,
+                  merge_aware ? &*merge_aware : nullptr);
   const kernels::cpu::ThreadPlaces places;
   std::vector<eval::HeldoutScore> scores = trainer.run();
-  if (scores.empty() && evaluate) scores = evaluate();  // stopped after the last evaluation, before the report
+  if (scores.empty() && evaluate) {  // stopped after the last evaluation, before the report
+    if (merge_aware) merge_aware->follow(state.step);
+    scores = evaluate();
+  }
 
   // The result.
   DirectoryWriter writer(run.adapter());
@@ -222,6 +234,8 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                      .storage_dtype = name_of(types.storage),
                      .compute_dtype = name_of(types.compute),
                      .dropped_tokens = batches->dropped_tokens(),
+                     .merge_aware = config.train.merge_aware.format,
+                     .merge_aware_from = merge_aware ? merge_aware->first() + 1 : 0,
                      .heldout = std::move(scores)};
   const Json json = {{"identity", pins.identity}, {"sha256", adapter_sums(run.adapter())}, {"report", report.json()}};
   write_file(run.report(), json.dump(2) + "\n");

@@ -12,6 +12,7 @@
 #include "eval/heldout.h"
 #include "model/weights.h"
 #include "train/config.h"
+#include "train/merge_aware.h"
 
 namespace graft::train {
 
@@ -32,8 +33,10 @@ struct TrainReport {
   int threads = 0;
   std::string storage_dtype, compute_dtype;
   std::map<std::string, std::int64_t> dropped_tokens;  // of one epoch, by reason
+  std::string merge_aware;                             // format whose rounding the last steps ran on; empty: none did
+  std::int64_t merge_aware_from = 0;                   // the first of these steps, counted from 1
   std::vector<eval::HeldoutScore> heldout;             // of the final adapter, one per set (without the per-document lists when
-                                                       // already_done)
+                                                       // already_done); on rounded weights when merge-aware
   double tokens_per_second() const;
   Json json() const;
 };
@@ -47,7 +50,8 @@ TrainReport report_from_json(const Json& json, const std::string& origin);  // F
 // Takes the run directory's lock; the caller must not hold it. Sets the number of threads of the process.
 // DataError: the run directory holds a run of another identity (every difference is listed), or the tokenizer does not fit.
 // MachineError: memory or disk will not do, said before the first step. Interrupted: after a checkpoint was written.
+// served: of config.train.merge_aware.format; empty when that is.
 TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer,
-                  Resume resume = Resume::automatic);
+                  Resume resume = Resume::automatic, const Served& served = {});
 
 }  // namespace graft::train

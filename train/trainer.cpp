@@ -47,7 +47,7 @@ std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& bat
 }
 
 Trainer::Trainer(const TrainConfig& config, model::Decoder& decoder, const data::BatchSource& batches, Parameters& parameters,
-                 TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate)
+                 TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate, MergeAware* merge_aware)
     : config_(config),
       decoder_(decoder),
       batches_(batches),
@@ -56,9 +56,12 @@ Trainer::Trainer(const TrainConfig& config, model::Decoder& decoder, const data:
       metrics_(metrics),
       checkpoints_(checkpoints),
       evaluate_(std::move(evaluate)),
+      merge_aware_(merge_aware),
       steps_(total_steps(config, batches)),
       saved_(state.step),
-      progress_("train", expected_tokens(config, batches, steps_), "tokens") {}
+      progress_("train", expected_tokens(config, batches, steps_), "tokens") {
+  decoder_.set_loss_terms({.z_loss = config.z_loss, .label_smoothing = config.label_smoothing});
+}
 
 std::vector<eval::HeldoutScore> Trainer::run() {
   try {
@@ -97,17 +100,19 @@ void Trainer::step() {
   const auto recompute = config_.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
   const Random dropout(static_cast<std::uint64_t>(config_.seed), Stream::dropout, static_cast<std::uint64_t>(state_.step));
   const double scale = trained > 0 ? 1.0 / static_cast<double>(trained) : 0;
-  double nll = 0;
+  double sum = 0;
+  if (merge_aware_ != nullptr) merge_aware_->follow(state_.step);
   parameters_.adapters.gradients.zero_();
   for (std::size_t i = 0; i < micro.size(); ++i) {
     throw_if_stopped();
     if (micro[i].trained_tokens() == 0) continue;
-    nll += micro_step(decoder_, micro[i], scale, recompute, dropout.bits(i));
+    sum += micro_step(decoder_, micro[i], scale, recompute, dropout.bits(i));
   }
   throw_if_stopped();
 
   StepRecord record;
-  record.loss = nll * scale;
+  record.merge_aware = on_rounded_weights();
+  record.loss = sum * scale;
   record.learning_rate = learning_rate(config_, state_.step, steps_);
   record.gradient_norm = kernels::global_norm(parameters_.adapters.gradients);
   bool bad = false;
@@ -147,8 +152,8 @@ void Trainer::step() {
   metrics_.step(record);
   if (bad) log::warn("train", "step ", state_.step, " was skipped: ", record.skipped, "; parameters are unchanged");
   char note[96];
-  std::snprintf(note, sizeof note, "step %lld/%lld  loss %.4f  lr %.2e", static_cast<long long>(state_.step),
-                static_cast<long long>(steps_), record.loss, record.learning_rate);
+  std::snprintf(note, sizeof note, "step %lld/%lld%s  loss %.4f  lr %.2e", static_cast<long long>(state_.step),
+                static_cast<long long>(steps_), record.merge_aware ? " merge-aware" : "", record.loss, record.learning_rate);
   progress_.update(static_cast<std::uint64_t>(state_.tokens), note);
 }
 
@@ -158,11 +163,12 @@ bool Trainer::evaluation_due() const {
 }
 
 void Trainer::evaluate() {
+  if (merge_aware_ != nullptr) merge_aware_->follow(state_.step);
   scores_ = evaluate_();
   for (const auto& score : scores_) {
-    metrics_.evaluation(state_.step, score);
+    metrics_.evaluation(state_.step, score, on_rounded_weights());
     log::info("train", "step ", state_.step, ": ", score.set, " ", score.bits_per_byte(), " bits per byte, perplexity ",
-              score.perplexity());
+              score.perplexity(), on_rounded_weights() ? ", on rounded weights" : "");
   }
   state_.evaluated = state_.step;
   saved_ = -1;  // a checkpoint of this step that knew nothing of the evaluation is replaced

@@ -1,12 +1,14 @@
 // The training loop. Everything it needs is opened by train/train.cpp and handed in, so that tests can hand in their own.
 //
 //   while not done:  evaluate if due;  checkpoint if due;  one optimizer step
+// Steps and evaluations of the merge-aware phase run on rounded weights (train/merge_aware.h).
 //
 // A step reads its rows first and counts the tokens that carry loss, so that the loss is normalised per token over the whole
-// global batch whatever the micro-batches:   loss = sum of all NLL / trained tokens of the step.
-// A step whose loss or gradient norm is not finite changes nothing but the counters; max_bad_steps of them in a row end the run.
-// A signal is noticed between micro-batches and inside evaluations: the step under way is given up, a checkpoint of the last
-// complete step is written, and Interrupted goes on to the caller.
+// global batch whatever the micro-batches:   loss = sum over all / trained tokens of the step. With train.label_smoothing or
+// z_loss it is the loss that is minimised; held-out scores are always negative log likelihoods. A step whose loss or gradient
+// norm is not finite changes nothing but the counters; max_bad_steps of them in a row end the run. A signal is noticed between
+// micro-batches and inside evaluations: the step under way is given up, a checkpoint of the last complete step is written, and
+// Interrupted goes on to the caller.
 #pragma once
 
 #include <functional>
@@ -18,6 +20,7 @@
 #include "model/decoder.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/merge_aware.h"
 #include "train/metrics.h"
 
 namespace graft::train {
@@ -34,9 +37,9 @@ class Trainer {
  public:
   using Evaluate = std::function<std::vector<eval::HeldoutScore>()>;  // of the adapters as they are; empty: no held-out sets
 
-  // adapters must be attached to the decoder. state: where to begin.
+  // adapters must be attached to the decoder. state: where to begin. merge_aware may be null.
   Trainer(const TrainConfig& config, model::Decoder& decoder, const data::BatchSource& batches, Parameters& parameters,
-          TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate);
+          TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate, MergeAware* merge_aware = nullptr);
 
   // Returns when all steps are done, evaluated and in a checkpoint. The scores of the last evaluation, empty if it was done
   // before a resume.
@@ -47,6 +50,7 @@ class Trainer {
   void step();
   void evaluate();
   void save();
+  bool on_rounded_weights() const { return merge_aware_ != nullptr && merge_aware_->begun(state_.step); }
   bool evaluation_due() const;
   bool checkpoint_due() const;
   void check_patience() const;
@@ -59,6 +63,7 @@ class Trainer {
   Metrics& metrics_;
   Checkpoints& checkpoints_;
   Evaluate evaluate_;
+  MergeAware* merge_aware_;
   const std::int64_t steps_;
   std::int64_t saved_;  // the step whose checkpoint says all that state_ says, -1: none
   std::vector<eval::HeldoutScore> scores_;

@@ -7,7 +7,7 @@
 
 int graft::cli::graft_formats(const Context& context) {
   Json list = Json::array();
-  constexpr std::size_t kWidth = 20;
+  constexpr std::size_t kWidth = 24;
   for (const exports::Exporter* format : exports::all_formats()) {
     const std::string name(format->name);
     if (context.json)
@@ -15,7 +15,8 @@ int graft::cli::graft_formats(const Context& context) {
                       {"summary", format->summary},
                       {"loads_in", format->loads_in},
                       {"directory", format->extension.empty()},
-                      {"merged", format->merges}});
+                      {"merged", format->merges},
+                      {"calibrates", format->calibrates}});
     else
       std::cout << name << std::string(name.size() < kWidth ? kWidth - name.size() : 1, ' ') << format->summary << "\n"
                 << std::string(kWidth, ' ') << "loads in " << format->loads_in << "\n";

@@ -1,6 +1,7 @@
 #include "cli/engine/stages.h"
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 
 #include "cli/engine/output.h"
@@ -9,6 +10,8 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/stop.h"
+#include "data/corpus.h"
+#include "export/calibration.h"
 
 namespace graft::cli {
 namespace {
@@ -30,7 +33,48 @@ void check_places(const train::RunConfig& config) {
   }
 }
 
+// The documents that the adapter was trained on, else all there are.
+std::string training_snapshot(const Session& session) {
+  if (const fs::path run = session.run_dir() / "run.json"; fs::exists(run))  // train/run_dir.h
+    return json_get<std::string>(json_get<Json>(read_json(run), "identity", run.string()), "corpus", run.string());
+  std::vector<data::ShardRecord> shards = data::read_manifest(session.config.corpus.dir);
+  std::erase_if(shards, [](const data::ShardRecord& shard) { return shard.split != "train"; });
+  return data::corpus_snapshot(shards);
+}
+
+exports::CalibrationRows calibration_rows(const Session& session) {
+  return {session.config.corpus.dir, session.tokenizer->hash(), training_snapshot(session),
+          session.config.export_.calibration.rows, session.config.train.length};
+}
+
+bool calibrates(const std::vector<std::string>& formats) {
+  return std::any_of(formats.begin(), formats.end(), [](auto& name) { return exports::find_exporter(name).calibrates; });
+}
+
 std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
+
+void check_merge_aware(const Session& session) {
+  const std::string& format = session.config.train.merge_aware.format;
+  if (format.empty()) return;
+  const exports::Exporter& exporter = exports::find_exporter(format);
+  if (!exporter.quantizes)
+    throw ConfigError(cat("train.merge_aware.format: ", format,
+                          " has no grid that training could learn to live with; name a quantized format, or leave it out"));
+  if (exporter.served == nullptr)
+    throw ConfigError(
+        cat("train.merge_aware.format: the values of ", format,
+            " depend on more than the weights, training cannot round to them at each step; name a format that rounds "
+            "to the nearest value or searches scales"));
+  exports::check_formats({format}, session.base->spec(), session.config.lora);
+}
+
+// What training rounds to.
+train::Served served_values(const Session& session) {
+  const std::string& format = session.config.train.merge_aware.format;
+  if (format.empty()) return {};
+  return [served = exports::find_exporter(format).served, &spec = session.base->spec()](
+             const model::TensorSpec& tensor, const at::Tensor& rows) { return served(spec, tensor, rows); };
+}
 
 }  // namespace
 
@@ -45,8 +89,13 @@ std::vector<std::string> linear_names(const model::WeightSource& base) {
 void check_plan(const Session& session, const std::vector<std::string>& formats) {
   check_places(session.config);
   exports::check_formats(formats, session.base->spec(), session.config.lora);
+  check_merge_aware(session);
   lora::match_targets(session.config.lora, linear_names(*session.base));
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
+}
+
+void check_calibration(const Session& session, const std::vector<std::string>& formats) {
+  if (calibrates(formats)) exports::check_enough(calibration_rows(session));
 }
 
 data::PrepareReport prepare_corpus(const Session& session) {
@@ -60,15 +109,19 @@ train::TrainReport train_adapter(const Session& session, Restart restart) {
   const train::Resume resume = restart == Restart::fresh    ? train::Resume::fresh
                                : restart == Restart::resume ? train::Resume::required
                                                             : train::Resume::automatic;
-  return train::train(session.config, *session.base, *session.tokenizer, resume);
+  return train::train(session.config, *session.base, *session.tokenizer, resume, served_values(session));
 }
 
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
                                               const std::vector<std::string>& formats) {
   const fs::path run_dir = fs::absolute(session.run_dir()).lexically_normal();
   const std::string name = run_dir.has_filename() ? run_dir.filename().string() : run_dir.parent_path().filename().string();
-  const exports::ExportRequest request{*session.base, adapter, session.dtypes().storage, name,
-                                       sha256_hex(config_json(session.config).dump())};
+  exports::ExportRequest request{*session.base, adapter, session.dtypes().storage, name,
+                                 sha256_hex(config_json(session.config).dump())};
+  std::optional<exports::Calibration> calibration;
+  if (calibrates(formats))
+    request.calibration = &calibration.emplace(exports::MergedModel(request.base, &request.adapter, request.storage),
+                                               calibration_rows(session), session.dtypes().compute);
   return exports::export_all(formats, request, session.export_dir());
 }
 
@@ -137,6 +190,8 @@ std::string text_of(const train::TrainReport& report) {
       cat(report.already_done ? "trained before: " : "trained ", report.steps, " steps, ", count(report.tokens), " tokens in ",
           human_time(report.seconds), " (", count(static_cast<std::int64_t>(report.tokens_per_second())), " tokens/s), loss ",
           fixed(report.first_loss, 4), " -> ", fixed(report.last_loss, 4), "\n");
+  if (!report.merge_aware.empty())
+    out += cat("from step ", report.merge_aware_from, " on with the weights as ", report.merge_aware, " has them\n");
   if (report.skipped > 0) out += cat(report.skipped, " steps were skipped because their loss or gradient was not finite\n");
   out += cat("adapter ", report.adapter.string(), ", ", count(report.adapter_parameters), " parameters; ", report.compute_dtype,
              ", peak memory ", human_bytes(static_cast<double>(report.peak_memory)), "\n");

@@ -17,6 +17,9 @@ namespace graft::cli {
 // rows longer than the base's context, a place to write in that is a source of documents. ConfigError.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
+// Too few documents for the formats that look at some; DataError. Once the corpus is there.
+void check_calibration(const Session& session, const std::vector<std::string>& formats);
+
 // Linear layers by the names that adapters use: every matrix but the embedding.
 std::vector<std::string> linear_names(const model::WeightSource& base);
 

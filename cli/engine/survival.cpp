@@ -12,11 +12,29 @@ namespace graft::cli {
 namespace {
 
 // Of files for the same servers, from small to large.
-constexpr std::array kGguf = {"gguf-q4_0",   "gguf-q4_k_s", "gguf-q4_k_m", "gguf-q4_1", "gguf-q5_0",
-                              "gguf-q5_k_m", "gguf-q5_1",   "gguf-q6_k",   "gguf-q8_0", "gguf-bf16"};
-constexpr std::array kCompressed = {"ct-w4a16-g128",     "ct-w4a16-g64",      "ct-w4a16-g32", "ct-w4a16-asym-g128",
-                                    "ct-w4a16-asym-g64", "ct-w4a16-asym-g32", "ct-w8a8",      "ct-fp8",
-                                    "ct-w8a16-g128",     "ct-w8a16-g64",      "ct-w8a16-g32", "hf"};
+constexpr std::array kGguf = {
+    "gguf-q4_0", "gguf-q4_0-imatrix", "gguf-q4_k_s", "gguf-q4_k_s-imatrix", "gguf-q4_k_m", "gguf-q4_k_m-imatrix",
+    "gguf-q4_1", "gguf-q4_1-imatrix", "gguf-q5_0",   "gguf-q5_0-imatrix",   "gguf-q5_k_m", "gguf-q5_k_m-imatrix",
+    "gguf-q5_1", "gguf-q5_1-imatrix", "gguf-q6_k",   "gguf-q6_k-imatrix",   "gguf-q8_0",   "gguf-bf16"};
+constexpr std::array kCompressed = {"ct-w4a16-g128",
+                                    "ct-w4a16-g128-gptq",
+                                    "ct-w4a16-g64",
+                                    "ct-w4a16-g64-gptq",
+                                    "ct-w4a16-g32",
+                                    "ct-w4a16-g32-gptq",
+                                    "ct-w4a16-asym-g128",
+                                    "ct-w4a16-asym-g128-awq",
+                                    "ct-w4a16-asym-g64",
+                                    "ct-w4a16-asym-g64-awq",
+                                    "ct-w4a16-asym-g32",
+                                    "ct-w4a16-asym-g32-awq",
+                                    "ct-w8a8",
+                                    "ct-w8a8-smooth",
+                                    "ct-fp8",
+                                    "ct-w8a16-g128",
+                                    "ct-w8a16-g64",
+                                    "ct-w8a16-g32",
+                                    "hf"};
 
 bool same_servers(const std::string& a, const std::string& b) { return a.starts_with("gguf") == b.starts_with("gguf"); }
 

@@ -13,53 +13,61 @@ namespace {
 
 constexpr std::int64_t kGrain = 1 << 14;  // elements that one thread takes at a time
 
-using Block = void (*)(const float*, std::byte*);
+using Row = void (*)(const float* x, const float* importance, std::int64_t n, std::byte* out);
 
-Block encoder_of(GgmlType type) {
+Row encoder_of(GgmlType type) {
   switch (type) {
     case GgmlType::q4_0:
-      return detail::block_q4_0;
+      return detail::row_q4_0;
     case GgmlType::q4_1:
-      return detail::block_q4_1;
+      return detail::row_q4_1;
     case GgmlType::q5_0:
-      return detail::block_q5_0;
+      return detail::row_q5_0;
     case GgmlType::q5_1:
-      return detail::block_q5_1;
+      return detail::row_q5_1;
     case GgmlType::q4_k:
-      return detail::block_q4_k;
+      return detail::row_q4_k;
     case GgmlType::q5_k:
-      return detail::block_q5_k;
+      return detail::row_q5_k;
     case GgmlType::q6_k:
-      return detail::block_q6_k;
+      return detail::row_q6_k;
     default:
       return nullptr;
   }
 }
 
-}  // namespace
-
-void quantize_blocks(GgmlType type, const float* x, std::int64_t n, std::byte* out) {
-  const Block encode = encoder_of(type);
+void quantize_row(GgmlType type, const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  const Row encode = encoder_of(type);
   if (encode == nullptr) return quantize(type, x, n, out);
-  const GgmlTypeInfo& info = info_of(type);
   if (!std::all_of(x, x + n, [](float value) { return std::isfinite(value); }))
-    throw DataError(cat("a weight is not finite; ", info.name, " cannot hold it"));
-  for (std::int64_t i = 0; i < n / info.block; ++i) encode(x + i * info.block, out + i * info.bytes);
+    throw DataError(cat("a weight is not finite; ", info_of(type).name, " cannot hold it"));
+  encode(x, importance, n, out);
 }
 
-std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type) {
+}  // namespace
+
+GgmlType type_named(const std::string& name) {
+  for (const GgmlType type : {GgmlType::f32, GgmlType::f16, GgmlType::bf16, GgmlType::q8_0, GgmlType::q4_0, GgmlType::q4_1,
+                              GgmlType::q5_0, GgmlType::q5_1, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k})
+    if (name == info_of(type).name) return type;
+  throw UnsupportedError(cat("no type is known for tensors stored as ", name));
+}
+
+std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type, const at::Tensor& importance) {
   const GgmlTypeInfo& info = info_of(type);
   const std::int64_t columns = values.size(-1), rows = values.numel() / columns, row_bytes = columns / info.block * info.bytes;
   const float* data = values.const_data_ptr<float>();
+  const float* weights = importance.defined() ? importance.const_data_ptr<float>() : nullptr;
   std::vector<std::byte> bytes(static_cast<std::size_t>(rows * row_bytes));
   at::parallel_for(0, rows, std::max<std::int64_t>(1, kGrain / columns), [&](std::int64_t begin, std::int64_t end) {
-    quantize_blocks(type, data + begin * columns, (end - begin) * columns, bytes.data() + begin * row_bytes);
+    for (std::int64_t row = begin; row < end; ++row)
+      quantize_row(type, data + row * columns, weights, columns, bytes.data() + row * row_bytes);
   });
   return bytes;
 }
 
-at::Tensor quantized(const at::Tensor& values, GgmlType type) {
-  const std::vector<std::byte> bytes = quantize_rows(values, type);
+at::Tensor quantized(const at::Tensor& values, GgmlType type, const at::Tensor& importance) {
+  const std::vector<std::byte> bytes = quantize_rows(values, type, importance);
   at::Tensor out = at::empty(values.sizes(), at::kFloat);
   dequantize(type, bytes.data(), values.numel(), out.mutable_data_ptr<float>());
   return out;

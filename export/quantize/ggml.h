@@ -1,41 +1,48 @@
-// Weights to blocks of the types that llama.cpp's quantizers write, without importance weights, with the same bytes
-// (ggml/src/ggml-quants.c, the *_ref functions; layouts: core/gguf_dequantize.cpp). Arithmetic is f32 in the reference's order.
+// Weights to blocks of the types that llama.cpp's quantizers write, with the same bytes (ggml/src/ggml-quants.c; layouts:
+// core/gguf_dequantize.cpp). Arithmetic is f32 in the reference's order.
 //
+// Without importance weights (the *_ref functions):
 //   Q4_0, Q5_0   d = (signed value of largest magnitude) / -8, -16;  q = floor(x/d + 8.5), floor(x/d + 16.5), at most 15, 31
 //   Q4_1, Q5_1   d = (max - min) / 15, 31;  q = floor((x - min)/d + 0.5)
 //   Q4_K, Q5_K   per 32 elements the scale and minimum that minimise sum w (s q - m - x)^2 over some 20 grids, w = rms + |x|;
 //   both
 //                rounded to 6 bits of the block's largest, then q to nearest
 //   Q6_K         per 16 elements the scale that minimises sum x^2 (s q - x)^2 over 19 grids; rounded to 8 bits, then q to nearest
+// With the mean square h_c of the inputs of each column c (the *_impl functions):
+//   Q4_0, Q5_0   per block the scale that minimises sum w (s q - x)^2 over 19 grids, w = h sqrt(mean x^2 of the row + x^2)
+//   Q4_1, Q5_1   scale and minimum likewise, over 37 grids
+//   Q4_K, Q5_K   the same with w = h sqrt(2 mean x^2 of the block + x^2); scales and minima to 6 bits with the least weighted
+//   error Q6_K         as without, w = h Q8_0, F16, ...   as without
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "core/gguf.h"
 
 namespace graft::exports {
 
-// n elements, a multiple of the type's block. Every type that graft writes; DataError for a value that is not finite where the
-// type cannot hold it.
-void quantize_blocks(GgmlType type, const float* x, std::int64_t n, std::byte* out);
-
-// The rows of an f32 tensor, contiguous, on all threads: blocks never cross rows, so the bytes do not depend on their number.
-std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type);
+// The rows of an f32 tensor, contiguous, each a multiple of the type's block, on all threads: blocks never cross rows, so the
+// bytes do not depend on their number. importance: f32 (columns), or undefined. Every type that graft writes; DataError for a
+// value that is not finite where the type cannot hold it.
+std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type, const at::Tensor& importance = {});
 // What a reader makes of those bytes: f32, of the same shape.
-at::Tensor quantized(const at::Tensor& values, GgmlType type);
+at::Tensor quantized(const at::Tensor& values, GgmlType type, const at::Tensor& importance = {});
 
-namespace detail {  // one block each, values finite
+GgmlType type_named(const std::string& name);  // of the types that graft writes: "Q4_K"; UnsupportedError for another
 
-void block_q4_0(const float* x, std::byte* out);
-void block_q4_1(const float* x, std::byte* out);
-void block_q5_0(const float* x, std::byte* out);
-void block_q5_1(const float* x, std::byte* out);
-void block_q4_k(const float* x, std::byte* out);
-void block_q5_k(const float* x, std::byte* out);
-void block_q6_k(const float* x, std::byte* out);
+namespace detail {  // one row each, values finite; importance may be null
+
+void row_q4_0(const float* x, const float* importance, std::int64_t n, std::byte* out);
+void row_q4_1(const float* x, const float* importance, std::int64_t n, std::byte* out);
+void row_q5_0(const float* x, const float* importance, std::int64_t n, std::byte* out);
+void row_q5_1(const float* x, const float* importance, std::int64_t n, std::byte* out);
+void row_q4_k(const float* x, const float* importance, std::int64_t n, std::byte* out);
+void row_q5_k(const float* x, const float* importance, std::int64_t n, std::byte* out);
+void row_q6_k(const float* x, const float* importance, std::int64_t n, std::byte* out);
 
 }  // namespace detail
 }  // namespace graft::exports

@@ -1,10 +1,12 @@
 // Blocks of 32 elements with one scale, or one scale and one minimum, in f16.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
 #include "core/half.h"
 #include "export/quantize/ggml.h"
+#include "export/quantize/ggml_search.h"
 
 namespace graft::exports::detail {
 namespace {
@@ -56,32 +58,99 @@ void encode_affine(const float* x, int most, std::byte* d_out, int* codes) {
   for (int j = 0; j < kBlock; ++j) codes[j] = static_cast<int>(std::min(limit, (x[j] - minimum) * inverse + 0.5f));
 }
 
+// Four blocks of a row at a time; what lies beyond its end is zero.
+struct Weighed {
+  Groups<kBlock> x, weight;
+};
+// w = importance sqrt(mean x^2 of the row + x^2)
+Weighed weighed(const float* x, const float* importance, std::int64_t count, float mean_square) {
+  std::array<float, kLanes * kBlock> values{}, weights{};
+  std::copy_n(x, count, values.data());
+  for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
+    weights[i] = importance[i] * std::sqrt(mean_square + values[i] * values[i]);
+  return {groups_at<kBlock>(values.data()), groups_at<kBlock>(weights.data())};
+}
+
+// Calls store(blocks, index of the first, number of them) for the row.
+template <class Store>
+void each_four_blocks(const float* x, const float* importance, std::int64_t n, Store store) {
+  float squares = 0;
+  for (std::int64_t i = 0; i < n; ++i) squares += x[i] * x[i];
+  const float mean_square = squares / static_cast<float>(n);
+  for (std::int64_t begin = 0; begin < n; begin += kLanes * kBlock) {
+    const std::int64_t count = std::min<std::int64_t>(n - begin, kLanes * kBlock);
+    store(weighed(x + begin, importance + begin, count, mean_square), begin / kBlock, static_cast<int>(count / kBlock));
+  }
+}
+
+void codes_of(const Groups<kBlock>& codes, int lane, int* out) {
+  for (int j = 0; j < kBlock; ++j) out[j] = static_cast<int>(codes.of[j][lane]);
+}
+
+// Codes of four or `five` bits.
+void store_bits(const int* codes, bool five, std::byte* out) {
+  if (five) store_fifth_bits(codes, out);
+  store_codes(codes, out + (five ? 4 : 0));
+}
+
+// d | codes
+void row_signed(const float* x, const float* importance, std::int64_t n, bool five, std::byte* out) {
+  const int zero = five ? 16 : 8, bytes = five ? 22 : 18;
+  int codes[kBlock];
+  if (importance == nullptr) {
+    for (std::int64_t i = 0; i < n; i += kBlock, out += bytes) {
+      encode_signed(x + i, zero, out, codes);
+      store_bits(codes, five, out + 2);
+    }
+    return;
+  }
+  each_four_blocks(x, importance, n, [&](const Weighed& blocks, std::int64_t first, int count) {
+    const auto fit = fit_symmetric(blocks.x, blocks.weight, static_cast<float>(zero));
+    for (int lane = 0; lane < count; ++lane) {
+      std::byte* block = out + (first + lane) * bytes;
+      store16(block, fit.scale[lane]);
+      codes_of(fit.codes, lane, codes);
+      store_bits(codes, five, block + 2);
+    }
+  });
+}
+
+// d | minimum | codes
+void row_affine(const float* x, const float* importance, std::int64_t n, bool five, std::byte* out) {
+  const int most = five ? 31 : 15, bytes = five ? 24 : 20;
+  int codes[kBlock];
+  if (importance == nullptr) {
+    for (std::int64_t i = 0; i < n; i += kBlock, out += bytes) {
+      encode_affine(x + i, most, out, codes);
+      store_bits(codes, five, out + 4);
+    }
+    return;
+  }
+  each_four_blocks(x, importance, n, [&](const Weighed& blocks, std::int64_t first, int count) {
+    const auto fit = fit_affine(blocks.x, blocks.weight, {static_cast<float>(most), -0.9f, 0.05f, 36});
+    for (int lane = 0; lane < count; ++lane) {
+      std::byte* block = out + (first + lane) * bytes;
+      store16(block, fit.scale[lane]);
+      store16(block + 2, -fit.minimum[lane]);
+      codes_of(fit.codes, lane, codes);
+      store_bits(codes, five, block + 4);
+    }
+  });
+}
+
 }  // namespace
 
-void block_q4_0(const float* x, std::byte* out) {
-  int codes[kBlock];
-  encode_signed(x, 8, out, codes);
-  store_codes(codes, out + 2);
+void row_q4_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  row_signed(x, importance, n, false, out);
 }
-
-void block_q4_1(const float* x, std::byte* out) {
-  int codes[kBlock];
-  encode_affine(x, 15, out, codes);
-  store_codes(codes, out + 4);
+void row_q5_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  row_signed(x, importance, n, true, out);
 }
-
-void block_q5_0(const float* x, std::byte* out) {
-  int codes[kBlock];
-  encode_signed(x, 16, out, codes);
-  store_fifth_bits(codes, out + 2);
-  store_codes(codes, out + 6);
+void row_q4_1(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  row_affine(x, importance, n, false, out);
 }
-
-void block_q5_1(const float* x, std::byte* out) {
-  int codes[kBlock];
-  encode_affine(x, 31, out, codes);
-  store_fifth_bits(codes, out + 4);
-  store_codes(codes, out + 8);
+void row_q5_1(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  row_affine(x, importance, n, true, out);
 }
 
 }  // namespace graft::exports::detail

@@ -1,30 +1,17 @@
-// Super-blocks of 256 elements. The sub-blocks of one are independent: four are searched at a time, one per SIMD lane, so that
-// the sums of each keep the reference's order and the result its bits.
+// Super-blocks of 256 elements.
 #include <array>
 #include <cmath>
 #include <cstring>
 
 #include "core/half.h"
 #include "export/quantize/ggml.h"
+#include "export/quantize/ggml_search.h"
 
 namespace graft::exports::detail {
 namespace {
 
-constexpr int kSuper = 256, kLanes = 4;
-constexpr float kNothing = 1e-15f;  // smaller groups are zero
-
-using Lanes = float __attribute__((vector_size(16)));
+constexpr int kSuper = 256;
 using Codes = std::array<std::uint8_t, kSuper>;
-
-Lanes all(float value) { return Lanes{value, value, value, value}; }
-Lanes absolute(Lanes v) { return v < 0 ? -v : v; }
-Lanes nearest(Lanes v) { return (v + 0x1.8p23f) - 0x1.8p23f; }  // ties to even, up to 2^22
-float nearest(float v) { return (v + 0x1.8p23f) - 0x1.8p23f; }
-Lanes clamped(Lanes v, float low, float high) {  // NaN becomes low
-  v = v > low ? v : all(low);
-  return v < high ? v : all(high);
-}
-float clamped(float v, float low, float high) { return v > low ? (v < high ? v : high) : low; }
 
 void store16(std::byte* out, float value) {
   const std::uint16_t half = f16_from_f32(value);
@@ -32,105 +19,132 @@ void store16(std::byte* out, float value) {
 }
 float rounded_to_half(float value) { return f32_from_f16(f16_from_f32(value)); }
 
-// Element j of kLanes consecutive groups of `size` elements.
-template <int size>
-void transpose(const float* x, Lanes* out) {
-  for (int j = 0; j < size; ++j)
-    for (int lane = 0; lane < kLanes; ++lane) out[j][lane] = x[lane * size + j];
-}
-
 // Q4_K and Q5_K: x = d * scale * q - dmin * minimum, 8 sub-blocks of 32.
 constexpr int kSub = 32, kSubs = kSuper / kSub;
-
-struct Grids {  // the grids tried: (most + first + k step) codes over the range, k = 0 .. count
-  float most, first, step;
-  int count;
-};
-constexpr Grids kGrids4 = {15, -1, 0.1f, 20}, kGrids5 = {31, -0.5f, 0.1f, 15};
+using PerSub = std::array<float, kSubs>;
 
 struct Affine {
-  std::array<float, kSubs> scale, minimum;  // x = scale q - minimum
+  PerSub scale, minimum, weight;  // x = scale q - minimum; sum of the elements' weights
   Codes codes;
 };
 
-void search(const float* x, const Grids& grids, int first, Affine& out) {
-  Lanes v[kSub], weight[kSub], best_codes[kSub], codes[kSub];
-  transpose<kSub>(x + first * kSub, v);
+// w = rms of the sub-block + |x|
+Groups<kSub> plain_weights(const Groups<kSub>& x) {
   Lanes squares = all(0), rms;
-  for (const Lanes& value : v) squares += value * value;
+  for (const Lanes& value : x.of) squares += value * value;
   for (int lane = 0; lane < kLanes; ++lane) rms[lane] = std::sqrt(squares[lane] / kSub);
-  for (int j = 0; j < kSub; ++j) weight[j] = rms + absolute(v[j]);
-
-  Lanes low = v[0], high = v[0], sum_w = weight[0], sum_x = weight[0] * v[0];
-  for (int j = 1; j < kSub; ++j) {
-    low = v[j] < low ? v[j] : low;
-    high = v[j] > high ? v[j] : high;
-    sum_w += weight[j];
-    sum_x += weight[j] * v[j];
-  }
-  low = low > 0 ? all(0) : low;
-  const auto flat = high == low;
-
-  Lanes inverse = grids.most / (high - low), scale = 1 / inverse, best = all(0);
-  for (int j = 0; j < kSub; ++j) {
-    best_codes[j] = clamped(nearest(inverse * (v[j] - low)), 0, grids.most);
-    const Lanes error = scale * best_codes[j] + low - v[j];
-    best += weight[j] * (error * error);
-  }
-  for (int k = 0; k <= grids.count; ++k) {
-    inverse = (grids.first + grids.step * static_cast<float>(k) + grids.most) / (high - low);
-    Lanes sum_l = all(0), sum_l2 = all(0), sum_xl = all(0);
-    for (int j = 0; j < kSub; ++j) {
-      const Lanes code = clamped(nearest(inverse * (v[j] - low)), 0, grids.most);
-      codes[j] = code;
-      sum_l += weight[j] * code;
-      sum_l2 += weight[j] * code * code;
-      sum_xl += weight[j] * code * v[j];
-    }
-    const Lanes determinant = sum_w * sum_l2 - sum_l * sum_l;
-    Lanes fit_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant;
-    Lanes fit_low = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
-    const auto above = fit_low > 0;
-    fit_scale = above ? sum_xl / sum_l2 : fit_scale;
-    fit_low = above ? all(0) : fit_low;
-    Lanes error = all(0);
-    for (int j = 0; j < kSub; ++j) {
-      const Lanes difference = fit_scale * codes[j] + fit_low - v[j];
-      error += weight[j] * (difference * difference);
-    }
-    const auto better = (determinant > 0) & (error < best);
-    for (int j = 0; j < kSub; ++j) best_codes[j] = better ? codes[j] : best_codes[j];
-    best = better ? error : best;
-    scale = better ? fit_scale : scale;
-    low = better ? fit_low : low;
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    out.scale[static_cast<std::size_t>(first + lane)] = flat[lane] ? 0 : scale[lane];
-    out.minimum[static_cast<std::size_t>(first + lane)] = -low[lane];
-    for (int j = 0; j < kSub; ++j)
-      out.codes[static_cast<std::size_t>((first + lane) * kSub + j)] =
-          flat[lane] ? 0 : static_cast<std::uint8_t>(best_codes[j][lane]);
-  }
+  Groups<kSub> weights;
+  for (int j = 0; j < kSub; ++j) weights.of[j] = rms + absolute(x.of[j]);
+  return weights;
 }
 
-float largest_of(const std::array<float, kSubs>& values) {
+// w = importance sqrt(2 mean x^2 of the super-block + x^2)
+void weigh(const float* x, const float* importance, float* weights) {
+  float squares = 0;
+  for (int i = 0; i < kSuper; ++i) squares += x[i] * x[i];
+  const float twice_mean = 2 * squares / kSuper;
+  for (int i = 0; i < kSuper; ++i) weights[i] = importance[i] * std::sqrt(twice_mean + x[i] * x[i]);
+}
+
+Affine fitted(const float* x, const float* importance, float most) {
+  const Grids grids = importance   ? Grids{most, -0.9f, 0.05f, 36}
+                      : most == 15 ? Grids{15, -1, 0.1f, 20}
+                                   : Grids{31, -0.5f, 0.1f, 15};
+  float weights[kSuper];
+  if (importance) weigh(x, importance, weights);
+  Affine out;
+  for (int first = 0; first < kSubs; first += kLanes) {
+    const Groups<kSub> v = groups_at<kSub>(x + first * kSub);
+    const auto fit = fit_affine(v, importance ? groups_at<kSub>(weights + first * kSub) : plain_weights(v), grids);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const auto sub = static_cast<std::size_t>(first + lane);
+      out.scale[sub] = fit.scale[lane];
+      out.minimum[sub] = fit.minimum[lane];
+      out.weight[sub] = fit.weight[lane];
+      for (int j = 0; j < kSub; ++j)
+        out.codes[sub * kSub + static_cast<std::size_t>(j)] = static_cast<std::uint8_t>(fit.codes.of[j][lane]);
+    }
+  }
+  return out;
+}
+
+// The scales, or the minima, of a super-block in 6 bits: value = unit * code.
+struct SixBits {
+  float unit = 0;
+  PerSub codes{};
+};
+
+float largest_of(const PerSub& values) {
   float largest = 0;
   for (const float value : values) largest = value > largest ? value : largest;
   return largest;
 }
 
+SixBits by_largest(const PerSub& values) {
+  const float largest = largest_of(values), inverse = largest > 0 ? 63 / largest : 0;
+  SixBits six{.unit = largest / 63};
+  // Minima below zero do not occur where zero is part of the range, but for rounding.
+  for (std::size_t j = 0; j < kSubs; ++j) six.codes[j] = clamped(nearest(inverse * values[j]), 0, 63);
+  return six;
+}
+
+// The unit that minimises sum w (unit q - value)^2 over nine grids, then single codes moved while that helps (ggml-quants.c,
+// make_qp_quants).
+SixBits by_weight(const PerSub& values, const PerSub& weights) {
+  const float largest = largest_of(values);
+  SixBits six;
+  if (largest < kNothing) return six;
+  const auto code = [&](float inverse, std::size_t j) { return clamped(nearest(inverse * values[j]), 0, 63); };
+  float inverse = 63 / largest, least = 0;
+  for (int k = -5; k <= 4; ++k) {  // the plain grid, then four on each side of it
+    if (k == 0) continue;
+    const bool plain = k == -5;
+    const float tried = plain ? 63 / largest : (0.1f * static_cast<float>(k) + 63) / largest, unit = 1 / tried;
+    float error = 0;
+    for (std::size_t j = 0; j < kSubs; ++j) {
+      const float difference = values[j] - unit * code(tried, j);
+      error += weights[j] * difference * difference;
+    }
+    if (!plain && !(error < least)) continue;
+    least = error;
+    inverse = tried;
+  }
+  float sum_lx = 0, sum_l2 = 0;
+  for (std::size_t j = 0; j < kSubs; ++j) {
+    six.codes[j] = code(inverse, j);
+    sum_lx += weights[j] * values[j] * six.codes[j];
+    sum_l2 += weights[j] * six.codes[j] * six.codes[j];
+  }
+  bool moved = true;
+  for (int round = 0; round < 5 && moved; ++round) {
+    moved = false;
+    for (std::size_t j = 0; j < kSubs; ++j) {
+      const float w = weights[j];
+      float lx = sum_lx - w * values[j] * six.codes[j], l2 = sum_l2 - w * six.codes[j] * six.codes[j];
+      if (!(lx > 0) || !(l2 > 0)) continue;
+      const float other = clamped(nearest(values[j] * l2 / lx), 0, 63);
+      if (other == six.codes[j]) continue;
+      lx += w * values[j] * other;
+      l2 += w * other * other;
+      if (!(lx * lx * sum_l2 > sum_lx * sum_lx * l2)) continue;
+      six.codes[j] = other;
+      sum_lx = lx;
+      sum_l2 = l2;
+      moved = true;
+    }
+  }
+  six.unit = sum_l2 > 0 ? sum_lx / sum_l2 : 0;
+  return six;
+}
+
 // d | dmin | 12 bytes of 6-bit scales and minima; codes to nearest on the grid that these make.
-void store_affine(const float* x, float most, Affine& fit, std::byte* out) {
-  const float top_scale = largest_of(fit.scale), top_minimum = largest_of(fit.minimum);
-  const float to_scale = top_scale > 0 ? 63 / top_scale : 0, to_minimum = top_minimum > 0 ? 63 / top_minimum : 0;
-  store16(out, top_scale / 63);
-  store16(out + 2, top_minimum / 63);
-  const float d = rounded_to_half(top_scale / 63), dmin = rounded_to_half(top_minimum / 63);
+void store_affine(const float* x, float most, const SixBits& scales, const SixBits& minima, Codes& codes, std::byte* out) {
+  store16(out, scales.unit);
+  store16(out + 2, minima.unit);
+  const float d = rounded_to_half(scales.unit), dmin = rounded_to_half(minima.unit);
   std::array<std::uint8_t, 12> packed{};
   for (std::size_t j = 0; j < kSubs; ++j) {
-    // Minima below zero do not occur where zero is part of the range, but for rounding.
-    const auto scale = static_cast<unsigned>(clamped(nearest(to_scale * fit.scale[j]), 0, 63));
-    const auto minimum = static_cast<unsigned>(clamped(nearest(to_minimum * fit.minimum[j]), 0, 63));
+    const auto scale = static_cast<unsigned>(scales.codes[j]), minimum = static_cast<unsigned>(minima.codes[j]);
     if (j < 4) {
       packed[j] = static_cast<std::uint8_t>(scale);
       packed[j + 4] = static_cast<std::uint8_t>(minimum);
@@ -142,7 +156,7 @@ void store_affine(const float* x, float most, Affine& fit, std::byte* out) {
     const float step = d * static_cast<float>(scale), shift = dmin * static_cast<float>(minimum);
     if (step == 0) continue;
     for (std::size_t i = j * kSub; i < (j + 1) * kSub; ++i)
-      fit.codes[i] = static_cast<std::uint8_t>(clamped(nearest((x[i] + shift) / step), 0, most));
+      codes[i] = static_cast<std::uint8_t>(clamped(nearest((x[i] + shift) / step), 0, most));
   }
   std::memcpy(out + 4, packed.data(), packed.size());
 }
@@ -154,75 +168,52 @@ void store_nibbles(const Codes& codes, std::byte* out) {
       out[32 * c + j] = static_cast<std::byte>((codes[64 * c + j] & 15) | (codes[64 * c + 32 + j] & 15) << 4);
 }
 
-Affine fitted(const float* x, const Grids& grids) {
-  Affine fit;
-  for (int first = 0; first < kSubs; first += kLanes) search(x, grids, first, fit);
-  return fit;
+Codes encode_affine(const float* x, const float* importance, float most, std::byte* out) {
+  Affine fit = fitted(x, importance, most);
+  if (importance)
+    store_affine(x, most, by_weight(fit.scale, fit.weight), by_weight(fit.minimum, fit.weight), fit.codes, out);
+  else
+    store_affine(x, most, by_largest(fit.scale), by_largest(fit.minimum), fit.codes, out);
+  return fit.codes;
 }
 
 // Q6_K: x = d * scale * q, 16 sub-blocks of 16.
 constexpr int kSmall = 16, kSmalls = kSuper / kSmall;
 constexpr float kHalf6 = 32;
 
-void search_symmetric(const float* x, int first, std::array<float, kSmalls>& scales, Codes& out) {
-  Lanes v[kSmall], best_codes[kSmall], codes[kSmall];
-  transpose<kSmall>(x + first * kSmall, v);
-  Lanes magnitude = all(0), largest = all(0);
-  for (const Lanes& value : v) {
-    const auto larger = absolute(value) > magnitude;
-    largest = larger ? value : largest;
-    magnitude = larger ? absolute(value) : magnitude;
-  }
-  Lanes scale = all(0), best = all(0);
-  for (int k = -10; k <= 9; ++k) {  // the plain grid, then nine on each side of it
-    if (k == 0) continue;
-    const bool plain = k == -10;
-    const Lanes inverse = (plain ? -kHalf6 : -(kHalf6 + 0.1f * static_cast<float>(k))) / largest;
-    Lanes sum_lx = all(0), sum_l2 = all(0);
-    for (int j = 0; j < kSmall; ++j) {
-      const Lanes code = clamped(nearest(inverse * v[j]), -kHalf6, kHalf6 - 1), weight = v[j] * v[j];
-      codes[j] = code;
-      sum_lx += weight * v[j] * code;
-      sum_l2 += weight * code * code;
-    }
-    const auto better = plain ? magnitude >= 0 : (sum_l2 > 0) & (sum_lx * sum_lx > best * sum_l2);
-    const Lanes fit = sum_l2 == 0 ? all(0) : sum_lx / sum_l2;
-    for (int j = 0; j < kSmall; ++j) best_codes[j] = better ? codes[j] : best_codes[j];
-    scale = better ? fit : scale;
-    best = better ? fit * sum_lx : best;
-  }
+void search_symmetric(const float* x, const float* importance, int first, std::array<float, kSmalls>& scales, Codes& out) {
+  const Groups<kSmall> v = groups_at<kSmall>(x + first * kSmall);
+  Groups<kSmall> weights;
+  if (importance)
+    weights = groups_at<kSmall>(importance + first * kSmall);
+  else
+    for (int j = 0; j < kSmall; ++j) weights.of[j] = v.of[j] * v.of[j];
+  const auto fit = fit_symmetric(v, weights, kHalf6);
   for (int lane = 0; lane < kLanes; ++lane) {
-    const bool zero = magnitude[lane] < kNothing;
-    scales[static_cast<std::size_t>(first + lane)] = zero ? 0 : scale[lane];
+    scales[static_cast<std::size_t>(first + lane)] = fit.scale[lane];
     for (int j = 0; j < kSmall; ++j)
-      out[static_cast<std::size_t>((first + lane) * kSmall + j)] =
-          zero ? 0 : static_cast<std::uint8_t>(best_codes[j][lane] + kHalf6);
+      out[static_cast<std::size_t>((first + lane) * kSmall + j)] = static_cast<std::uint8_t>(fit.codes.of[j][lane]);
   }
 }
 
-}  // namespace
-
-void block_q4_k(const float* x, std::byte* out) {
-  Affine fit = fitted(x, kGrids4);
-  store_affine(x, kGrids4.most, fit, out);
-  store_nibbles(fit.codes, out + 16);
+void block_q4_k(const float* x, const float* importance, std::byte* out) {
+  store_nibbles(encode_affine(x, importance, 15, out), out + 16);
 }
 
-void block_q5_k(const float* x, std::byte* out) {
-  Affine fit = fitted(x, kGrids5);
-  store_affine(x, kGrids5.most, fit, out);
+void block_q5_k(const float* x, const float* importance, std::byte* out) {
+  const Codes codes = encode_affine(x, importance, 31, out);
   for (std::size_t j = 0; j < 32; ++j) {
     unsigned bits = 0;
-    for (std::size_t k = 0; k < kSubs; ++k) bits |= (fit.codes[32 * k + j] >> 4u) << k;
+    for (std::size_t k = 0; k < kSubs; ++k) bits |= (codes[32 * k + j] >> 4u) << k;
     out[16 + j] = static_cast<std::byte>(bits);
   }
-  store_nibbles(fit.codes, out + 48);
+  store_nibbles(codes, out + 48);
 }
 
-void block_q6_k(const float* x, std::byte* out) {
+void block_q6_k(const float* x, const float* importance, std::byte* out) {
   std::array<float, kSmalls> scales;
   Codes codes;
-  for (int first = 0; first < kSmalls; first += kLanes) search_symmetric(x, first, scales, codes);
+  for (int first = 0; first < kSmalls; first += kLanes) search_symmetric(x, importance, first, scales, codes);
   float largest = 0;
   for (const float scale : scales) largest = std::fabs(scale) > std::fabs(largest) ? scale : largest;
   if (std::fabs(largest) < kNothing) {
@@ -247,6 +238,23 @@ void block_q6_k(const float* x, std::byte* out) {
           static_cast<std::byte>(c[j] >> 4 | (c[32 + j] >> 4) << 2 | (c[64 + j] >> 4) << 4 | (c[96 + j] >> 4) << 6);
     }
   }
+}
+
+template <void (*block)(const float*, const float*, std::byte*)>
+void blocks(const float* x, const float* importance, std::int64_t n, int bytes, std::byte* out) {
+  for (std::int64_t i = 0; i < n; i += kSuper, out += bytes) block(x + i, importance ? importance + i : nullptr, out);
+}
+
+}  // namespace
+
+void row_q4_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  blocks<block_q4_k>(x, importance, n, 144, out);
+}
+void row_q5_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  blocks<block_q5_k>(x, importance, n, 176, out);
+}
+void row_q6_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+  blocks<block_q6_k>(x, importance, n, 210, out);
 }
 
 }  // namespace graft::exports::detail

@@ -1,7 +1,6 @@
-#include "kernels/attention/attention_cuda.h"
-
 #include <cfloat>
 
+#include "kernels/attention/attention.cuh"
 #include "kernels/cuda/tiles.cuh"
 
 namespace graft::cuda {
@@ -24,30 +23,9 @@ constexpr int kForwardShared = (kTile + 2 * kForwardStep<D>)*(D + kPad);
 template <int D>
 constexpr int kBackwardShared = 2 * (kTile + kBackwardStep<D>)*(D + kPad) + 4 * kBackwardStep<D>;
 
-struct Scores {
-  int window;
-  float scale, softcap;
-
-  GRAFT_DEVICE bool visible(int query, int key) const { return key <= query && (window == 0 || query - key < window); }
-  GRAFT_DEVICE float capped(float s) const { return softcap > 0.f ? softcap * tanhf(s * scale / softcap) : s * scale; }
-  // d capped / d (scale s), from its value.
-  GRAFT_DEVICE float slope(float value) const {
-    const float t = softcap > 0.f ? value / softcap : 0.f;
-    return 1.f - t * t;
-  }
-};
-
-struct Problem {
-  Heads q, k, v, d_o;
-  const float *lse, *dot;
-  const AttentionTile* tiles;
-  std::int64_t tokens, query_heads, key_heads;
-  Scores scores;
-};
-
 template <int D, int kRows>
 GRAFT_DEVICE void load_heads(bf16* tile, const Heads& x, int token, std::int64_t head, int end) {
-  const bool aligned = aligned16(x.data, x.token_stride, sizeof(bf16)) && aligned16(x.data, x.head_stride, sizeof(bf16));
+  const bool aligned = aligned_heads(x, sizeof(bf16));
   const bf16* from = static_cast<const bf16*>(x.data) + token * x.token_stride + head * x.head_stride;
   load_tile<kRows, D, kThreads>(tile, from, x.token_stride, end - token, D, aligned);
 }
@@ -56,7 +34,7 @@ GRAFT_DEVICE void load_heads(bf16* tile, const Heads& x, int token, std::int64_t
 template <int kN>
 GRAFT_DEVICE void store_heads(const Heads& x, const float (&sum)[kN / 8][4], int token, std::int64_t head, int column, int end,
                               float low_factor, float high_factor) {
-  const bool pairs = aligned16(x.data, x.token_stride, sizeof(bf16)) && aligned16(x.data, x.head_stride, sizeof(bf16));
+  const bool pairs = aligned_heads(x, sizeof(bf16));
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -75,12 +53,6 @@ GRAFT_DEVICE float row_reduce(float v) {
   return warp_reduce<Op, 4>(v);
 }
 
-// First key that a query of the tile sees, down to a whole step from the start of the segment.
-GRAFT_DEVICE int first_key(const AttentionTile& tile, int window, int step) {
-  const int seen = window == 0 ? 0 : tile.first - tile.begin - window + 1;
-  return tile.begin + (seen > 0 ? seen / step * step : 0);
-}
-
 template <int D>
 GRAFT_DEVICE void forward(const Problem& a, const Heads& o, float* lse) {
   constexpr int kStep = kForwardStep<D>, kStride = D + kPad;
@@ -96,7 +68,7 @@ GRAFT_DEVICE void forward(const Problem& a, const Heads& o, float* lse) {
     if (key < end) load_heads<D, kStep>(to, from, key, key_head, end);
     copy_commit();
   };
-  const int begin = first_key(tile, a.scores.window, kStep);
+  const int begin = first_key(tile.first, tile.begin, a.scores.window, kStep);
   load_heads<D, kTile>(q, a.q, tile.first, head, end);
   load(k, a.k, begin);
   load(v, a.v, begin);
@@ -189,7 +161,7 @@ GRAFT_DEVICE void backward_queries(const Problem& a, const Heads& d_q) {
   }
   load_heads<D, kTile>(q, a.q, tile.first, head, end);
   load_heads<D, kTile>(d_o, a.d_o, tile.first, head, end);
-  for (int key = first_key(tile, a.scores.window, kStep); key < end; key += kStep) {
+  for (int key = first_key(tile.first, tile.begin, a.scores.window, kStep); key < end; key += kStep) {
     load_heads<D, kStep>(k, a.k, key, key_head, end);
     load_heads<D, kStep>(v, a.v, key, key_head, end);
     copy_commit();
@@ -260,34 +232,41 @@ GRAFT_DEVICE void backward_keys(const Problem& a, const Heads& d_k, const Heads&
   store_heads<kN>(d_v, dv, tile.first + 16 * warp, key_head, column, end, 1.f, 1.f);
 }
 
-}  // namespace
-
 // One warp per token and head.
-extern "C" __global__ void __launch_bounds__(kRowThreads)
-    graft_attention_dot(const void* d_o, const void* o, float* dot, std::int64_t d_o_token_stride, std::int64_t d_o_head_stride,
-                        std::int64_t o_token_stride, std::int64_t o_head_stride, std::int64_t tokens, std::int64_t heads,
-                        std::int64_t head_size) {
-  const bool aligned = aligned16(d_o, d_o_token_stride, 2) && aligned16(d_o, d_o_head_stride, 2) &&
-                       aligned16(o, o_token_stride, 2) && aligned16(o, o_head_stride, 2);
-  const std::int64_t step = std::int64_t{gridDim.x} * kRowWarps, begin = threadIdx.x % 32 * kChunk<bf16>;
+template <class T>
+GRAFT_DEVICE void dots(const Heads& d_o, const Heads& o, float* dot, std::int64_t tokens, std::int64_t heads,
+                       std::int64_t head_size) {
+  const bool aligned = aligned_heads(d_o, sizeof(T)) && aligned_heads(o, sizeof(T));
+  const std::int64_t step = std::int64_t{gridDim.x} * kRowWarps, lane = threadIdx.x % 32;
   for (std::int64_t item = std::int64_t{blockIdx.x} * kRowWarps + threadIdx.x / 32; item < tokens * heads; item += step) {
     const std::int64_t token = item / heads, head = item - token * heads;
-    float x[kChunk<bf16>], y[kChunk<bf16>], total = 0;
-    unpack(
-        load_chunk(static_cast<const bf16*>(d_o) + token * d_o_token_stride + head * d_o_head_stride, begin, head_size, aligned),
-        x);
-    unpack(load_chunk(static_cast<const bf16*>(o) + token * o_token_stride + head * o_head_stride, begin, head_size, aligned), y);
+    const T* left = static_cast<const T*>(d_o.data) + token * d_o.token_stride + head * d_o.head_stride;
+    const T* right = static_cast<const T*>(o.data) + token * o.token_stride + head * o.head_stride;
+    float total = 0;
+    for (std::int64_t begin = lane * kChunk<T>; begin < head_size; begin += 32 * kChunk<T>) {
+      float x[kChunk<T>], y[kChunk<T>];
+      unpack(load_chunk(left, begin, head_size, aligned), x);
+      unpack(load_chunk(right, begin, head_size, aligned), y);
 #pragma unroll
-    for (int i = 0; i < kChunk<bf16>; ++i) total += x[i] * y[i];
+      for (int i = 0; i < kChunk<T>; ++i) total += x[i] * y[i];
+    }
     total = warp_reduce<Add>(total);
-    if (threadIdx.x % 32 == 0) dot[head * tokens + token] = total;
+    if (lane == 0) dot[head * tokens + token] = total;
   }
 }
 
+}  // namespace
+
+#define GRAFT_DOT_ENTRY(T)                                                                                             \
+  extern "C" __global__ void __launch_bounds__(kRowThreads) graft_attention_dot_##T(                                   \
+      GRAFT_HEADS(d_o), GRAFT_HEADS(o), float* dot, std::int64_t tokens, std::int64_t heads, std::int64_t head_size) { \
+    dots<T>(GRAFT_GIVEN_HEADS(d_o), GRAFT_GIVEN_HEADS(o), dot, tokens, heads, head_size);                              \
+  }
+
+GRAFT_DOT_ENTRY(bf16)
+GRAFT_DOT_ENTRY(f32)
+
 // One block a multiprocessor is enough: told so, ptxas takes the registers it needs instead of spilling for occupancy.
-#define GRAFT_HEADS(x) void *x, std::int64_t x##_token_stride, std::int64_t x##_head_stride
-#define GRAFT_GIVEN_HEADS(x) \
-  Heads { x, x##_token_stride, x##_head_stride }
 #define GRAFT_ENTRIES(D)                                                                                                     \
   extern "C" __global__ void __launch_bounds__(kThreads, 1) graft_attention_forward_##D(                                     \
       GRAFT_HEADS(q), GRAFT_HEADS(k), GRAFT_HEADS(v), GRAFT_HEADS(o), float* lse, const AttentionTile* tiles,                \
@@ -345,11 +324,23 @@ GRAFT_ENTRIES(96)
 GRAFT_ENTRIES(128)
 GRAFT_ENTRIES(256)
 
-#define GRAFT_TAKEN_HEADS(x) a.x.data, a.x.token_stride, a.x.head_stride
+int attention_any_forward(DType type, const AttentionForward& a, int window, Stream stream);  // attention_any_cuda.cu
+int attention_any_backward(DType type, const AttentionBackward& a, int window, Stream stream);
 
-extern "C" int graft_attention_forward(const AttentionForward& a, Stream stream) {
+namespace {
+
+// Whether there is a kernel on tensor cores.
+bool has_tiles(DType type, std::int64_t size) {
+  return type == DType::bf16 && (size == 64 || size == 96 || size == 128 || size == 256);
+}
+
+}  // namespace
+
+extern "C" int graft_attention_forward(DType type, const AttentionForward& a, Stream stream) {
+  if (a.head_size > kAttentionAnyHead) return kInvalidValue;
   if (a.tile_count == 0 || a.query_heads == 0) return 0;
   const auto window = static_cast<int>(smaller(a.window, a.tokens));
+  if (!has_tiles(type, a.head_size)) return attention_any_forward(type, a, window, stream);
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.query_heads), 1);
 #define GRAFT_FORWARD(D)                                                                                                      \
   case D:                                                                                                                     \
@@ -368,22 +359,23 @@ extern "C" int graft_attention_forward(const AttentionForward& a, Stream stream)
 
 namespace {
 
-int launch_dot(const AttentionBackward& a, Stream stream) {
+int launch_dot(DType type, const AttentionBackward& a, Stream stream) {
   const std::int64_t blocks = (a.tokens * a.query_heads + kRowWarps - 1) / kRowWarps;
-  return GRAFT_LAUNCH(graft_attention_dot, static_cast<unsigned>(smaller(blocks, kMaxBlocks)), kRowThreads, stream, a.d_o.data,
-                      a.o.data, a.dot, a.d_o.token_stride, a.d_o.head_stride, a.o.token_stride, a.o.head_stride, a.tokens,
-                      a.query_heads, a.head_size);
+  return GRAFT_LAUNCH_TYPED(type, graft_attention_dot, static_cast<unsigned>(smaller(blocks, kMaxBlocks)), kRowThreads, stream,
+                            GRAFT_TAKEN_HEADS(d_o), GRAFT_TAKEN_HEADS(o), a.dot, a.tokens, a.query_heads, a.head_size);
 }
 
 }  // namespace
 
-extern "C" int graft_attention_backward(const AttentionBackward& a, Stream stream) {
+extern "C" int graft_attention_backward(DType type, const AttentionBackward& a, Stream stream) {
+  if (a.head_size > kAttentionAnyHead) return kInvalidValue;
   if (a.tile_count == 0 || a.query_heads == 0) return 0;
   const auto window = static_cast<int>(smaller(a.window, a.tokens));
+  if (const int error = launch_dot(type, a, stream); error != 0) return error;
+  if (!has_tiles(type, a.head_size)) return attention_any_backward(type, a, window, stream);
   const auto tiles = static_cast<unsigned>(a.tile_count);
 #define GRAFT_BACKWARD(D)                                                                                                        \
   case D:                                                                                                                        \
-    if (const int error = launch_dot(a, stream); error != 0) return error;                                                       \
     if (const int error = GRAFT_LAUNCH_SHARED(                                                                                   \
             graft_attention_backward_queries_##D, dim3(tiles, static_cast<unsigned>(a.query_heads), 1), kThreads,                \
             kBackwardShared<D> * sizeof(bf16), stream, GRAFT_TAKEN_HEADS(d_o), GRAFT_TAKEN_HEADS(q), GRAFT_TAKEN_HEADS(k),       \

@@ -1,9 +1,10 @@
-// attention.h on a GPU: bf16, head sizes 64, 96, 128 and 256, on tensor cores (sm_80 on).
+// attention.h on a GPU. bf16 with heads of 64, 96, 128 or 256: on tensor cores (sm_80 on). f32, and other heads of up to 256:
+// everything in f32, without tensor cores (attention_any_cuda.cu).
 //
-// A block takes a tile of 64 tokens of one segment and one head; `tiles`, made once per batch by attention_tiles, lists them. The
-// keys and queries of a tile are counted from the start of its segment, so that a segment gives the same bits packed or alone.
-// A NaN may spread over its segment, never beyond. Scores, softmax and sums are f32; P and dS are rounded to bf16 for their
-// products, results are rounded once.
+// A block takes a tile of 64 tokens of one segment and one head, or 16 of them without tensor cores; `tiles`, made once per batch
+// by attention_tiles, lists them. The keys and queries of a tile are counted from the start of its segment, so that a segment
+// gives the same bits packed or alone. A NaN may spread over its segment, never beyond. Scores, softmax and sums are f32; on
+// tensor cores P and dS are rounded to bf16 for their products; results are rounded once.
 //
 // The backward is three launches without atomics: D = rowsum(dO * O); dQ by tiles of queries; dK and dV by tiles of keys, which
 // walk the query heads of their group in order. Same bits always. `dot` (Hq, T) f32 is scratch between them.
@@ -19,6 +20,7 @@
 namespace graft::cuda {
 
 constexpr int kAttentionTile = 64;
+constexpr int kAttentionAnyHead = 256;  // the largest head
 
 struct AttentionTile {
   std::int32_t first, begin, end;  // the tile's first token, its segment [begin, end)
@@ -58,7 +60,7 @@ struct AttentionBackward {
   float scale, softcap;
 };
 
-extern "C" int graft_attention_forward(const AttentionForward& arguments, Stream stream);
-extern "C" int graft_attention_backward(const AttentionBackward& arguments, Stream stream);
+extern "C" int graft_attention_forward(DType type, const AttentionForward& arguments, Stream stream);
+extern "C" int graft_attention_backward(DType type, const AttentionBackward& arguments, Stream stream);
 
 }  // namespace graft::cuda

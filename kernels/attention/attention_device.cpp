@@ -15,10 +15,7 @@ void lend_tiles(Lent& lent, const std::vector<cuda::AttentionTile>& tiles) {
 
 }  // namespace
 
-bool has_attention(const at::Tensor& q) {
-  const std::int64_t d = q.size(2);
-  return q.scalar_type() == at::kBFloat16 && (d == 64 || d == 96 || d == 128 || d == 256);
-}
+bool has_attention(const at::Tensor& q) { return q.size(2) <= cuda::kAttentionAnyHead; }
 
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::span<const std::int32_t> starts,
                        const AttentionOptions& options, at::Tensor out, at::Tensor lse) {
@@ -39,7 +36,7 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
                                          .window = options.window,
                                          .scale = static_cast<float>(options.scale),
                                          .softcap = static_cast<float>(options.softcap)};
-  check_launch("graft_attention_forward", launchers().attention_forward(arguments, nullptr));
+  check_launch("graft_attention_forward", launchers().attention_forward(device_type(q), arguments, nullptr));
 }
 
 void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -68,7 +65,7 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
                                           .window = options.window,
                                           .scale = static_cast<float>(options.scale),
                                           .softcap = static_cast<float>(options.softcap)};
-  check_launch("graft_attention_backward", launchers().attention_backward(arguments, nullptr));
+  check_launch("graft_attention_backward", launchers().attention_backward(device_type(q), arguments, nullptr));
 }
 
 }  // namespace graft::kernels::on_device

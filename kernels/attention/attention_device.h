@@ -6,7 +6,7 @@
 
 namespace graft::kernels::on_device {
 
-// Whether there are CUDA kernels for these: bf16 and a head size of 64, 96, 128 or 256.
+// Whether there are CUDA kernels for these: heads of up to 256.
 bool has_attention(const at::Tensor& q);
 
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::span<const std::int32_t> starts,

@@ -14,10 +14,11 @@ struct Options {
 };
 
 // q, k, v are columns of one buffer, as after a fused projection; so are dq, dk, dv.
+template <class T>
 struct Case {
   Options o;
   std::int64_t tokens;
-  Matrix<Bf16> qkv, out, d_o, d_qkv;
+  Matrix<T> qkv, out, d_o, d_qkv;
   Matrix<float> lse, dot;
   Buffer<AttentionTile> tiles;
   float scale;
@@ -25,26 +26,26 @@ struct Case {
   Case(std::vector<std::int32_t> starts, Options options, Layout layout = kDense)
       : o(options),
         tokens(starts.back()),
-        qkv(filled<Bf16>(tokens, (o.query_heads + 2 * o.key_heads) * o.size, 1, layout)),
+        qkv(filled<T>(tokens, (o.query_heads + 2 * o.key_heads) * o.size, 1, layout)),
         out(tokens, o.query_heads * o.size, layout),
-        d_o(filled<Bf16>(tokens, o.query_heads * o.size, 2, layout)),
+        d_o(filled<T>(tokens, o.query_heads * o.size, 2, layout)),
         d_qkv(tokens, qkv.columns(), layout),
         lse(o.query_heads, tokens),
         dot(o.query_heads, tokens),
         tiles(attention_tiles(starts)),
         scale(static_cast<float>(1 / std::sqrt(static_cast<double>(o.size)))) {}
 
-  Heads part(const Matrix<Bf16>& m, std::int64_t first_head) const {
-    return {m.data() + first_head * o.size, m.stride(), o.size};
-  }
+  Heads part(const Matrix<T>& m, std::int64_t first_head) const { return {m.data() + first_head * o.size, m.stride(), o.size}; }
   void forward() {
     launched(graft_attention_forward(
+        kType<T>,
         {part(qkv, 0), part(qkv, o.query_heads), part(qkv, o.query_heads + o.key_heads), part(out, 0), lse.data(), tiles.data(),
          static_cast<std::int64_t>(tiles.size()), tokens, o.query_heads, o.key_heads, o.size, o.window, scale, o.softcap},
         nullptr));
   }
   void backward() {
     launched(graft_attention_backward(
+        kType<T>,
         {part(d_o, 0), part(qkv, 0), part(qkv, o.query_heads), part(qkv, o.query_heads + o.key_heads), part(out, 0),
          part(d_qkv, 0), part(d_qkv, o.query_heads), part(d_qkv, o.query_heads + o.key_heads), lse.data(), dot.data(),
          tiles.data(), static_cast<std::int64_t>(tiles.size()), tokens, o.query_heads, o.key_heads, o.size, o.window, scale,
@@ -59,7 +60,8 @@ struct Exact {
 };
 
 // The formulas of attention.h in f64. D is of the output that the kernel stored, as there.
-Exact exact(const Case& c, const std::vector<std::int32_t>& starts) {
+template <class T>
+Exact exact(const Case<T>& c, const std::vector<std::int32_t>& starts) {
   const auto [query_heads, key_heads, size, window, softcap] = c.o;
   const double scale = static_cast<double>(c.scale), cap = static_cast<double>(softcap);
   const auto at = [&](std::int64_t token, std::int64_t head, std::int64_t d) { return c.qkv(token, head * size + d); };
@@ -107,17 +109,18 @@ Exact exact(const Case& c, const std::vector<std::int32_t>& starts) {
   return e;
 }
 
+template <class T = Bf16>
 void check(const std::vector<std::int32_t>& starts, const Options& o, Layout layout = kDense) {
   INFO(starts.back() << " tokens in " << starts.size() - 1 << ", heads " << o.query_heads << " / " << o.key_heads << " of "
                      << o.size << ", window " << o.window << ", cap " << o.softcap << ", offset " << layout.offset);
-  Case c(starts, o, layout);
+  Case<T> c(starts, o, layout);
   c.forward();
   c.backward();
   const Exact want = exact(c, starts);
-  // P and dS are rounded to bf16 before their products, results once more.
-  CHECK(relative_error(c.out, want.out) < 4e-3);
+  // In bf16, P and dS are rounded before their products on tensor cores, and results once more.
+  CHECK(relative_error(c.out, want.out) < (sizeof(T) == 2 ? 4e-3 : 2e-6));
   CHECK(relative_error(c.lse, want.lse) < 2e-6);
-  CHECK(relative_error(c.d_qkv, want.d_qkv) < 5e-3);
+  CHECK(relative_error(c.d_qkv, want.d_qkv) < (sizeof(T) == 2 ? 5e-3 : 4e-6));
   CHECK((c.out.gaps_untouched() && c.d_qkv.gaps_untouched()));
 }
 
@@ -146,31 +149,43 @@ TEST_CASE("attention on a GPU takes misaligned and padded rows", "[attention][si
   check({0, 30, 75}, {2, 1, 96, 0, 0}, kPadded);
 }
 
-TEST_CASE("attention on a GPU gives a segment the same bits packed and alone", "[attention][simt]") {
+TEST_CASE("attention on a GPU without tensor cores: f32, and heads of any size", "[attention][simt]") {
+  const std::vector<std::int32_t> packed = {0, 1, 1, 38, 102, 119};
+  check<float>(packed, {2, 1, 64, 0, 0});
+  check<float>(packed, {4, 2, 24, 0, 20});
+  check<float>({0, 65, 80}, {1, 1, 256, 0, 30});
+  for (const std::int64_t window : {1, 16, 33, 90}) check<float>({0, 20, 120}, {2, 1, 16, window, 0});
+  check<float>({0, 30, 75}, {2, 1, 33, 0, 0}, kMisaligned);
+  check<float>({0, 30, 75}, {1, 1, 40, 0, 0}, kPadded);
+  check<Bf16>(packed, {2, 1, 80, 0, 0});
+  check<Bf16>({0, 50}, {2, 1, 1, 0, 0});
+  check<Bf16>({0, 70}, {1, 1, 200, 20, 15});
+  check<Bf16>({0, 30, 75}, {1, 1, 39, 0, 0}, kMisaligned);
+}
+
+TEMPLATE_TEST_CASE("attention on a GPU gives a segment the same bits packed and alone", "[attention][simt]", Bf16, float) {
   const Options o{2, 1, 64, 30, 0};
-  Case packed({0, 37, 120}, o), alone({0, 83}, o);
+  Case<TestType> packed({0, 37, 120}, o), alone({0, 83}, o);
   for (std::int64_t i = 0; i < 83; ++i) {
     for (std::int64_t j = 0; j < packed.qkv.columns(); ++j) alone.qkv.at(i, j) = packed.qkv.at(37 + i, j);
     for (std::int64_t j = 0; j < packed.out.columns(); ++j) alone.d_o.at(i, j) = packed.d_o.at(37 + i, j);
   }
-  for (std::int64_t j = 0; j < packed.qkv.columns(); ++j) packed.qkv.at(5, j) = rounded<Bf16>(NAN);  // stays in its segment
-  for (Case* c : {&packed, &alone}) {
+  for (std::int64_t j = 0; j < packed.qkv.columns(); ++j) packed.qkv.at(5, j) = rounded<TestType>(NAN);  // stays in its segment
+  for (Case<TestType>* c : {&packed, &alone}) {
     c->forward();
     c->backward();
   }
   bool equal = true;
   for (std::int64_t i = 0; i < 83; ++i) {
-    for (std::int64_t j = 0; j < packed.qkv.columns(); ++j)
-      equal = equal && packed.d_qkv.at(37 + i, j).bits == alone.d_qkv.at(i, j).bits;
-    for (std::int64_t j = 0; j < packed.out.columns(); ++j)
-      equal = equal && packed.out.at(37 + i, j).bits == alone.out.at(i, j).bits;
+    for (std::int64_t j = 0; j < packed.qkv.columns(); ++j) equal = equal && packed.d_qkv(37 + i, j) == alone.d_qkv(i, j);
+    for (std::int64_t j = 0; j < packed.out.columns(); ++j) equal = equal && packed.out(37 + i, j) == alone.out(i, j);
   }
   CHECK(equal);
   CHECK(std::isnan(packed.out(5, 0)));
 }
 
-TEST_CASE("attention on a GPU takes scores of a thousand", "[attention][simt]") {
-  Case c({0, 90}, {1, 1, 64, 0, 0});
+TEMPLATE_TEST_CASE("attention on a GPU takes scores of a thousand", "[attention][simt]", Bf16, float) {
+  Case<TestType> c({0, 90}, {1, 1, 64, 0, 0});
   c.qkv.fill(3, 12);
   c.forward();
   c.backward();
@@ -183,28 +198,34 @@ TEST_CASE("attention on a GPU takes scores of a thousand", "[attention][simt]") 
 TEST_CASE("attention on a GPU gives the same bits in any order, and misses every wait", "[attention][simt]") {
   for (const std::int64_t size : {64, 256}) {
     check_order([&] {
-      Case c({0, size == 64 ? 100 : 50}, {2, 1, size, 0, 0});
+      Case<Bf16> c({0, size == 64 ? 100 : 50}, {2, 1, size, 0, 0});
       c.forward();
       c.backward();
       return c.bits();
     });
   }
+  check_order([] {
+    Case<float> c({0, 70}, {2, 1, 40, 0, 0});
+    c.forward();
+    c.backward();
+    return c.bits();
+  });
 }
 
-TEST_CASE("attention on a GPU refuses other head sizes and takes nothing", "[attention][simt]") {
-  Case c({0, 4}, {1, 1, 80, 0, 0});
+TEST_CASE("attention on a GPU refuses heads of more than 256 and takes nothing", "[attention][simt]") {
   AttentionForward a{};
   a.tile_count = 1;
   a.query_heads = a.key_heads = 1;
-  a.head_size = 80;
-  CHECK(graft_attention_forward(a, nullptr) != 0);
+  a.head_size = 257;
   AttentionBackward b{};
   b.tile_count = 1;
   b.query_heads = b.key_heads = 1;
-  b.head_size = 80;
-  CHECK(graft_attention_backward(b, nullptr) != 0);
+  b.head_size = 257;
+  for (const DType type : {DType::bf16, DType::f32})
+    CHECK((graft_attention_forward(type, a, nullptr) != 0 && graft_attention_backward(type, b, nullptr) != 0));
   a.tile_count = b.tile_count = 0;
-  CHECK((graft_attention_forward(a, nullptr) == 0 && graft_attention_backward(b, nullptr) == 0));
+  a.head_size = b.head_size = 64;
+  CHECK((graft_attention_forward(DType::bf16, a, nullptr) == 0 && graft_attention_backward(DType::f32, b, nullptr) == 0));
 }
 
 }  // namespace graft::cuda

@@ -12,7 +12,8 @@ namespace graft::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kPanel = 64;           // columns that are packed together
-constexpr std::int64_t kRows = 252;           // of a piece: enough to pay for reading the panel, few enough to share; 42 times 6
+constexpr std::int64_t kRows = 252;           // of a piece at most; 42 times the 6 that a tile has
+constexpr std::int64_t kPiecesPerThread = 8;  // at least, so that none waits long for the last
 constexpr std::int64_t kBlock = 256;          // of an outer sum
 constexpr std::int64_t kPanelsPerThread = 8;  // from which on threads share panels, not rows of them
 
@@ -64,13 +65,20 @@ void gemm_by_panels(const std::vector<Panel<Element>>& panels) {
   });
 }
 
+// Rows of the pieces that a job is shared in, all jobs together having this many panels.
+std::int64_t piece_rows(std::int64_t rows, std::int64_t panels) {
+  const auto parts = [](std::int64_t n, std::int64_t of) { return (n + of - 1) / of; };
+  const std::int64_t wanted = parts(kPiecesPerThread * at::get_num_threads(), panels);
+  return round_up(parts(rows, std::max(parts(rows, kRows), wanted)), 6);
+}
+
 // Few panels: all are packed first, then shared in pieces of rows.
 template <class Element>
 void gemm_by_pieces(const std::vector<Panel<Element>>& panels) {
   struct Piece {
     const Panel<Element>* panel;
     const Element* right;
-    std::int64_t begin;
+    std::int64_t begin, end;
   };
   std::int64_t size = 0;
   for (const auto& panel : panels) size += panel.size();
@@ -79,14 +87,16 @@ void gemm_by_pieces(const std::vector<Panel<Element>>& panels) {
   std::vector<Piece> pieces;
   for (auto* right = memory.get<Element>(size); const auto& panel : panels) {
     rights.push_back(right);
-    for (std::int64_t begin = 0; begin < panel.job->rows; begin += kRows) pieces.push_back({&panel, right, begin});
+    const std::int64_t rows = panel.job->rows, step = piece_rows(rows, static_cast<std::int64_t>(panels.size()));
+    for (std::int64_t begin = 0; begin < rows; begin += step)
+      pieces.push_back({&panel, right, begin, std::min(begin + step, rows)});
     right += panel.size();
   }
   for_each_task(static_cast<std::int64_t>(panels.size()),
                 [&](std::int64_t i) { panels[static_cast<std::size_t>(i)].pack_into(rights[static_cast<std::size_t>(i)]); });
   for_each_task(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
     const Piece& piece = pieces[static_cast<std::size_t>(i)];
-    piece.panel->multiply_rows(piece.right, piece.begin, std::min(piece.begin + kRows, piece.panel->job->rows));
+    piece.panel->multiply_rows(piece.right, piece.begin, piece.end);
   });
 }
 

@@ -35,6 +35,19 @@ GRAFT_SIMD double sum_of_exp(const T* z, std::int64_t n, float largest) {
 }
 
 template <class T>
+GRAFT_SIMD double sum_of(const T* z, std::int64_t n) {
+  double total = 0;
+  for (std::int64_t begin = 0; begin < n; begin += 512) {
+    const std::int64_t end = std::min(begin + 512, n);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t i = begin; i < end; ++i) sum += load(z[i]);
+    total += static_cast<double>(sum);
+  }
+  return total;
+}
+
+template <class T>
 GRAFT_SIMD float soft_capped_maximum(T* z, std::int64_t n, float cap) {
   if (cap > 0) {
     const float inverse_cap = 1.f / cap;
@@ -47,31 +60,42 @@ GRAFT_SIMD float soft_capped_maximum(T* z, std::int64_t n, float cap) {
   return largest;
 }
 
-// z becomes weight exp(z - largest) (1 - (z / cap)^2).
+// z becomes (weight exp(z - largest) - spread) (1 - (z / cap)^2); without a cap inverse_cap is 0, and z may be infinite.
 template <class T>
-GRAFT_SIMD void gradient_row(T* z, std::int64_t n, float largest, float weight, float inverse_cap) {
+GRAFT_SIMD void gradient_row(T* z, std::int64_t n, float largest, float weight, float spread, float inverse_cap) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
-    const float capped = load(z[i]) * inverse_cap;
-    store(z[i], weight * fast_exp(load(z[i]) - largest) * (1.f - capped * capped));
+    const float capped = inverse_cap > 0 ? load(z[i]) * inverse_cap : 0.f;
+    store(z[i], (weight * fast_exp(load(z[i]) - largest) - spread) * (1.f - capped * capped));
   }
 }
 
-// Log probability of `label`; with want_grad, z (n logits) becomes dz.
+struct RowLoss {
+  double loss, logprob;
+};
+
+// z is n logits; with want_grad it becomes dz.
 template <class T>
-double loss_row(T* z, std::int64_t n, std::int64_t label, const LinearCrossEntropyOptions& options) {
+RowLoss loss_row(T* z, std::int64_t n, std::int64_t label, double weight, const LinearCrossEntropyOptions& options) {
   const auto cap = static_cast<float>(options.softcap);
+  const auto count = static_cast<double>(n);
+  const double smoothing = options.label_smoothing;
   const float largest = soft_capped_maximum(z, n, cap), target = load(z[label]);
+  const double mean = smoothing > 0 ? sum_of(z, n) / count : 0;
   // The label is summed apart from the others: its probability minus one is their share, exact however close to one it is.
   store(z[label], -std::numeric_limits<float>::infinity());
   const double above = static_cast<double>(target) - static_cast<double>(largest);
   const double others = sum_of_exp(z, n, largest), sum = others + std::exp(above);
+  const double lse = static_cast<double>(largest) + std::log(sum);
   const double logprob = above > -0.5 ? -std::log1p(others * std::exp(-above)) : above - std::log(sum);
-  if (!options.want_grad) return logprob;
-  const float inverse_cap = cap > 0 ? 1.f / cap : 0.f, capped = target * inverse_cap;
-  gradient_row(z, n, largest, static_cast<float>(options.grad_scale / sum), inverse_cap);
-  store(z[label], static_cast<float>(-options.grad_scale * others / sum) * (1.f - capped * capped));
-  return logprob;
+  const double loss = weight * ((smoothing - 1) * logprob + smoothing * (lse - mean) + options.z_loss * lse * lse);
+  if (!options.want_grad) return {loss, logprob};
+  const double scale = options.grad_scale * weight, slope = 2 * options.z_loss * lse, spread = smoothing / count;
+  const float inverse_cap = cap > 0 ? 1.f / cap : 0.f, capped = cap > 0 ? target * inverse_cap : 0.f;
+  gradient_row(z, n, largest, static_cast<float>(scale * (1 + slope) / sum), static_cast<float>(scale * spread), inverse_cap);
+  const double at_label = slope * (1 - others / sum) - others / sum + smoothing - spread;
+  store(z[label], static_cast<float>(scale * at_label) * (1.f - capped * capped));
+  return {loss, logprob};
 }
 
 // Rows with a label, as int64 indices; throws when a label is not in the vocabulary.
@@ -88,14 +112,20 @@ std::vector<std::int64_t> labelled_rows(const at::Tensor& labels, std::int64_t v
   return rows;
 }
 
-void chunk_rows(at::Tensor& z, const std::int64_t* labels, double* logprob, const LinearCrossEntropyOptions& options) {
-  if (device() != Device::cpu) return on_device::cross_entropy_rows(z, labels, logprob, options);
+void chunk_rows(at::Tensor& z, const std::int64_t* labels, const float* weights, double* loss, double* logprob,
+                const LinearCrossEntropyOptions& options) {
+  if (device() != Device::cpu) return on_device::cross_entropy_rows(z, labels, weights, loss, logprob, options);
   by_type(z.scalar_type(), [&](auto type) {
     using T = decltype(type);
     T* data = z.mutable_data_ptr<T>();
     const std::int64_t n = z.size(1);
     at::parallel_for(0, z.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) logprob[i] = loss_row(data + i * n, n, labels[i], options);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const double weight = weights != nullptr ? static_cast<double>(weights[i]) : 1;
+        const RowLoss row = loss_row(data + i * n, n, labels[i], weight, options);
+        loss[i] = row.loss;
+        logprob[i] = row.logprob;
+      }
     });
   });
 }
@@ -117,6 +147,10 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
   check_type(kOp, "weight", weight, x.scalar_type(), "the type of x");
   check_shape(kOp, "labels", labels, {tokens}, cat("the first size of x ", shape_text(x.sizes())));
   check_type(kOp, "labels", labels, at::kLong, "an index into the vocabulary");
+  if (options.row_weight.defined()) {
+    check_shape(kOp, "row_weight", options.row_weight, {tokens}, cat("the first size of x ", shape_text(x.sizes())));
+    check_type(kOp, "row_weight", options.row_weight, at::kFloat, "whatever the type of x");
+  }
 
   const at::Tensor dense_labels = labels.contiguous();
   const std::vector<std::int64_t> rows = labelled_rows(dense_labels, vocabulary);
@@ -125,7 +159,8 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
   const at::Tensor index = at::tensor(rows, at::kLong);
   const at::Tensor inputs = all ? x : x.index_select(0, index);
   const at::Tensor targets = all ? dense_labels : dense_labels.index_select(0, index);
-  at::Tensor logprob = at::empty({trained}, x.options().dtype(at::kDouble));
+  const at::Tensor weights = options.row_weight.defined() ? options.row_weight.index_select(0, index) : at::Tensor();
+  const at::Tensor logprob = at::empty({trained}, x.options().dtype(at::kDouble)), loss = at::empty_like(logprob);
   const bool want_dx = options.want_grad && options.want_dx;
   at::Tensor dx = want_dx ? at::empty({trained, hidden}, x.options()) : at::Tensor();
 
@@ -139,15 +174,17 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
     LoraLinearSaved saved;
     saved.dropout_seed = options.dropout_seed + static_cast<std::uint64_t>(begin);
     lora_linear_forward_out(z, part, weight, {}, adapter, options.want_grad ? &saved : nullptr);
-    chunk_rows(z, targets.const_data_ptr<std::int64_t>() + begin, logprob.mutable_data_ptr<double>() + begin, options);
+    chunk_rows(z, targets.const_data_ptr<std::int64_t>() + begin,
+               weights.defined() ? weights.const_data_ptr<float>() + begin : nullptr, loss.mutable_data_ptr<double>() + begin,
+               logprob.mutable_data_ptr<double>() + begin, options);
     if (!options.want_grad) continue;
     const at::Tensor gradient = lora_linear_backward(z, part, weight, adapter, saved, want_dx);
     if (want_dx) dx.narrow(0, begin, count).copy_(gradient);
   }
 
   LinearCrossEntropyResult result;
-  const double* values = logprob.const_data_ptr<double>();
-  for (std::int64_t i = 0; i < trained; ++i) result.sum -= values[i];
+  const double* losses = loss.const_data_ptr<double>();
+  for (std::int64_t i = 0; i < trained; ++i) result.sum += losses[i];
   if (want_dx) result.dx = all ? dx : at::zeros({tokens, hidden}, x.options()).index_copy_(0, index, dx);
   if (options.want_logprob) result.logprob = logprob.to(at::kFloat);
   return result;

@@ -1,11 +1,5 @@
-// The loss part of linear_cross_entropy.h on a GPU: rows of logits z become their gradient in place, with the options of training
-// recipes that the header of the op leaves at their defaults (d smoothing, l z_loss, w row_weight or 1):
+// The loss part of linear_cross_entropy.h on a GPU, formulas there: rows of logits z become their gradient in place.
 //
-//   z' = cap tanh(z / cap) with a soft cap, else z;   lse = log sum_j exp(z'_j);   logprob = z'_t - lse
-//   loss = w [ (1 - d) (lse - z'_t) + d (lse - mean_j z'_j) + l lse^2 ]
-//   dz_j = grad_scale w [ (1 + 2 l lse) exp(z'_j - lse) - d / V - (1 - d) [j = t] ] (1 - (z'_j / cap)^2)
-//
-// z-loss: PaLM, Chowdhery et al. 2022, arXiv:2204.02311, 5; smoothing: Szegedy et al. 2015, arXiv:1512.00567, 7.
 // Rows whose label is negative have loss, logprob and gradient 0; a label outside of the vocabulary makes all three NaN.
 // Everything between the logits and their gradient is f32; the label's probability minus one is taken from the sum over the
 // others, so that it keeps its digits near one.

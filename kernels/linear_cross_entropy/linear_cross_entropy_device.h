@@ -5,7 +5,9 @@
 
 namespace graft::kernels::on_device {
 
-// logits (rows, V) become their gradient with options.want_grad; labels (rows), all in the vocabulary; logprob (rows) is written.
-void cross_entropy_rows(at::Tensor logits, const std::int64_t* labels, double* logprob, const LinearCrossEntropyOptions& options);
+// logits (rows, V) become their gradient with options.want_grad; labels (rows), all in the vocabulary; weights (rows) or null;
+// loss and logprob (rows) are written.
+void cross_entropy_rows(at::Tensor logits, const std::int64_t* labels, const float* weights, double* loss, double* logprob,
+                        const LinearCrossEntropyOptions& options);
 
 }  // namespace graft::kernels::on_device

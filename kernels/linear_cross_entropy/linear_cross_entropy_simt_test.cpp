@@ -162,8 +162,8 @@ TEMPLATE_TEST_CASE("cross-entropy on a GPU with every label ignored, extreme log
   CHECK((std::isnan(c.loss[3]) && std::isnan(c.logprob[3]) && std::isnan(c.z(3, 0))));
 }
 
-TEMPLATE_TEST_CASE("cross-entropy on a GPU reads the logits twice and writes them once", "[linear_cross_entropy][simt]", Bf16,
-                   float) {
+TEMPLATE_TEST_CASE("cross-entropy on a GPU reads the logits twice and writes them once", "[linear_cross_entropy][simt][traffic]",
+                   Bf16, float) {
   Case<TestType> c(3, 8192, kPlain);
   const auto once = static_cast<std::uint64_t>(c.z.bytes());
   c.run(false);

@@ -67,6 +67,32 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
   }
 }
 
+TEST_CASE("quantizers look at training documents, and say so when there are too few", "[export][calibration]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run").code == 0);
+  const std::vector<std::string> formats = {"--json", "-f", "ct-w4a16-g32-gptq", "-f", "gguf-q4_0-imatrix"};
+  const Outcome few = workshop.graft("export", {"export.calibration.rows=4000"}, formats);
+  CHECK(few.code == 2);
+  contains(few.err, " to calibrate with are ");
+  contains(few.err, "set export.calibration.rows to ");
+  CHECK(!fs::exists(workshop / "run/export/ct-w4a16-g32-gptq"));
+  const Outcome done = workshop.graft("export", {"export.calibration.rows=8", "export.min_survival=0.01"}, formats);
+  INFO(done.err);
+  REQUIRE(done.code == 0);
+  for (const Json& artifact : json_of(done)["artifacts"]) {
+    CHECK(artifact["survival"].get<double>() > 0.5);
+    const std::string corpus = read_json(workshop / "run/run.json")["identity"]["corpus"];
+    contains(artifact["calibration"], cat("8 rows of "));
+    contains(artifact["calibration"], corpus);  // the documents that the adapter was trained on
+  }
+  // `graft run` says it before it trains.
+  fs::remove_all(workshop / "run");
+  const Outcome run = workshop.graft("run", {"export.calibration.rows=4000", "export.formats=[gguf-q4_0-imatrix]"});
+  CHECK(run.code == 2);
+  contains(run.err, " to calibrate with are ");
+  CHECK(!fs::exists(workshop / "run/checkpoints"));
+}
+
 TEST_CASE("graft verify names the file that is not as it was written", "[verify]") {
   const Workshop workshop;
   REQUIRE(workshop.graft("run", {"export.formats=[peft, hf, gguf-f16]"}).code == 0);

@@ -109,6 +109,43 @@ TEST_CASE("metrics are one JSON object a step, evaluations beside them", "[run]"
   CHECK(report["tokens"] == tokens);
 }
 
+TEST_CASE("a merge-aware run ends on the weights that its file has", "[run][merge_aware]") {
+  const Workshop workshop({.ffn = 256});  // rows that fill a block of the K-quants
+  const auto run = [&](const std::string& format, const std::string& dtype) {
+    return workshop.graft("run",
+                          {"train.steps=20", "train.merge_aware.share=0.4", "export.min_survival=0", "train.dtype=" + dtype,
+                           "train.merge_aware.format=" + format, "export.formats=[" + format + "]", "run_dir=" + format},
+                          {"--fresh", "--json"});
+  };
+  for (const std::string format : {"ct-w4a16-g32", "gguf-q4_0", "gguf-q4_k_m"}) {
+    INFO(format);
+    const Json result = result_of(run(format, "fp32"));
+    CHECK(result["train"]["merge_aware"] == format);
+    CHECK(result["train"]["merge_aware_from"] == 13);
+    std::map<std::string, double> nll;
+    for (const Json& score : result["scores"]) nll[score["model"]] = score["nll"];
+    // The same values, as W'' + s B A there and as Q here, in f32.
+    CHECK(result["train"]["heldout"][0]["nll"].get<double>() == Approx(nll.at(format)).epsilon(2e-6));
+    CHECK(nll.at("adapted") != Approx(nll.at(format)).epsilon(1e-5));  // the adapter itself, unrounded
+    std::int64_t on_rounded = 0;
+    for (const Json& record : records(workshop / (format + "/loss.jsonl"))) {
+      const std::int64_t step = record["step"];
+      CHECK(record.contains("merge_aware") == (record.contains("set") ? step >= 12 : step > 12));
+      on_rounded += record.contains("merge_aware");
+    }
+    CHECK(on_rounded == 10);  // 8 steps, evaluations after 16 and 20
+  }
+  const Json bf16 = result_of(run("gguf-q4_0", "bf16"));
+  for (const Json& score : bf16["scores"])
+    if (score["model"] == "gguf-q4_0")
+      CHECK(bf16["train"]["heldout"][0]["nll"].get<double>() == Approx(score["nll"].get<double>()).epsilon(1e-3));
+
+  const Outcome text = workshop.graft("train", {"train.steps=20", "train.merge_aware.format=gguf-q4_0", "run_dir=text"});
+  INFO(text.out << text.err);
+  CHECK(text.out.find("from step 15 on with the weights as gguf-q4_0 has them") != std::string::npos);
+  CHECK(text.err.find("merge-aware from step 15 on: the weights are rounded as in gguf-q4_0") != std::string::npos);
+}
+
 TEST_CASE("a base with a value that is not finite trains nothing", "[nan]") {
   const Workshop workshop({.poisoned = "model.layers.1.mlp.up_proj.weight"});
   REQUIRE(workshop.graft("prepare").code == 0);

@@ -111,6 +111,45 @@ TEST_CASE("taken up after each step of 40, training ends with the same bytes", "
   std::cout << equal << " of 39 steps: resumed after it, the run ended with the same bytes\n";
 }
 
+TEST_CASE("merge-aware training is taken up and killed inside its phase without changing a byte", "[resume][merge_aware]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const std::vector<std::string> set = {"train.merge_aware.format=gguf-q4_0", "train.merge_aware.share=0.5", "lora.dropout=0.1",
+                                        "train.checkpoint_every=3", "train.keep_checkpoints=100"};
+  Process whole(workshop.command("train", set), {.directory = workshop.path()});
+  REQUIRE(whole.finish().code == 0);
+  const auto expected = lasting(workshop / "run");
+  for (const char* checkpoint : {"18", "21", "33", "39"}) {  // the phase begins after 20 steps
+    const fs::path other = workshop / cat("run-", checkpoint);
+    fs::copy(workshop / "run", other, fs::copy_options::recursive);
+    fs::remove(other / "train.json");
+    for (const auto& entry : fs::directory_iterator(workshop / "run/checkpoints"))
+      if (entry.path().filename().string() > cat("step-000000", checkpoint))
+        fs::remove_all(other / "checkpoints" / entry.path().filename());
+    std::vector<std::string> again = set;
+    again.push_back(cat("run_dir=run-", checkpoint));
+    const Outcome resumed = workshop.graft("train", again, {"--resume"});
+    INFO(resumed.err);
+    CHECK(resumed.code == 0);
+    CHECK(resumed.err.find(cat("going on after step ", checkpoint, " of 40")) != std::string::npos);
+    CHECK(lasting(other) == expected);
+  }
+  int hits = 0;
+  for (int kill = 0; kill < 3; ++kill) {
+    fs::remove_all(workshop / "run");
+    Process killed(workshop.command("train", set), {.directory = workshop.path()});
+    const fs::path inside = workshop / cat("run/checkpoints/step-000000", 24 + 6 * kill);
+    while (!fs::exists(inside) && killed.seconds() < 60) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    killed.signal(SIGKILL);
+    hits += killed.finish().code == 137;
+    const Outcome resumed = workshop.graft("train", set);
+    INFO(resumed.err);
+    CHECK(resumed.code == 0);
+    CHECK(lasting(workshop / "run") == expected);
+  }
+  CHECK(hits >= 1);
+}
+
 TEST_CASE("two runs of one config are the same bytes, whatever the micro-batch saves", "[resume]") {
   const Workshop workshop;
   REQUIRE(workshop.graft("prepare").code == 0);

@@ -31,7 +31,8 @@ def engine(path, dtype="float32", **options):
 
 def distributions(llm, ids, **request):
     """log p of the vocabulary after each of ids but the last."""
-    settings = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=-1)
+    # Without detokenize=False vLLM decodes the whole vocabulary for every position, one token at a time: minutes.
+    settings = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=-1, detokenize=False)
     output = llm.generate({"prompt_token_ids": ids}, settings, use_tqdm=False, **request)[0]
     rows = []
     for row in output.prompt_logprobs[1:]:
@@ -98,8 +99,9 @@ def compressed(run):
         llm = engine(run.artifact(name), "bfloat16")
         nll, count = 0.0, 0
         for ids in segments:
-            rows = distributions(llm, ids)
-            nll -= rows.gather(1, torch.tensor(ids[1:])[:, None]).double().sum().item()
+            settings = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1, detokenize=False)
+            rows = llm.generate({"prompt_token_ids": ids}, settings, use_tqdm=False)[0].prompt_logprobs[1:]
+            nll -= sum(row[token].logprob for row, token in zip(rows, ids[1:]))
             count += len(ids) - 1
         logprob = run.ours(run.artifact(name), segments, storage="f32", compute="f32", logprob=True).double()
         theirs, ours = math.exp(nll / count), math.exp(-logprob.sum().item() / count)

@@ -22,8 +22,8 @@ const fs::path kGolden = golden("quantize");
 const GgmlType kBlocks[] = {GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1,
                             GgmlType::q8_0, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k};
 
-at::Tensor golden_weights() {
-  const std::string bytes = read_file(kGolden / "weights.f32");
+at::Tensor golden_floats(const char* name) {
+  const std::string bytes = read_file(kGolden / name);
   at::Tensor values = at::empty({static_cast<std::int64_t>(bytes.size() / 1024), 256}, at::kFloat);
   REQUIRE(bytes.size() == values.nbytes());
   std::memcpy(values.mutable_data_ptr(), bytes.data(), bytes.size());
@@ -52,12 +52,16 @@ at::Tensor stored(const SafetensorsFile& file, const std::string& name) {
 }  // namespace
 
 TEST_CASE("blocks have the bytes of llama.cpp's quantizers", "[export][quantize]") {
-  const at::Tensor values = golden_weights();
+  const at::Tensor values = golden_floats("weights.f32"), weights = golden_floats("importance.f32")[0];
+  const bool weighed = GENERATE(false, true);
   for (const GgmlType type : kBlocks) {
     const GgmlTypeInfo& info = info_of(type);
-    INFO(info.name);
-    const std::string expected = read_file(kGolden / cat(info.name, ".blocks"));
-    const std::vector<std::byte> found = exports::quantize_rows(values, type);
+    INFO(info.name << (weighed ? " with importance" : ""));
+    const std::string expected = read_file(kGolden / cat(info.name, weighed ? ".imatrix.blocks" : ".blocks"));
+    // 160 is five blocks of 32: four in the lanes of a register, and one.
+    const std::int64_t columns = weighed && info.block == 32 ? 160 : 256;
+    const std::vector<std::byte> found = exports::quantize_rows(
+        values.view({-1, columns}), type, weighed ? weights.narrow(0, 0, columns).contiguous() : at::Tensor());
     REQUIRE(found.size() == expected.size());
     const auto bytes = static_cast<std::size_t>(info.bytes);
     for (std::size_t block = 0; block < found.size() / bytes; ++block) {

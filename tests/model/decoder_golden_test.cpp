@@ -69,6 +69,34 @@ TEST_CASE("logits, losses and adapter gradients equal transformers' and PEFT's f
   std::printf("%zu gradients of %zu families: largest relative error %.1e\n", tensors, models, worst);
 }
 
+TEST_CASE("training takes z-loss and label smoothing along, held-out losses do not", "[decoder]") {
+  for (const char* name : {"smollm2", "gemma2"}) {  // without and with a soft cap
+    INFO(name);
+    const Golden golden(name);
+    const auto decoder = golden.load();
+    const auto adapters = golden.attach(*decoder);
+    const double plain = decoder->loss(golden.batch, golden.labels, false).sum;
+    decoder->set_loss_terms({.z_loss = 1e-3, .label_smoothing = 0.1});
+    const auto training = [&] {
+      zero_gradients(adapters);
+      return decoder->train_step(golden.batch, golden.labels, 1, Recompute::none, 0).sum;
+    };
+    const at::Tensor kept = golden.labels.ne(-100).nonzero().squeeze(1);
+    const at::Tensor z = decoder->logits(golden.batch).to(at::kDouble).index_select(0, kept), logp = at::log_softmax(z, -1);
+    const double spread = -logp.mean(-1).sum().item<double>(), squares = at::logsumexp(z, {-1}).square().sum().item<double>();
+    CHECK(training() == Approx(0.9 * plain + 0.1 * spread + 1e-3 * squares).epsilon(1e-5));
+    CHECK(decoder->loss(golden.batch, golden.labels, false).sum == plain);
+
+    // Along its own direction the gradient's length is the slope. The sums carry some 1e-5 of rounding, their difference is 1e-2.
+    const at::Tensor gradient = adapters.front()->grad_b.clone(), b = adapters.front()->b.clone();
+    const double length = gradient.norm().item<double>(), h = 5e-3 / length;
+    adapters.front()->b.copy_(b + h / length * gradient);
+    const double up = training();
+    adapters.front()->b.copy_(b - h / length * gradient);
+    CHECK((up - training()) / (2 * h) == Approx(length).epsilon(5e-3));
+  }
+}
+
 // Real models are held to 1e-3. A random network averages nothing out, and transformers' own bf16 run of this one is about there
 // (measured with version 5.23, eager attention): ours may be half as much worse than theirs.
 const std::map<std::string, std::pair<double, double>> kTransformersDivergence = {{"smollm2", {9.7e-4, 2.0e-3}}};

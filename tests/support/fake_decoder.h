@@ -33,9 +33,11 @@ class FakeDecoder final : public model::Decoder {
   // Called before each train_step with the number of calls so far, e.g. to raise a signal; a true return makes the gradients NaN.
   std::function<bool(std::int64_t)> on_train_step;
 
+  const model::LossTerms& loss_terms() const { return loss_terms_; }
   const model::ModelSpec& spec() const override { return spec_; }
   at::ScalarType compute() const override { return at::kFloat; }
   std::vector<model::Linear*> linears() override { return {&up_, &head_}; }
+  at::Tensor embedding() const override { return embedding_; }
   void set_adapters_enabled(bool enabled) override { enabled_ = enabled; }
 
   model::TokenLoss train_step(const model::Packed& batch, const at::Tensor& labels, double scale, model::Recompute,

@@ -21,8 +21,10 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
   same.export_.formats = {"hf"};
   CHECK(differences(identity, run_identity(same, kParts)).empty());
 
+  CHECK_FALSE(identity.contains("train.z_loss"));  // runs begun before it existed go on
   RunConfig other = config;
   other.lora.rank = 8;
+  other.train.label_smoothing = 0.1;
   other.lora.target_modules = {"q_proj"};
   other.train.learning_rate = 0.5;
   other.train.seed = 1;
@@ -34,7 +36,20 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
             "device: cpu then, simt now", "lora.rank: 16 then, 8 now",
             "lora.target_modules: [\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"] then, "
             "[\"q_proj\"] now",
-            "threads: 2 then, 1 now", "train.learning_rate: 0.0002 then, 0.5 now", "train.seed: 0 then, 1 now"});
+            "threads: 2 then, 1 now", "train.label_smoothing: nothing then, 0.1 now", "train.learning_rate: 0.0002 then, 0.5 now",
+            "train.seed: 0 then, 1 now"});
+}
+
+TEST_CASE("merge-aware training is part of the identity where there is any", "[train][merge_aware]") {
+  RunConfig config;
+  const Json without = run_identity(config, kParts);
+  for (const auto& [key, value] : without.items()) CHECK(!key.starts_with("train.merge_aware"));
+  config.train.merge_aware.share = 0.7;
+  CHECK(differences(without, run_identity(config, kParts)).empty());
+  config.train.merge_aware.format = "gguf-q4_0";
+  CHECK(differences(without, run_identity(config, kParts)) ==
+        std::vector<std::string>{"train.merge_aware.format: nothing then, gguf-q4_0 now",
+                                 "train.merge_aware.share: nothing then, 0.7 now"});
 }
 
 TEST_CASE("an identity survives its file", "[train]") {

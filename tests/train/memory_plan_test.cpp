@@ -51,6 +51,17 @@ TEST_CASE("a run that cannot fit is refused with its largest part and the key to
   CHECK_NOTHROW(plan.check());
 }
 
+TEST_CASE("what merge-aware training needs to round is planned", "[train][merge_aware]") {
+  testing::FakeDecoder decoder;
+  RunConfig config;
+  const std::uint64_t without = plan_run(config, decoder, 1, 1, 0).total();
+  config.train.merge_aware.format = "gguf-q4_0";
+  const MemoryPlan plan = plan_run(config, decoder, 1, 1, 0);
+  CHECK(plan.items.back().name == "rounding");
+  CHECK(plan.items.back().bytes >= 61 * 8 * 10);  // the embedding as stored, in f32 and merged
+  CHECK(plan.total() == without + plan.items.back().bytes);
+}
+
 TEST_CASE("a disk without room for the checkpoints is refused before training", "[train]") {
   CHECK_NOTHROW(check_disk(fs::temp_directory_path(), 1000, 3));
   const auto text = message_of<MachineError>([] { check_disk(fs::temp_directory_path(), std::int64_t{1} << 50, 2); });

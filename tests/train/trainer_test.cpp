@@ -139,6 +139,17 @@ TEST_CASE("a run learns, logs, evaluates and keeps its newest checkpoints", "[tr
   CHECK(p.checkpoints.newest()->filename() == "step-00000040");
 }
 
+TEST_CASE("the decoder is told of z-loss and label smoothing", "[train]") {
+  TempDir dir;
+  TrainConfig c = small();
+  c.steps = 1;
+  c.z_loss = 1e-4;
+  c.label_smoothing = 0.1;
+  Process p(c, dir.path);
+  p.run();
+  CHECK((p.decoder.loss_terms().z_loss == 1e-4 && p.decoder.loss_terms().label_smoothing == 0.1));
+}
+
 TEST_CASE("every adapter tensor has moved: B after one step, A as soon as B is not zero", "[train]") {
   TempDir dir;
   TrainConfig c = small();

@@ -2,7 +2,8 @@
 
     <engines>/hf/bin/python tests/golden/export/quantize/make.py <engines>/llama.cpp/build/bin
 
-Writes beside this file: weights.f32 (rows of 256), <TYPE>.blocks by ggml_quantize_chunk; types.json, the type of each tensor that
+Writes beside this file: weights.f32 (rows of 256), <TYPE>.blocks by ggml_quantize_chunk; importance.f32 (256), <TYPE>.imatrix.blocks
+with those importance weights, of rows of 256 for the K types and of 160 for the others; types.json, the type of each tensor that
 llama-quantize chose for files of several shapes; compressed.safetensors by compressed_tensors' own compressors.
 """
 import ctypes
@@ -36,7 +37,7 @@ def weights():
     return np.concatenate([np.array(rows, dtype=np.float32), rounded.view(np.float32)[None]])
 
 
-def blocks(values):
+def blocks(values, importance):
     ggml = ctypes.CDLL(str(BIN / "libggml-base.so"))
     ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
     ggml.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
@@ -44,9 +45,10 @@ def blocks(values):
         kind = gguf.GGMLQuantizationType[name]
         block, size = gguf.GGML_QUANT_SIZES[kind]
         out = np.zeros(values.size // block * size, dtype=np.uint8)
-        written = ggml.ggml_quantize_chunk(int(kind), values.ctypes.data, out.ctypes.data, 0, values.shape[0], 256, None)
-        assert written == out.size
-        out.tofile(HERE / f"{name}.blocks")
+        for columns, weights, suffix in [(256, None, "blocks"), (256 if block == 256 else 160, importance.ctypes.data, "imatrix.blocks")]:
+            written = ggml.ggml_quantize_chunk(int(kind), values.ctypes.data, out.ctypes.data, 0, values.size // columns, columns, weights)
+            assert written == out.size
+            out.tofile(HERE / f"{name}.{suffix}")
 
 
 # name: architecture, layers, heads, kv heads, experts, tied head, columns, columns of ffn_down
@@ -147,6 +149,9 @@ def compressed():
 if __name__ == "__main__":
     values = weights()
     values.tofile(HERE / "weights.f32")
-    blocks(values)
+    importance = np.exp(2 * np.random.default_rng(12).normal(size=256)).astype(np.float32)
+    importance[40:44] = 0  # inputs that never came
+    importance.tofile(HERE / "importance.f32")
+    blocks(values, importance)
     types()
     compressed()

@@ -1,0 +1,256 @@
+#include "export/calibration.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/progress.h"
+#include "core/stop.h"
+#include "data/corpus.h"
+#include "export/exporter.h"
+#include "export/quantize/gptq.h"
+#include "model/layer_walk.h"
+
+namespace graft::exports {
+namespace {
+
+at::Tensor as_long(const std::vector<std::int32_t>& values) { return at::tensor(values, at::kInt).to(at::kLong); }
+
+std::string digest_of(const at::Tensor& values) {
+  const at::Tensor dense = values.add(0).contiguous();  // -0, which no code holds, becomes 0
+  Sha256 hash;
+  hash.update(dense.const_data_ptr(), dense.nbytes());
+  return hash.hex();
+}
+
+std::int64_t layers_of(const MergedModel& source) { return static_cast<std::int64_t>(source.spec().layers.size()); }
+
+// The rows on their way through the layers.
+class Walk {
+ public:
+  Walk(const MergedModel& source, const std::vector<model::Packed>& rows, at::ScalarType compute)
+      : rows_(rows), layers_(model::LayerWalk::create(source.spec(), compute, [&source, compute](const std::string& name) {
+          return source.load(name).to(compute).contiguous();
+        })) {
+    for (const model::Packed& row : rows_) hidden_.push_back(layers_->embed(row.tokens));
+  }
+
+  void enter(std::int64_t layer) { layers_->enter(layer); }
+  std::vector<model::Linear*> linears() { return layers_->linears(); }
+
+  // What the layer's linears see. advance: its outputs become the next layer's inputs.
+  LayerInputs observe(bool with_gram, bool advance) {
+    LayerInputs inputs;
+    run(
+        [&](const std::vector<const model::Linear*>& linears, const at::Tensor& x) {
+          std::shared_ptr<InputSums>& sums = inputs[linears.front()->name];
+          if (!sums) sums = std::make_shared<InputSums>();
+          sums->add(x, with_gram);
+          for (const model::Linear* linear : linears) inputs[linear->name] = sums;
+        },
+        advance);
+    return inputs;
+  }
+  void advance() { run({}, true); }
+
+ private:
+  void run(const model::SeeInputs& see, bool advance) {
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      throw_if_stopped();
+      at::Tensor out = layers_->forward(hidden_[i], rows_[i], see);
+      if (advance) hidden_[i] = std::move(out);
+    }
+  }
+
+  const std::vector<model::Packed>& rows_;
+  std::unique_ptr<model::LayerWalk> layers_;
+  std::vector<at::Tensor> hidden_;  // (length, H) each
+};
+
+// Rounds the linears of a layer when the first of them is asked for, and lets the next layer see what they make of the rows.
+class GptqLayers {
+ public:
+  GptqLayers(const MergedModel& source, const std::vector<model::Packed>& rows, at::ScalarType compute,
+             const model::CompressedScheme& scheme)
+      : source_(source), compute_(compute), scheme_(scheme), walk_(source, rows, compute) {}
+
+  Rounded take(const std::string& tensor) {
+    while (!rounded_.contains(tensor)) {
+      if (layer_ + 1 == layers_of(source_)) throw std::logic_error("GPTQ: tensors must be asked for in order: " + tensor);
+      round_layer(++layer_);
+    }
+    return std::move(rounded_.extract(tensor).mapped());
+  }
+
+ private:
+  void round_layer(std::int64_t layer) {
+    rounded_.clear();
+    walk_.enter(layer);
+    const LayerInputs inputs = walk_.observe(/*with_gram=*/true, /*advance=*/false);
+    for (model::Linear* linear : walk_.linears()) {
+      throw_if_stopped();
+      const std::string tensor = linear->name + ".weight";
+      const at::Tensor weight = source_.load(tensor);
+      const auto seen = inputs.find(linear->name);
+      try {
+        // No token came to this expert: any input is as likely as any other.
+        Rounded rounded = seen == inputs.end() ? rounded_to_nearest(weight, scheme_) : gptq(weight, seen->second->gram, scheme_);
+        linear->weight = rounded.values().to(compute_);
+        rounded_.emplace(tensor, std::move(rounded));
+      } catch (const DataError& error) {
+        throw DataError(cat("tensor ", tensor, ": ", error.what()));
+      }
+    }
+    if (layer + 1 < layers_of(source_)) walk_.advance();
+  }
+
+  const MergedModel& source_;
+  at::ScalarType compute_;
+  model::CompressedScheme scheme_;
+  Walk walk_;
+  std::int64_t layer_ = -1;
+  std::map<std::string, Rounded> rounded_;  // of the current layer, by tensor
+};
+
+}  // namespace
+
+void check_enough(const CalibrationRows& rows) {
+  std::int64_t tokens = 0;
+  for (const data::ShardRecord& shard : data::read_manifest(rows.corpus))
+    if (shard.split == "train") tokens += static_cast<std::int64_t>(shard.tokens);
+  if (tokens >= rows.rows * rows.length) return;
+  const std::int64_t possible = tokens / rows.length;
+  throw DataError(cat(rows.corpus.string(), " has ", tokens, " training tokens, and ", rows.rows, " rows of ", rows.length,
+                      " to calibrate with are ", rows.rows * rows.length, "; ",
+                      possible > 0 ? cat("set export.calibration.rows to ", possible, " or fewer, or ") : "",
+                      "choose formats that look at no documents"));
+}
+
+Calibration::Calibration(MergedModel source, CalibrationRows rows, at::ScalarType compute)
+    : source_(std::move(source)), documents_(std::move(rows)), compute_(compute) {
+  check_enough(documents_);
+}
+
+Calibration::~Calibration() = default;
+
+std::string Calibration::text() const {
+  return cat(documents_.rows, " rows of ", documents_.length, " tokens, ", compute_ == at::kBFloat16 ? "bf16" : "f32",
+             ", corpus ", documents_.snapshot);
+}
+
+const std::vector<model::Packed>& Calibration::rows() {
+  if (!rows_.empty()) return rows_;
+  const auto corpus = data::Corpus::open(documents_.corpus, "train", documents_.tokenizer_hash, documents_.snapshot);
+  const auto packed = data::pack(*corpus, documents_.length, data::LongDocuments::split);
+  data::Cursor cursor;
+  for (std::int64_t i = 0; i < documents_.rows; ++i) {
+    const data::Batch batch = packed->read(cursor, 1);
+    rows_.push_back({as_long(batch.tokens), as_long(batch.positions), batch.starts});
+  }
+  return rows_;
+}
+
+const LayerInputs& Calibration::inputs() {
+  if (!inputs_.empty()) return inputs_;
+  Walk walk(source_, rows(), compute_);
+  Progress progress("calibrate", static_cast<std::uint64_t>(layers_of(source_)), "layers");
+  for (std::int64_t layer = 0; layer < layers_of(source_); ++layer) {
+    walk.enter(layer);
+    inputs_.merge(walk.observe(/*with_gram=*/false, /*advance=*/true));
+    progress.update(static_cast<std::uint64_t>(layer + 1));
+  }
+  return inputs_;
+}
+
+at::Tensor Calibration::importance(const std::string& tensor) {
+  constexpr std::string_view suffix = ".weight";
+  if (!tensor.ends_with(suffix)) return {};
+  const auto seen = inputs().find(tensor.substr(0, tensor.size() - suffix.size()));
+  if (seen == inputs_.end()) return {};
+  return (seen->second->squares / static_cast<double>(seen->second->rows)).to(at::kFloat);
+}
+
+std::vector<Reader> Calibration::readers(const FoldSite& site, const LayerInputs& inputs) const {
+  std::vector<Reader> readers;
+  for (const std::string& name : site.readers)
+    if (const auto seen = inputs.find(name); seen != inputs.end())
+      readers.push_back({source_.load(name + ".weight"), seen->second.get()});
+  return readers;
+}
+
+void Calibration::add_fold(Folds& folds, const FoldSite& site, const at::Tensor& scales) const {
+  const at::Tensor writer = source_.load(site.writer + ".weight");
+  if (site.norm)
+    folds.add_norm(site, scales, writer + source_.spec().norm_gain_offset, source_.spec().norm_gain_offset);
+  else
+    folds.add_linear(site, scales, writer.size(0));
+}
+
+Folds Calibration::find_awq(const model::CompressedScheme& scheme) {
+  Folds folds;
+  Walk walk(source_, rows(), compute_);
+  Progress progress("search scales", static_cast<std::uint64_t>(layers_of(source_)), "layers");
+  for (std::int64_t layer = 0; layer < layers_of(source_); ++layer) {
+    walk.enter(layer);
+    const LayerInputs inputs = walk.observe(/*with_gram=*/true, /*advance=*/true);
+    for (const FoldSite& site : fold_sites(source_.spec(), layer, /*linears=*/true)) {
+      throw_if_stopped();
+      if (const auto reading = readers(site, inputs); !reading.empty()) add_fold(folds, site, awq_scales(reading, scheme));
+    }
+    progress.update(static_cast<std::uint64_t>(layer + 1));
+  }
+  return folds;
+}
+
+Folds Calibration::find_smooth() {
+  Folds folds;
+  for (std::int64_t layer = 0; layer < layers_of(source_); ++layer)
+    for (const FoldSite& site : fold_sites(source_.spec(), layer, /*linears=*/false)) {
+      throw_if_stopped();
+      if (const auto reading = readers(site, inputs()); !reading.empty()) add_fold(folds, site, smooth_scales(reading));
+    }
+  return folds;
+}
+
+const Folds& Calibration::folds(Quantizer quantizer, const model::CompressedScheme& scheme) {
+  const bool awq = quantizer == Quantizer::awq;
+  const std::string key = cat(awq ? "awq " : "smooth ", scheme.stored_as());
+  if (const auto found = folds_.find(key); found != folds_.end()) return found->second;
+  return folds_.emplace(key, awq ? find_awq(scheme) : find_smooth()).first->second;
+}
+
+RoundLinear Calibration::gptq(const model::CompressedScheme& scheme) {
+  digests_.clear();
+  const auto layers = std::make_shared<GptqLayers>(source_, rows(), compute_, scheme);
+  return [this, layers](const model::TensorSpec& tensor, const at::Tensor&) {
+    Rounded rounded = layers->take(tensor.name);
+    digests_[tensor.name] = digest_of(rounded.values());
+    return rounded;
+  };
+}
+
+void Calibration::check_gptq(const std::string& tensor, const at::Tensor& values, const std::string& file) const {
+  if (const auto known = digests_.find(tensor); known == digests_.end() || known->second != digest_of(values))
+    throw FormatError(cat(file, ": tensor ", tensor, " does not read back as GPTQ rounded it"));
+}
+
+MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
+  const bool folds = quantizer == Quantizer::awq || quantizer == Quantizer::smooth;
+  return {request.base, &request.adapter, request.storage, folds ? request.calibration->folds(quantizer, scheme) : Folds()};
+}
+
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
+  return quantizer == Quantizer::gptq ? request.calibration->gptq(scheme) : to_nearest(scheme);
+}
+
+at::Tensor rounded_values(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme,
+                          const std::string& tensor, const at::Tensor& values, const model::WeightSource& written) {
+  if (quantizer != Quantizer::gptq) return rounded_to_nearest(values, scheme).values();
+  at::Tensor read = written.load(tensor, at::kFloat);
+  request.calibration->check_gptq(tensor, read, written.path().string());
+  return read;
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,10 @@
+// As gguf-q5_0, rounded with importance weights from the training documents (llama.cpp's imatrix).
+#include "export/gguf_model.h"
+
+namespace graft::exports {
+
+extern const Exporter gguf_q5_0_imatrix;
+const Exporter gguf_q5_0_imatrix = gguf_exporter<GgufFileType::q5_0, Quantizer::importance>(
+    "gguf-q5_0-imatrix", "as gguf-q5_0, rounded with importance weights from the training documents");
+
+}  // namespace graft::exports

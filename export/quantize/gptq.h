@@ -1,0 +1,25 @@
+// GPTQ (Frantar et al. 2022, arXiv:2210.17323): columns are rounded one after the other, and what each leaves is made good by
+// those still to come, such that the outputs for the calibration inputs change least.
+//
+//   H = sum over calibration tokens of x x^T (in, in), plus kGptqDamping * mean(diag H) on its diagonal;   H^-1 = U^T U, U upper
+//   for column i:  q_i = nearest on the grid;  e = (w_i - q_i) / U_ii;  w_j -= e U_ij for j > i
+//
+// The grid of a group is chosen when its first column comes, from the weights as they are by then: among scales from 1 down to
+// 0.6 times the one that holds the largest weight, the one with the least sum of (w - q)^2 / U_ii^2, which is what the columns to
+// come cannot make good. An input that never came has H_ii = 0 and is rounded to nearest. The factor is computed in f64, the rest
+// in f32; the same bits for the same number of threads.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "export/quantize/rounding.h"
+
+namespace graft::exports {
+
+inline constexpr double kGptqDamping = 0.01;
+
+// weight (out, in) f32; gram (in, in) f32: the sum of x x^T. scheme: int, by groups or by row. DataError when a weight or the sum
+// is not finite.
+Rounded gptq(const at::Tensor& weight, const at::Tensor& gram, const model::CompressedScheme& scheme);
+
+}  // namespace graft::exports

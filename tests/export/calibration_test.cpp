@@ -1,0 +1,154 @@
+// Files whose rounding looked at documents: they are nearer to the model on those documents than the plain ones, the same each
+// time, and verified like the others.
+#include "export/calibration.h"
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "model/decoder.h"
+#include "tests/data/support.h"
+#include "tests/export/support.h"
+#include "tests/support/catch.h"
+#include "tests/support/tiny_base.h"
+
+using namespace graft;
+using exports::Quantizer;
+using graft::testing::message_of;
+using graft::testing::ScratchDirectory;
+
+namespace {
+
+// A tiny base with its adapter, and documents whose bytes are tokens.
+struct Bench {
+  data::Corpora corpora;
+  ScratchDirectory directory;
+  std::unique_ptr<model::WeightSource> base;
+  std::unique_ptr<lora::AdapterSet> adapter;
+  std::optional<exports::Calibration> calibration;
+
+  Bench() {
+    std::string text;
+    for (int i = 0; i < 300; ++i) text += cat("line ", i * 7919 % 1000, " of the manual\n");
+    corpora.source(corpora.document("a.txt", text));
+    corpora.prepare();
+    graft::testing::write_tiny_base(directory / "base");
+    base = model::open_weights(directory / "base");
+    adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 64, 32}}, false);
+    adapter->parameters.fill_(0.01);
+    calibrate(30);
+  }
+  exports::CalibrationRows rows(std::int64_t count) const {
+    return {corpora.config.dir, corpora.tokenizer.hash(), {}, count, 128};
+  }
+  void calibrate(std::int64_t count) {
+    calibration.emplace(exports::MergedModel(*base, adapter.get(), at::kFloat), rows(count), at::kFloat);
+  }
+  exports::ExportRequest request() { return {*base, *adapter, at::kFloat, "Tiny", "", &*calibration}; }
+
+  at::Tensor logits(const model::WeightSource& weights) const {
+    std::vector<std::int32_t> ids(1000);
+    data::Corpus::open(corpora.config.dir, "train", corpora.tokenizer.hash())->read(0, 0, ids, {});
+    const at::Tensor tokens = at::tensor(ids, at::kInt).to(at::kLong);
+    return model::Decoder::load(weights, at::kFloat, at::kFloat)->logits({tokens, at::arange(1000, at::kInt), {0, 1000}});
+  }
+  double error(const exports::Artifact& artifact, const at::Tensor& whole) const {
+    return (logits(*model::open_weights(artifact.path)) - whole).norm().item<double>();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what looked at documents is nearer to the model on them, and the same each time", "[export][calibration]") {
+  struct Pair {
+    const char *calibrated, *plain;
+  };
+  Bench bench;
+  const at::Tensor whole = bench.logits(*model::open_weights(
+      exports::export_one(exports::find_exporter("gguf-f32"), bench.request(), bench.directory.path()).path));
+  for (const auto& [calibrated, plain] : {Pair{"ct-w4a16-g32-gptq", "ct-w4a16-g32"},
+                                          {"ct-w4a16-asym-g32-awq", "ct-w4a16-asym-g32"},
+                                          {"gguf-q4_0-imatrix", "gguf-q4_0"},
+                                          {"gguf-q4_k_m-imatrix", "gguf-q4_k_m"}}) {
+    INFO(calibrated);
+    const auto made = exports::export_all({calibrated, plain}, bench.request(), bench.directory / "a");
+    CHECK(made[0].source.calibration == "30 rows of 128 tokens, f32, corpus ");
+    CHECK(made[1].source.calibration.empty());
+    CHECK(bench.error(made[0], whole) < bench.error(made[1], whole));
+    CHECK(exports::export_all({calibrated}, bench.request(), bench.directory / "a")[0].reused);
+    bench.calibrate(30);
+    CHECK(exports::export_all({calibrated}, bench.request(), bench.directory / cat("b-", calibrated))[0].sha256 ==
+          made[0].sha256);
+    bench.calibrate(20);
+    CHECK(!exports::export_all({calibrated}, bench.request(), bench.directory / "a")[0].reused);
+    bench.calibrate(30);
+  }
+  const Json manifest = read_json(bench.directory / "a/manifest.json");
+  CHECK(manifest["artifacts"][0]["calibration"] == "20 rows of 128 tokens, f32, corpus ");
+  CHECK(!manifest["artifacts"][1].contains("calibration"));
+}
+
+TEST_CASE("importance is the mean square of a linear's inputs", "[export][calibration]") {
+  Bench bench;
+  // The first layer's inputs by hand: normalised embeddings of the tokens that were seen.
+  const auto corpus = data::Corpus::open(bench.corpora.config.dir, "train", bench.corpora.tokenizer.hash());
+  const auto packed = data::pack(*corpus, 128, data::LongDocuments::split);
+  data::Cursor cursor;
+  const data::Batch batch = packed->read(cursor, 30);
+  const at::Tensor x = bench.base->load("model.embed_tokens.weight", at::kFloat)
+                           .index_select(0, at::tensor(batch.tokens, at::kInt).to(at::kLong))
+                           .to(at::kDouble);
+  const at::Tensor normed = x * at::rsqrt(x.square().mean(1, true) + 1e-5);
+  const at::Tensor found = bench.calibration->importance("model.layers.0.self_attn.v_proj.weight");
+  CHECK(at::allclose(found.to(at::kDouble), normed.square().mean(0), 1e-5));
+  CHECK(at::equal(found, bench.calibration->importance("model.layers.0.self_attn.q_proj.weight")));
+  CHECK(bench.calibration->importance("model.layers.1.mlp.down_proj.weight").size(0) == 64);
+  CHECK(!bench.calibration->importance("model.embed_tokens.weight").defined());
+  CHECK(!bench.calibration->importance("model.layers.0.input_layernorm.weight").defined());
+}
+
+TEST_CASE("SmoothQuant moves scales into the norms, and the file is compared with what that gives", "[export][calibration]") {
+  Bench bench;
+  const auto made = exports::export_all({"ct-w8a8-smooth", "hf"}, bench.request(), bench.directory / "a");
+  const auto smooth = model::open_weights(made[0].path), plain = model::open_weights(made[1].path);
+  const std::string norm = "model.layers.1.post_attention_layernorm.weight", linear = "model.layers.1.mlp.up_proj.weight";
+  const at::Tensor ratio = smooth->load(norm, at::kFloat) / plain->load(norm, at::kFloat);
+  CHECK((ratio - 1).abs().max().item<double>() > 0.01);
+  const at::Tensor weight = plain->load(linear, at::kFloat) / ratio, step = weight.abs().amax(1, true) / 127;
+  // Half a step, and what rounding the scale and the plain file to bf16 may change.
+  CHECK(((smooth->load(linear, at::kFloat) - weight).abs() <= step * (0.5 + 1.5)).all().item<bool>());
+  // Nothing before o and down is touched: there is no norm.
+  const std::string down = "model.layers.1.mlp.down_proj.weight";
+  const at::Tensor other = plain->load(down, at::kFloat);
+  CHECK(((smooth->load(down, at::kFloat) - other).abs() <= other.abs().amax(1, true) / 127 * 2).all().item<bool>());
+}
+
+TEST_CASE("a changed code of a GPTQ file is found", "[export][calibration]") {
+  Bench bench;
+  const exports::Exporter& exporter = exports::find_exporter("ct-w4a16-g32-gptq");
+  const auto made = exports::export_one(exporter, bench.request(), bench.directory.path());
+  CHECK(exporter.verify(bench.request(), made.path) == made.max_error);
+  const std::string tensor = "model.layers.1.mlp.down_proj.weight";
+  const SafeTensor codes = SafetensorsFile(made.path / "model.safetensors").tensors().at(tensor + "_packed");
+  std::string bytes = read_file(made.path / "model.safetensors");
+  bytes[codes.begin] = static_cast<char>(bytes[codes.begin] ^ 1);
+  write_file(made.path / "model.safetensors", bytes);
+  CHECK(message_of<FormatError>([&] { exporter.verify(bench.request(), made.path); }) ==
+        cat(made.path.string(), ": tensor ", tensor, " does not read back as GPTQ rounded it"));
+}
+
+TEST_CASE("too few documents to calibrate with are an error before any work", "[export][calibration]") {
+  Bench bench;
+  const auto corpus = data::Corpus::open(bench.corpora.config.dir, "train", bench.corpora.tokenizer.hash());
+  const std::int64_t tokens = corpus->tokens();
+  CHECK(message_of<DataError>([&] { bench.calibrate(1000); }) ==
+        cat(bench.corpora.config.dir, " has ", tokens,
+            " training tokens, and 1000 rows of 128 to calibrate with are 128000; set ", "export.calibration.rows to ",
+            tokens / 128, " or fewer, or choose formats that look at no documents"));
+  CHECK_NOTHROW(bench.calibrate(tokens / 128));
+  exports::ExportRequest request = bench.request();
+  request.calibration = nullptr;
+  CHECK(message_of<ConfigError>([&] {
+          exports::export_all({"hf", "gguf-q4_0-imatrix"}, request, bench.directory / "c");
+        }) == "export format gguf-q4_0-imatrix looks at documents, and there are none; name a corpus to calibrate with");
+  CHECK(!fs::exists(bench.directory / "c"));
+}
