@@ -84,7 +84,7 @@ struct LayerSaved {
 
 class DecoderImpl final : public Decoder {
  public:
-  DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute);
+  DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute, BasePrecision precision);
 
   const ModelSpec& spec() const override { return spec_; }
   at::ScalarType compute() const override { return compute_; }
@@ -132,6 +132,7 @@ class DecoderImpl final : public Decoder {
 
   ModelSpec spec_;
   at::ScalarType compute_;
+  BasePrecision precision_;
   bool adapters_enabled_ = true;
   at::Tensor embedding_, final_norm_;
   FrozenLinear head_;  // weight shared with the embedding when tied

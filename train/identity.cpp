@@ -34,7 +34,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   copy.lora.visit(lora);
   copy.train.visit(train);
   static const std::set<std::string> free = {"train.eval_every", "train.checkpoint_every", "train.keep_checkpoints",
-                                             "train.max_bad_steps", "train.dtype"};
+                                             "train.max_bad_steps", "train.dtype", "train.base_precision"};
   Json identity = Json::object();
   for (const auto& [key, value] : all.items())
     if (!free.count(key)) identity[key] = value;
@@ -43,7 +43,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   identity["corpus"] = parts.corpus;
   identity["device"] = parts.device;  // not the config's: auto may come to another one elsewhere
   identity["threads"] = parts.threads;
-  identity["storage_dtype"] = parts.storage;  // what train.dtype came to on this machine
+  identity["storage_dtype"] = parts.storage;  // what train.dtype and train.base_precision came to on this machine
   identity["compute_dtype"] = parts.compute;
   return identity;
 }
