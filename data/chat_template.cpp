@@ -77,9 +77,10 @@ class ChatMl : public ChatTemplate {
       : tokenizer_(tokenizer),
         start_(marker(tokenizer, "<|im_start|>", name())),
         end_(marker(tokenizer, "<|im_end|>", name())),
-        default_system_(default_system(tokenizer.chat_template())) {}
+        default_system_(system_in(tokenizer.chat_template())) {}
   std::string_view name() const override { return "chatml"; }
   std::vector<std::int32_t> stop_ids() const override { return {end_}; }
+  std::string default_system() const override { return default_system_; }
 
   RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
     Writer out(tokenizer_);
@@ -108,7 +109,7 @@ class ChatMl : public ChatTemplate {
 
  private:
   // The system text that the shipped template puts in when a conversation has none: the literal between the markers.
-  static std::string default_system(const std::string& source) {
+  static std::string system_in(const std::string& source) {
     for (const std::string_view open : {"<|im_start|>system\n", "<|im_start|>system\\n"}) {
       for (auto at = source.find(open); at != std::string::npos; at = source.find(open, at + 1)) {
         const auto begin = at + open.size(), end = source.find("<|im_end|>", begin);
@@ -137,6 +138,7 @@ class Llama3 : public ChatTemplate {
         dates_(tokenizer.chat_template().find("Cutting Knowledge Date: December 2023") == std::string::npos ? "" : kDates) {}
   std::string_view name() const override { return "llama3"; }
   std::vector<std::int32_t> stop_ids() const override { return {eot_}; }
+  std::string default_system() const override { return dates_; }
 
   RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
     Writer out(tokenizer_);

@@ -28,6 +28,7 @@ class ChatTemplate {
   // DataError for roles in an order the layout cannot express. add_prompt ends with the assistant's header, for generation.
   virtual RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const = 0;
   virtual std::vector<std::int32_t> stop_ids() const = 0;
+  virtual std::string default_system() const { return ""; }  // the system text of a conversation that has none; or empty
 };
 
 // name: "auto" or one of the layouts. UnsupportedError when auto finds none.

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "export/hf_model.h"
+#include "export/quantized_model.h"
 #include "export/verify.h"
 #include "model/tensors.h"
 
@@ -16,16 +17,6 @@ namespace fs = std::filesystem;
 using model::CompressedFormat;
 
 constexpr std::uint64_t kAlignment = 8;  // of a tensor in the file; readers view its bytes as the element type
-
-bool is_router(const model::ModelSpec& spec, const std::string& name) {
-  return spec.moe.experts > 0 && name.ends_with(spec.moe.block + ".gate.weight");
-}
-
-// The linears of the layers.
-bool is_quantized(const model::ModelSpec& spec, const model::TensorSpec& tensor) {
-  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") && tensor.name.ends_with(".weight") &&
-         !is_router(spec, tensor.name);
-}
 
 std::vector<StoredTensor> layout_of(const model::TensorSpec& tensor, const model::CompressedScheme& scheme) {
   const std::int64_t rows = tensor.shape[0], columns = tensor.shape[1], groups = scheme.groups(columns);
@@ -43,10 +34,10 @@ std::vector<StoredTensor> layout_of(const model::TensorSpec& tensor, const model
 Encoding encoding_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round) {
   const Encoding plain = bf16_encoding();
   return {[=](const model::TensorSpec& tensor) {
-            return is_quantized(spec, tensor) ? layout_of(tensor, scheme) : plain.layout(tensor);
+            return is_quantized_linear(spec, tensor) ? layout_of(tensor, scheme) : plain.layout(tensor);
           },
           [=](const model::TensorSpec& tensor, const at::Tensor& values) {
-            if (!is_quantized(spec, tensor)) return plain.encode(tensor, values);
+            if (!is_quantized_linear(spec, tensor)) return plain.encode(tensor, values);
             try {
               const Rounded rounded = round(tensor, values);
               const model::CompressedWeight weight = compressed(rounded.grid, rounded.codes, scheme);
@@ -85,27 +76,14 @@ Json activation_args(const CompressedTarget& target) {
   return args;
 }
 
-std::int64_t largest_fitting(const model::ModelSpec& spec) {
-  for (const std::int64_t group : {128, 64, 32}) {
-    bool fits = true;
-    for (const model::TensorSpec& tensor : model::tensors_of(spec))
-      fits = fits && (!is_quantized(spec, tensor) || tensor.shape[1] % group == 0);
-    if (fits) return group;
-  }
-  return 0;
-}
-
 }  // namespace
 
 std::string compressed_refusal(const model::ModelSpec& spec, const CompressedTarget& target) {
   const model::CompressedScheme& scheme = target.scheme;
+  if (scheme.group > 0)
+    if (const std::string refusal = group_refusal(spec, scheme.group); !refusal.empty()) return refusal;
   for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
-    if (!is_quantized(spec, tensor)) continue;
-    if (scheme.group > 0 && tensor.shape[1] % scheme.group != 0) {
-      const std::int64_t fitting = largest_fitting(spec);
-      return cat("groups of ", scheme.group, " do not divide the rows of ", tensor.name, ", which have ", tensor.shape[1],
-                 " columns; ", fitting > 0 ? cat("choose groups of ", fitting) : "choose a format with one scale per row");
-    }
+    if (!is_quantized_linear(spec, tensor)) continue;
     for (const StoredTensor& part : layout_of(tensor, scheme)) {
       std::uint64_t bytes = size_of(part.type);
       for (const std::int64_t size : part.shape) bytes *= static_cast<std::uint64_t>(size);
@@ -149,7 +127,7 @@ void write_compressed_model(const ExportRequest& request, const CompressedTarget
 
 at::Tensor compressed_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
                            const model::CompressedScheme& scheme) {
-  if (!is_quantized(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
+  if (!is_quantized_linear(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
   const Grid grid = grid_of(rows, scheme);
   at::Tensor codes = codes_on(grid, rows, scheme).view({rows.size(0), grid.scale.size(1), -1});
   if (grid.zero.defined()) codes.sub_(grid.zero.unsqueeze(2));
@@ -160,7 +138,7 @@ double verify_compressed_model(const ExportRequest& request, const CompressedTar
   const MergedModel source = source_for(request, target.quantizer, target.scheme);
   const auto reopened = model::open_weights(written);
   const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
-    if (!is_quantized(source.spec(), tensor)) return at::Tensor();
+    if (!is_quantized_linear(source.spec(), tensor)) return at::Tensor();
     if (stored_as != target.scheme.stored_as())
       throw FormatError(cat(written.string(), ": tensor ", tensor.name, " is stored as ", stored_as, " where ",
                             target.scheme.stored_as(), " was written"));

@@ -74,8 +74,8 @@ std::unique_ptr<AdapterSet> create(const LoraConfig& config, model::Decoder& dec
   }
   std::vector<AdapterShape> shapes;
   for (const auto& module : match_targets(config, modules)) {
-    const at::Tensor& weight = linears.at(module)->weight;
-    shapes.push_back({module, weight.size(1), weight.size(0)});
+    const model::Linear& linear = *linears.at(module);
+    shapes.push_back({module, linear.in(), linear.out()});
   }
   auto set = allocate(config, shapes, true);
   for (std::size_t i = 0; i < set->adapters.size(); ++i) {
@@ -95,7 +95,7 @@ void attach(AdapterSet& set, model::Decoder& decoder) {
   for (const auto& adapter : set.adapters) {  // all checks before the first change
     const auto it = linears.find(adapter->module);
     if (it == linears.end()) missing(*adapter);
-    check_shape(*adapter, it->second->weight.size(0), it->second->weight.size(1));
+    check_shape(*adapter, it->second->out(), it->second->in());
   }
   detach(decoder);
   for (const auto& adapter : set.adapters) linears.at(adapter->module)->adapter = &adapter->low_rank;

@@ -7,17 +7,10 @@
 namespace graft::model {
 namespace {
 
-constexpr const char* kKey = "quantization_config";
-
 [[noreturn]] void unsupported(const std::string& origin, const std::string& what) {
   throw UnsupportedError(cat(origin, ": ", what,
                              "; graft reads compressed-tensors weights of one group of modules: int 4 or 8 and "
-                             "fp8, by row or by groups of a row"));
-}
-
-std::string text_or_empty(const Json& object, const char* key) {
-  const auto at = object.find(key);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
+                             "fp8, by row or by groups of a row, and fp8 by tensors or blocks"));
 }
 
 const Json& only_group(const Json& quantization, const std::string& origin) {
@@ -38,16 +31,10 @@ std::string CompressedScheme::stored_as() const {
              group == 0 ? std::string(" by row") : cat(" by ", group));
 }
 
-std::optional<CompressedScheme> read_compressed_scheme(const Json& config, const std::string& file) {
-  const auto at = config.is_object() ? config.find(kKey) : config.end();
-  if (at == config.end() || at->is_null()) return std::nullopt;
-  const std::string origin = cat(file, ": ", kKey);
-  if (!at->is_object()) throw FormatError(origin + " is not an object");
-  if (const std::string method = text_or_empty(*at, "quant_method"); method != "compressed-tensors")
-    unsupported(origin, cat("quant_method is ", quote(method)));
-  const Json& weights = only_group(*at, origin);
+CompressedScheme read_compressed_scheme(const Json& quantization, const std::string& origin) {
+  const Json& weights = only_group(quantization, origin);
   CompressedScheme scheme;
-  const std::string format = text_or_empty(*at, "format"), type = text_or_empty(weights, "type"),
+  const std::string format = text_or_empty(quantization, "format"), type = text_or_empty(weights, "type"),
                     strategy = text_or_empty(weights, "strategy");
   if (format == "pack-quantized" && type == "int")
     scheme.format = CompressedFormat::packed;
@@ -75,10 +62,19 @@ std::optional<CompressedScheme> read_compressed_scheme(const Json& config, const
   return scheme;
 }
 
-Json without_quantization(const Json& config) {
-  Json plain = config;
-  if (plain.is_object()) plain.erase(kKey);
-  return plain;
+std::optional<Fp8Tiles> read_compressed_tiles(const Json& quantization, const std::string& origin) {
+  const Json& weights = only_group(quantization, origin);
+  const std::string strategy = text_or_empty(weights, "strategy");
+  if (text_or_empty(quantization, "format") != "float-quantized" || (strategy != "tensor" && strategy != "block"))
+    return std::nullopt;
+  if (const auto bits = json_get<std::int64_t>(weights, "num_bits", origin); bits != 8)
+    unsupported(origin, cat("num_bits is ", bits));
+  if (!json_get<bool>(weights, "symmetric", origin)) unsupported(origin, "fp8 weights are not symmetric");
+  if (strategy == "block") return block_tiles(json_get<Json>(weights, "block_structure", origin), origin);
+  const Json activations = json_get_or<Json>(quantization["config_groups"].begin().value(), "input_activations", Json(), origin);
+  return Fp8Tiles{.rows = 0,
+                  .columns = 0,
+                  .input_scale = activations.is_object() && !json_get_or<bool>(activations, "dynamic", false, origin)};
 }
 
 at::Tensor pack_codes(const at::Tensor& codes, int bits) {

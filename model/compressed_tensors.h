@@ -8,8 +8,6 @@
 //   float-quantized   weight F8_E4M3 (out, in)
 //   all               weight_scale F32, F16 or BF16 (out, groups); one group per row when the strategy is "channel"
 //   value             (q - zero) * scale      in f32
-//
-// What is done to activations when such a model is served is no part of the weights and not read.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,6 +17,7 @@
 #include <string>
 
 #include "core/json.h"
+#include "model/fp8_layout.h"
 
 namespace graft::model {
 
@@ -34,11 +33,11 @@ struct CompressedScheme {
   std::string stored_as() const;  // "INT4 by 64", "INT8 by row", "FP8 by row"
 };
 
-// The scheme of config.json's quantization_config; empty when it has none. UnsupportedError for another quant_method, several
-// groups of modules, or a kind of weights not listed above.
-std::optional<CompressedScheme> read_compressed_scheme(const Json& config, const std::string& origin);
-// config.json as it is for the model's numbers: without quantization_config.
-Json without_quantization(const Json& config);
+// The scheme of a quantization_config of quant_method compressed-tensors. UnsupportedError, which begins with `origin`, for
+// several groups of modules or a kind of weights not listed above.
+CompressedScheme read_compressed_scheme(const Json& quantization, const std::string& origin);
+// Its tiles when it is float-quantized with the strategy "tensor" or "block" (model/fp8_layout.h); empty for the schemes above.
+std::optional<Fp8Tiles> read_compressed_tiles(const Json& quantization, const std::string& origin);
 
 // One linear's tensors as they are in the file. zero_point undefined when symmetric.
 struct CompressedWeight {

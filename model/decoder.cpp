@@ -5,23 +5,34 @@
 
 #include "core/error.h"
 #include "core/stop.h"
+#include "kernels/lora_linear/int8_weight.h"
 #include "model/decoder_impl.h"
+#include "model/tensors.h"
 
 namespace graft::model {
 namespace {
 
 struct Loader {
   const TensorLoader& load;
+  BasePrecision precision = BasePrecision::full;
 
   at::Tensor tensor(const std::string& name) const {
     throw_if_stopped();
     return load(name);
   }
-  FrozenLinear linear(const std::string& name, bool bias) const {
+  FrozenLinear dense(const std::string& name, bool bias) const {
     FrozenLinear linear;
     linear.name = name;
     linear.weight = tensor(name + ".weight");
     if (bias) linear.bias = tensor(name + ".bias");
+    return linear;
+  }
+  FrozenLinear linear(const std::string& name, bool bias) const {
+    FrozenLinear linear = dense(name, bias);
+    if (precision == BasePrecision::int8) {
+      linear.int8 = std::make_shared<kernels::Int8Weight>(linear.weight);
+      linear.weight.reset();
+    }
     return linear;
   }
   Mlp mlp(const ModelSpec& spec, const std::string& prefix) const {
@@ -79,16 +90,26 @@ struct Loader {
 
 void add_present(std::vector<FrozenLinear*>& list, std::initializer_list<FrozenLinear*> linears) {
   for (FrozenLinear* linear : linears) {
-    if (linear->weight.defined()) list.push_back(linear);
+    if (!linear->name.empty()) list.push_back(linear);
   }
+}
+
+// Of a layer, but no router: what has a FrozenLinear.
+bool is_linear(const TensorSpec& tensor, const ModelSpec& spec) {
+  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") &&
+         !(spec.moe.experts > 0 && tensor.name.ends_with(spec.moe.block + ".gate.weight"));
 }
 
 std::int64_t bytes_of(const at::Tensor& tensor) { return tensor.defined() ? static_cast<std::int64_t>(tensor.nbytes()) : 0; }
 
 }  // namespace
 
-std::unique_ptr<Decoder> Decoder::load(const WeightSource& source, at::ScalarType storage, at::ScalarType compute) {
-  return std::make_unique<DecoderImpl>(source, storage, compute);
+std::int64_t Linear::out() const { return int8 ? int8->out() : weight.size(0); }
+std::int64_t Linear::in() const { return int8 ? int8->in() : weight.size(1); }
+
+std::unique_ptr<Decoder> Decoder::load(const WeightSource& source, at::ScalarType storage, at::ScalarType compute,
+                                       BasePrecision precision) {
+  return std::make_unique<DecoderImpl>(source, storage, compute, precision);
 }
 
 Layer load_layer(const ModelSpec& spec, std::size_t index, const TensorLoader& load) { return Loader{load}.layer(spec, index); }
@@ -96,11 +117,11 @@ Layer load_layer(const ModelSpec& spec, std::size_t index, const TensorLoader& l
 DecoderImpl::DecoderImpl(const ModelSpec& spec, at::ScalarType compute, const TensorLoader& load)
     : spec_(spec), compute_(compute), embedding_(Loader{load}.tensor("model.embed_tokens.weight")) {}
 
-DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute)
-    : spec_(source.spec()), compute_(compute) {
+DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute, BasePrecision precision)
+    : spec_(source.spec()), compute_(compute), precision_(precision) {
   // Rounded to the storage type, then widened to the compute type.
   const TensorLoader load = [&](const std::string& name) { return source.load(name, storage).to(compute).contiguous(); };
-  const Loader loader{load};
+  const Loader loader{load, precision};
   embedding_ = loader.tensor("model.embed_tokens.weight");
   layers_.reserve(spec_.layers.size());
   for (std::size_t i = 0; i < spec_.layers.size(); ++i) layers_.push_back(loader.layer(spec_, i));
@@ -109,7 +130,7 @@ DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at:
     head_.name = "lm_head";
     head_.weight = embedding_;
   } else {
-    head_ = loader.linear("lm_head", false);
+    head_ = loader.dense("lm_head", false);
   }
   std::uint64_t ordinal = 0;
   for (FrozenLinear* linear : frozen_linears()) linear->ordinal = ordinal++;
@@ -133,7 +154,9 @@ std::vector<Linear*> DecoderImpl::linears() {
 
 std::int64_t DecoderImpl::weight_bytes() const {
   std::int64_t bytes = bytes_of(embedding_) + bytes_of(final_norm_) + (spec_.tied_head ? 0 : bytes_of(head_.weight));
-  const auto add = [&](const FrozenLinear& linear) { bytes += bytes_of(linear.weight) + bytes_of(linear.bias); };
+  const auto add = [&](const FrozenLinear& linear) {
+    bytes += bytes_of(linear.weight) + bytes_of(linear.bias) + (linear.int8 ? linear.int8->bytes() : 0);
+  };
   const auto add_mlp = [&](const Mlp& mlp) {
     for (const auto* linear : {&mlp.gate, &mlp.up, &mlp.gate_up, &mlp.down}) add(*linear);
   };
@@ -149,8 +172,22 @@ std::int64_t DecoderImpl::weight_bytes() const {
   return bytes;
 }
 
+std::int64_t weight_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision) {
+  std::int64_t bytes = 0;
+  for (const TensorSpec& tensor : tensors_of(spec)) {
+    std::int64_t size = 1;
+    for (const std::int64_t n : tensor.shape) size *= n;
+    if (precision == BasePrecision::int8 && is_linear(tensor, spec))
+      bytes += 2 * size + 8 * (tensor.shape[0] + tensor.shape[1]);  // codes in two directions; a scale and a sum for each column
+    else
+      bytes += size * static_cast<std::int64_t>(c10::elementSize(compute));
+  }
+  return bytes;
+}
+
 // What LayerSaved holds, times the layers that are alive at once, plus the widest moment of one layer or of the head.
-std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, std::int64_t tokens, Recompute recompute) {
+std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
+                              Recompute recompute) {
   const auto element = static_cast<std::int64_t>(c10::elementSize(compute));
   const std::int64_t h = spec.hidden, q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim;
   const std::int64_t copies = spec.moe.experts > 0 ? spec.moe.per_token : 1;
@@ -162,12 +199,13 @@ std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, std
   const auto layers = static_cast<std::int64_t>(spec.layers.size());
   const std::int64_t alive = recompute == Recompute::layers ? layers * h + layer : layers * layer;
   const std::int64_t passing = 4 * h + std::max(copies * 2 * ffn, 2 * q + 4 * kv);
+  const std::int64_t codes = precision == BasePrecision::int8 ? copies * 2 * ffn : 0;  // of the rows of a product
   constexpr std::int64_t kTilesAndChunk = 3 * (48ll << 20);  // attention scores and their gradient, a chunk of logits
-  return tokens * (alive + passing) * element + kTilesAndChunk;
+  return tokens * ((alive + passing) * element + codes) + kTilesAndChunk;
 }
 
 std::int64_t DecoderImpl::activation_bytes(std::int64_t tokens, Recompute recompute) const {
-  return model::activation_bytes(spec_, compute_, tokens, recompute);
+  return model::activation_bytes(spec_, compute_, precision_, tokens, recompute);
 }
 
 }  // namespace graft::model

@@ -19,10 +19,17 @@
 namespace graft::model {
 
 struct Linear {
-  std::string name;                     // HF module path without ".weight": "model.layers.0.mlp.up_proj"
-  at::Tensor weight, bias;              // (N, K), (N) or undefined; compute dtype
-  kernels::LowRank* adapter = nullptr;  // not owned; set by lora/attach
+  std::string name;                                 // HF module path without ".weight": "model.layers.0.mlp.up_proj"
+  at::Tensor weight, bias;                          // (N, K), (N) or undefined; compute dtype
+  kernels::LowRank* adapter = nullptr;              // not owned; set by lora/attach
+  std::shared_ptr<const kernels::Int8Weight> int8;  // instead of weight
+
+  std::int64_t out() const, in() const;  // N, K
 };
+
+// full: every weight in the compute type. int8: those of the layers' linears in codes of 8 bits
+// (kernels/lora_linear/int8_weight.h); embedding, norms, routers and head as before.
+enum class BasePrecision { full, int8 };
 
 // T tokens of packed segments (data/batch_source.h).
 struct Packed {
@@ -45,7 +52,8 @@ struct TokenLoss {
 class Decoder {
  public:
   // compute: f32 or bf16. Weights are first rounded to `storage` (bf16: the base as everyone else has it; f32: as in the file).
-  static std::unique_ptr<Decoder> load(const WeightSource& source, at::ScalarType storage, at::ScalarType compute);
+  static std::unique_ptr<Decoder> load(const WeightSource& source, at::ScalarType storage, at::ScalarType compute,
+                                       BasePrecision precision = BasePrecision::full);
   virtual ~Decoder() = default;
 
   virtual const ModelSpec& spec() const = 0;
@@ -81,6 +89,8 @@ class Decoder {
 };
 
 // The same for a model whose weights are not loaded yet.
-std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, std::int64_t tokens, Recompute recompute);
+std::int64_t weight_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision);
+std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
+                              Recompute recompute);
 
 }  // namespace graft::model

@@ -59,7 +59,8 @@ std::vector<kernels::LoraPart> DecoderImpl::parts(std::initializer_list<LinearUs
   std::vector<kernels::LoraPart> parts;
   for (const auto& [linear, saved] : uses) {
     saved->dropout_seed = Random(pass.dropout_seed, Stream::dropout).bits(linear->ordinal);
-    parts.push_back({linear->weight, linear->bias, pass.adapters ? linear->adapter : nullptr, pass.training ? saved : nullptr});
+    parts.push_back({linear->weight, linear->bias, pass.adapters ? linear->adapter : nullptr, pass.training ? saved : nullptr,
+                     linear->int8.get()});
   }
   return parts;
 }
@@ -100,7 +101,7 @@ void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& 
 }
 
 at::Tensor DecoderImpl::mlp_forward(const Mlp& mlp, const at::Tensor& x, const Pass& pass, MlpSaved& saved) const {
-  if (mlp.gate_up.weight.defined()) {
+  if (!mlp.gate_up.name.empty()) {
     saved.fused = products(x, {{&mlp.gate_up, &saved.s_gate_up}}, pass).front();
     const std::int64_t ffn = saved.fused.size(1) / 2;
     saved.gate = saved.fused.narrow(1, 0, ffn);

@@ -91,7 +91,7 @@ Layer load_layer(const ModelSpec& spec, std::size_t index, const TensorLoader& l
 
 class DecoderImpl final : public Decoder {
  public:
-  DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute);
+  DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute, BasePrecision precision);
   // The embedding alone; LayerWalkImpl brings the layers.
   DecoderImpl(const ModelSpec& spec, at::ScalarType compute, const TensorLoader& load);
 
@@ -146,6 +146,7 @@ class DecoderImpl final : public Decoder {
 
   ModelSpec spec_;
   at::ScalarType compute_;
+  BasePrecision precision_;
   bool adapters_enabled_ = true;
   at::Tensor embedding_, final_norm_;
   FrozenLinear head_;  // weight shared with the embedding when tied

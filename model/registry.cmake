@@ -1,1 +1,2 @@
 graft_registry(model families model/family.h graft::model::Family)
+graft_registry(model layouts model/linear_layout.h graft::model::LayoutReader)

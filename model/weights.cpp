@@ -5,29 +5,12 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "model/linear_layout.h"
 #include "model/weights_source.h"
 
 namespace graft::model {
-namespace {
 
 namespace fs = std::filesystem;
-
-at::ScalarType scalar_type(DType stored) {
-  switch (stored) {
-    case DType::f64:
-      return at::kDouble;
-    case DType::f32:
-      return at::kFloat;
-    case DType::f16:
-      return at::kHalf;
-    case DType::bf16:
-      return at::kBFloat16;
-    default:
-      throw std::logic_error("not a stored type of weights");
-  }
-}
-
-}  // namespace
 
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";

@@ -1,7 +1,7 @@
 // A Hugging Face directory: config.json with model.safetensors, or shards listed in model.safetensors.index.json.
 #include <ATen/ATen.h>
 
-#include <array>
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -10,8 +10,8 @@
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "core/stop.h"
-#include "model/compressed_tensors.h"
 #include "model/family.h"
+#include "model/linear_layout.h"
 #include "model/weights_source.h"
 
 namespace graft::model {
@@ -119,22 +119,32 @@ bool is_redundant(const std::string& name, const ModelSpec& spec) {
 }
 
 struct Stored {
-  Located weight;  // the codes when the linear is quantized
-  std::optional<Located> scale, zero_point;
+  std::vector<std::optional<Located>> parts;  // of a quantized linear; else one
+  bool quantized = false;
 };
+
+// Dimensions of one element say nothing: a scale of each row is (out) here and (out, 1) there.
+std::vector<std::int64_t> without_ones(std::vector<std::int64_t> shape) {
+  std::erase(shape, 1);
+  return shape;
+}
+
+bool fits(const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& expected) {
+  return expected == std::vector{kAnySize} ? shape.size() == 1 : without_ones(shape) == without_ones(expected);
+}
 
 class HfSource : public TableSource {
  public:
   HfSource(const fs::path& directory, const Json& config)
       : TableSource(directory, read_spec(directory, config), config),
-        scheme_(read_compressed_scheme(config, (directory / "config.json").string())),
+        layout_(read_layout(config, (directory / "config.json").string())),
         shards_(open_shards(directory)) {
     check_complete();
     for (const TensorSpec& row : table_) {
-      const Stored stored = locate(row);
+      stored_.push_back(is_quantized(row) ? locate_quantized(row) : locate(row));
+      const Stored& stored = stored_.back();
       weights_.push_back(
-          {row.name, row.shape, stored.scale ? scheme_->stored_as() : std::string(name_of(stored.weight.tensor->dtype))});
-      stored_.push_back(stored);
+          {row.name, row.shape, stored.quantized ? layout_->stored_as() : std::string(name_of(stored.parts[0]->tensor->dtype))});
     }
     for (const auto& [name, located] : shards_.tensors)
       if (!has(name) && !is_redundant(name, spec_) && !parts_.contains(name))
@@ -145,103 +155,100 @@ class HfSource : public TableSource {
   bool is_gguf() const override { return false; }
 
  private:
+  bool is_quantized(const TensorSpec& row) const {
+    return layout_ && row.shape.size() == 2 && shards_.tensors.contains(layout_->sign(row.name));
+  }
+
   void check_complete() const {
     std::size_t missing = 0;
     std::string first;
     for (const TensorSpec& row : table_)
-      if (!shards_.tensors.contains(row.name) && !(scheme_ && shards_.tensors.contains(row.name + "_packed")) && missing++ == 0)
-        first = row.name;
+      if (!shards_.tensors.contains(row.name) && !is_quantized(row) && missing++ == 0) first = row.name;
     if (missing > 0)
       throw FormatError(cat(path_.string(), ": ", missing, " of the ", table_.size(), " tensors of a ", spec_.architecture,
                             " are missing, the first is ", first));
   }
 
-  static void check_shape(const std::string& name, const Located& located, const std::vector<std::int64_t>& shape) {
-    if (located.tensor->shape != shape)
-      throw FormatError(cat(located.file->path().string(), ": tensor ", name, " has shape ", shape_text(located.tensor->shape),
-                            ", config.json asks for ", shape_text(shape)));
+  [[noreturn]] static void wrong_shape(const std::string& name, const Located& located,
+                                       const std::vector<std::int64_t>& expected) {
+    throw FormatError(cat(located.file->path().string(), ": tensor ", name, " has shape ", shape_text(located.tensor->shape),
+                          ", config.json asks for ", shape_text(expected)));
   }
-  static void check_type(const std::string& name, const Located& located, std::initializer_list<DType> types,
-                         const char* expected) {
-    for (const DType type : types)
-      if (located.tensor->dtype == type) return;
+  [[noreturn]] static void wrong_type(const std::string& name, const Located& located, const std::string& expected) {
     throw UnsupportedError(
         cat(located.file->path().string(), ": tensor ", name, " is stored as ", name_of(located.tensor->dtype), "; ", expected));
   }
 
-  // The part of a quantized linear, which no row of the table names.
-  Located part(const std::string& name, const std::vector<std::int64_t>& shape, std::initializer_list<DType> types,
-               const char* expected) {
-    const auto at = shards_.tensors.find(name);
-    if (at == shards_.tensors.end()) throw FormatError(cat(path_.string(), ": tensor ", name, " is missing"));
-    check_shape(name, at->second, shape);
-    check_type(name, at->second, types, expected);
-    parts_.insert(name);
+  Stored locate(const TensorSpec& row) const {
+    const Located& located = shards_.tensors.at(row.name);
+    if (located.tensor->shape != row.shape) wrong_shape(row.name, located, row.shape);
+    const DType type = located.tensor->dtype;
+    if (type != DType::f64 && type != DType::f32 && type != DType::f16 && type != DType::bf16)
+      wrong_type(row.name, located, "a base must be BF16, F16, F32 or F64");
+    return {{located}, false};
+  }
+
+  std::optional<Located> part(const LayoutPart& expected) {
+    const auto at = shards_.tensors.find(expected.name);
+    if (at == shards_.tensors.end()) {
+      if (expected.optional) return std::nullopt;
+      throw FormatError(cat(path_.string(), ": tensor ", expected.name, " is missing"));
+    }
+    const SafeTensor& tensor = *at->second.tensor;
+    if (!fits(tensor.shape, expected.shape)) wrong_shape(expected.name, at->second, expected.shape);
+    if (std::find(expected.types.begin(), expected.types.end(), tensor.dtype) == expected.types.end()) {
+      std::string types;
+      for (const DType type : expected.types) types += cat(types.empty() ? "" : " or ", name_of(type));
+      wrong_type(expected.name, at->second, cat("config.json asks for ", types));
+    }
+    parts_.insert(expected.name);
     return at->second;
   }
 
-  Stored locate(const TensorSpec& row) {
-    if (scheme_ && row.shape.size() == 2) {
-      const bool packed = scheme_->format == CompressedFormat::packed;
-      if (shards_.tensors.contains(row.name + (packed ? "_packed" : "_scale"))) return locate_quantized(row, packed);
+  // A layout knows neither file nor tensor.
+  template <class F>
+  auto named(const TensorSpec& row, F&& action) const {
+    try {
+      return action();
+    } catch (const FormatError& error) {
+      throw FormatError(cat(path_.string(), ": tensor ", row.name, ": ", error.what()));
     }
-    const Located& located = shards_.tensors.at(row.name);
-    check_shape(row.name, located, row.shape);
-    check_type(row.name, located, {DType::f64, DType::f32, DType::f16, DType::bf16}, "a base must be BF16, F16, F32 or F64");
-    return {located, {}, {}};
   }
 
-  Stored locate_quantized(const TensorSpec& row, bool packed) {
-    const std::int64_t rows = row.shape[0], columns = row.shape[1], per_word = 32 / scheme_->bits;
-    if (scheme_->group > 0 && columns % scheme_->group != 0)
-      throw FormatError(cat(path_.string(), ": tensor ", row.name, " has rows of ", columns, ", which groups of ", scheme_->group,
-                            " do not divide"));
-    const std::int64_t groups = scheme_->groups(columns);
-    Stored stored;
-    if (packed) {
-      if (shards_.tensors.contains(row.name))
-        throw FormatError(cat(path_.string(), ": tensor ", row.name, " is there twice, packed and not"));
-      stored.weight =
-          part(row.name + "_packed", {rows, (columns + per_word - 1) / per_word}, {DType::i32}, "packed codes are I32");
-      const Located shape = part(row.name + "_shape", {2}, {DType::i64}, "a shape is I64");
-      std::array<std::int64_t, 2> sizes;
-      std::memcpy(sizes.data(), shape.file->data(*shape.tensor).data(), sizeof sizes);
-      if (sizes[0] != rows || sizes[1] != columns)
-        throw FormatError(cat(path_.string(), ": tensor ", row.name, "_shape says ", shape_text(sizes), ", config.json asks for ",
-                              shape_text(row.shape)));
-      if (!scheme_->symmetric)
-        stored.zero_point = part(row.name + "_zero_point", {(rows + per_word - 1) / per_word, groups}, {DType::i32},
-                                 "zero points are packed in I32");
-    } else {
-      const bool integer = scheme_->format == CompressedFormat::integer;
-      stored.weight =
-          part(row.name, row.shape, {integer ? DType::i8 : DType::f8_e4m3}, integer ? "codes are I8" : "fp8 weights are F8_E4M3");
+  Stored locate_quantized(const TensorSpec& row) {
+    const std::vector<LayoutPart> expected = named(row, [&] { return layout_->parts(row); });
+    Stored stored = {{}, true};
+    std::vector<at::Tensor> checked;
+    bool holds_name = false;
+    for (const LayoutPart& each : expected) {
+      stored.parts.push_back(part(each));
+      checked.push_back(each.checked ? raw(stored.parts.back(), each) : at::Tensor());
+      holds_name = holds_name || each.name == row.name;
     }
-    stored.scale =
-        part(row.name + "_scale", {rows, groups}, {DType::f32, DType::f16, DType::bf16}, "scales are BF16, F16 or F32");
+    if (!holds_name && shards_.tensors.contains(row.name))
+      throw FormatError(cat(path_.string(), ": tensor ", row.name, " is there twice, quantized and not"));
+    named(row, [&] { layout_->check(row, checked); });
     return stored;
   }
 
-  static at::Tensor raw(const Located& located, at::ScalarType type) {
-    at::Tensor values = at::empty(located.tensor->shape, at::TensorOptions().dtype(type));
-    const auto bytes = located.file->data(*located.tensor);
+  static at::Tensor raw(const std::optional<Located>& located, const LayoutPart& part) {
+    if (!located) return {};
+    at::Tensor values = at::empty(located->tensor->shape, at::TensorOptions().dtype(scalar_type(located->tensor->dtype)));
+    const auto bytes = located->file->data(*located->tensor);
     std::memcpy(values.mutable_data_ptr(), bytes.data(), bytes.size());
-    return values;
+    return part.shape == std::vector{kAnySize} ? values : values.reshape(part.shape);
   }
 
   at::Tensor load_tensor(std::size_t row, at::ScalarType type) const override {
     const Stored& stored = stored_[row];
-    const auto floats = [&](const Located& located, at::ScalarType wanted) {
-      return convert_stored(located.file->data(*located.tensor), located.tensor->dtype, located.tensor->shape, wanted);
-    };
-    if (!stored.scale) return floats(stored.weight, type);
-    CompressedWeight weight;
-    weight.codes = raw(stored.weight, scheme_->format == CompressedFormat::packed    ? at::kInt
-                                      : scheme_->format == CompressedFormat::integer ? at::kChar
-                                                                                     : at::kFloat8_e4m3fn);
-    weight.scale = floats(*stored.scale, at::kFloat);
-    if (stored.zero_point) weight.zero_point = raw(*stored.zero_point, at::kInt);
-    return decompressed(weight, *scheme_, table_[row].shape[1]).to(type);
+    if (!stored.quantized) {
+      const Located& located = *stored.parts[0];
+      return convert_stored(located.file->data(*located.tensor), located.tensor->dtype, located.tensor->shape, type);
+    }
+    const std::vector<LayoutPart> expected = layout_->parts(table_[row]);
+    std::vector<at::Tensor> parts;
+    for (std::size_t i = 0; i < expected.size(); ++i) parts.push_back(raw(stored.parts[i], expected[i]));
+    return named(table_[row], [&] { return layout_->values(table_[row], parts).to(type); });
   }
 
   // In the order of the model, so that one file and its shards have one identity.
@@ -249,9 +256,7 @@ class HfSource : public TableSource {
     for (std::size_t row = 0; row < table_.size(); ++row) {
       throw_if_stopped();
       hash.update(cat(weights_[row].name, " ", weights_[row].stored_as, " ", shape_text(weights_[row].shape), "\n"));
-      const Stored& stored = stored_[row];
-      for (const Located* part :
-           {&stored.weight, stored.scale ? &*stored.scale : nullptr, stored.zero_point ? &*stored.zero_point : nullptr})
+      for (const std::optional<Located>& part : stored_[row].parts)
         if (part) {
           const auto bytes = part->file->data(*part->tensor);
           hash.update(bytes.data(), bytes.size());
@@ -259,7 +264,7 @@ class HfSource : public TableSource {
     }
   }
 
-  std::optional<CompressedScheme> scheme_;
+  std::unique_ptr<LinearLayout> layout_;  // null: nothing is quantized
   Shards shards_;
   std::vector<Stored> stored_;   // by row of the table
   std::set<std::string> parts_;  // names of quantized linears' tensors

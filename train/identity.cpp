@@ -38,8 +38,9 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   Flatten lora(all, "lora."), train(all, "train.");
   copy.lora.visit(lora);
   copy.train.visit(train);
-  static const std::set<std::string> free = {"train.eval_every", "train.checkpoint_every", "train.keep_checkpoints",
-                                             "train.max_bad_steps", "train.dtype"};
+  static const std::set<std::string> free = {
+      "train.eval_every", "train.checkpoint_every", "train.keep_checkpoints", "train.max_bad_steps",
+      "train.dtype",      "train.base_precision"};
   // Left out at 0, so that runs begun before they existed go on.
   static const std::set<std::string> newer = {"train.label_smoothing", "train.z_loss"};
   Json identity = Json::object();
@@ -52,7 +53,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   identity["corpus"] = parts.corpus;
   identity["device"] = parts.device;  // not the config's: auto may come to another one elsewhere
   identity["threads"] = parts.threads;
-  identity["storage_dtype"] = parts.storage;  // what train.dtype came to on this machine
+  identity["storage_dtype"] = parts.storage;  // what train.dtype and train.base_precision came to on this machine
   identity["compute_dtype"] = parts.compute;
   return identity;
 }

@@ -111,6 +111,10 @@ model::Recompute recompute_of(const TrainConfig& config) {
 
 }  // namespace
 
+model::BasePrecision base_precision(const TrainConfig& config) {
+  return config.base_precision == "int8" ? model::BasePrecision::int8 : model::BasePrecision::full;
+}
+
 MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
                     std::int64_t rows_per_epoch, std::uint64_t available) {
   return plan_parts(config, decoder.spec(), static_cast<std::uint64_t>(decoder.weight_bytes()),
@@ -120,10 +124,11 @@ MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std:
 
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
-  return plan_parts(
-      config, spec, static_cast<std::uint64_t>(spec.parameters()) * c10::elementSize(compute),
-      static_cast<std::uint64_t>(model::activation_bytes(spec, compute, step_tokens(config.train), recompute_of(config.train))),
-      adapter_parameters, rows_per_epoch, available);
+  const model::BasePrecision precision = base_precision(config.train);
+  return plan_parts(config, spec, static_cast<std::uint64_t>(model::weight_bytes(spec, compute, precision)),
+                    static_cast<std::uint64_t>(
+                        model::activation_bytes(spec, compute, precision, step_tokens(config.train), recompute_of(config.train))),
+                    adapter_parameters, rows_per_epoch, available);
 }
 
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep) {

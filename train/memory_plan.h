@@ -37,6 +37,8 @@ MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std:
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available);
 
+model::BasePrecision base_precision(const TrainConfig& config);
+
 // Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what the control group has left when that is less.
 // 0 when neither can be read. The roots are parameters for the tests.
 std::uint64_t available_memory(const fs::path& proc = "/proc", const fs::path& cgroup = "/sys/fs/cgroup");

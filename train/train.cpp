@@ -35,6 +35,11 @@ struct Types {
   at::ScalarType storage, compute;
 };
 
+std::string storage_name(const Types& types, const TrainConfig& config) {
+  const std::string full = name_of(types.storage);
+  return base_precision(config) == model::BasePrecision::int8 ? "int8 of " + full : full;
+}
+
 // pinned: what a run that has begun computes in. "auto" is settled once, so that a resume does not depend on a timing.
 Types types_of(const std::string& dtype, const std::optional<Pins>& pins) {
   if (dtype == "fp32") return {at::kFloat, at::kFloat};
@@ -144,7 +149,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                                         .corpus = snapshot,
                                         .device = kernels::device_name(kernels::device()),
                                         .threads = threads,
-                                        .storage = name_of(types.storage),
+                                        .storage = storage_name(types, config.train),
                                         .compute = name_of(types.compute)});
   if (then) check_same_run(run.path(), then->identity, pins.identity);
   if (then && today.identity["corpus"] != snapshot)
@@ -164,8 +169,9 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   // The model, once it is known to fit.
   throw_if_stopped();
   const std::uint64_t available = available_memory();
-  plan_weights(static_cast<std::uint64_t>(base.spec().parameters()) * c10::elementSize(types.compute), available).check();
-  const auto decoder = model::Decoder::load(base, types.storage, types.compute);
+  const model::BasePrecision precision = base_precision(config.train);
+  plan_weights(static_cast<std::uint64_t>(model::weight_bytes(base.spec(), types.compute, precision)), available).check();
+  const auto decoder = model::Decoder::load(base, types.storage, types.compute, precision);
   throw_if_stopped();
   const auto adapters = lora::create(config.lora, *decoder, static_cast<std::uint64_t>(config.train.seed));
   adapters->base_identity = base.identity();
@@ -231,7 +237,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                      .planned_memory = plan.total(),
                      .peak_memory = peak_memory(),
                      .threads = threads,
-                     .storage_dtype = name_of(types.storage),
+                     .storage_dtype = storage_name(types, config.train),
                      .compute_dtype = name_of(types.compute),
                      .dropped_tokens = batches->dropped_tokens(),
                      .merge_aware = config.train.merge_aware.format,

@@ -18,11 +18,11 @@ Cost cost_of(const std::function<void()>& work);
 Cost median(std::vector<Cost> costs);  // by wall time
 
 // The matrix products that no implementation of a step can leave out, each bare (at::mm_out, at::bmm_out into memory that exists)
-// at its own shape, in the decoder's compute type:
+// at its own shape, in the decoder's compute type (with train.base_precision: int8 too, so that shares can be compared):
 //   frozen     X W^T of every linear and of the head; dY W where something below is trained
 //   low rank   X A^T, S B^T, dY B, dY^T S, dS^T X, dS A of every adapter (the last where dX is formed)
 //   attention  Q K^T, P V; again Q K^T, and dO V^T, P^T dO, dS K, dS^T Q, per segment. Half of the full product: causal.
-// The frozen ones read the decoder's own weights, so caches are as cold as in the step.
+// The frozen ones read the decoder's own weights, or as many others, so caches are as cold as in the step.
 class StepFloor {
  public:
   StepFloor(model::Decoder& decoder, const std::vector<data::Batch>& micro);

@@ -15,6 +15,7 @@
 #include "data/corpus.h"
 #include "kernels/adamw/adamw.h"
 #include "kernels/cpu/threads.h"
+#include "train/memory_plan.h"
 #include "train/trainer.h"
 
 namespace graft::cli {
@@ -85,7 +86,7 @@ int bench_step(const Session& session, const Context& context, const BenchOption
   const c10::InferenceMode no_autograd;
   const train::TrainConfig& train = context.config.train;
   const Dtypes types = session.dtypes();
-  const auto decoder = model::Decoder::load(*session.base, types.storage, types.compute);
+  const auto decoder = model::Decoder::load(*session.base, types.storage, types.compute, train::base_precision(train));
   const auto adapters = lora::create(context.config.lora, *decoder, static_cast<std::uint64_t>(train.seed));
   lora::attach(*adapters, *decoder);
   const at::Tensor m = at::zeros_like(adapters->parameters), v = at::zeros_like(adapters->parameters);
@@ -132,6 +133,7 @@ int bench_step(const Session& session, const Context& context, const BenchOption
     print_json({{"processor", processor()},
                 {"threads", at::get_num_threads()},
                 {"compute", name_of(types.compute)},
+                {"base_precision", train.base_precision},
                 {"tokens", tokens},
                 {"trained_tokens", trained},
                 {"documents", segments},
@@ -145,7 +147,8 @@ int bench_step(const Session& session, const Context& context, const BenchOption
                 {"operators", operators}});
     return kDone;
   }
-  std::cout << processor() << "; " << at::get_num_threads() << " threads, " << name_of(types.compute) << "; " << tokens
+  std::cout << processor() << "; " << at::get_num_threads() << " threads, " << name_of(types.compute)
+            << (train.base_precision == "int8" ? ", frozen products of the layers in int8" : "") << "; " << tokens
             << " tokens in " << segments << " documents, rank " << context.config.lora.rank << "\n\n";
   const auto row = [&](const char* name, const Cost& cost) -> std::vector<std::string> {
     return {name, fixed(1e3 * cost.wall, 0), fixed(1e3 * cost.cpu, 0), fixed(100 * cost.wall / one.wall, 1)};

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "data/find_files.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 #include "model/compute_type.h"
 #include "train/memory_plan.h"
@@ -42,6 +43,10 @@ std::vector<Finding> machine() {
                       pages == "never" ? "never; 'madvise' would make large products faster" : pages});
   findings.push_back({"LibTorch", "ok", cat(TORCH_VERSION, ", ", at::get_num_threads(), " threads")});
   findings.push_back({"computes in", "ok", cat(name_of(model::fastest_compute_type()), " with train.dtype: auto (measured)")});
+  const bool fast = kernels::cpu::has_int8_dot();
+  findings.push_back({"int8 products", fast ? "ok" : "note",
+                      fast ? "AVX512-VNNI, for train.base_precision: int8"
+                           : "no AVX512-VNNI: train.base_precision: int8 gives the same results, but no speed"});
   const kernels::DeviceSupport support = kernels::device_support(nvidia_driver());
   findings.push_back({"GPU", "note",
                       cat(support.driver.empty() ? "no NVIDIA driver" : "NVIDIA driver " + support.driver, ", ",
@@ -70,10 +75,7 @@ std::string free_space(const fs::path& directory) {
 
 std::vector<Finding> config_findings(train::RunConfig config) {
   std::vector<Finding> findings;
-  check(findings, "device", [&] {
-    const auto device = kernels::choose_device(config.device, kernels::device_support(nvidia_driver()));
-    return cat(config.device, ": ", kernels::device_name(device));
-  });
+  check(findings, "device", [&] { return cat(config.device, ": ", kernels::device_name(device_of(config))); });
   config.device = "cpu";  // one finding is enough
   std::unique_ptr<Session> session;
   check(findings, "base", [&] {

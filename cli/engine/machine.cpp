@@ -46,6 +46,7 @@ std::vector<std::string> processor_extensions() {
                                    {"f16c", "F16C"},
                                    {"avx512f", "AVX-512"},
                                    {"avx512_bf16", "AVX-512 BF16"},
+                                   {"avx512_vnni", "AVX-512 VNNI"},
                                    {"amx_bf16", "AMX BF16"}})
     if (flags.find(std::string(" ") + flag + " ") != std::string::npos) found.emplace_back(name);
   return found;

@@ -7,14 +7,13 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/progress.h"
-#include "kernels/device.h"
 #include "model/compute_type.h"
 
 namespace graft::cli {
 namespace {
 
-void use_device(const std::string& wanted) {
-  const kernels::Device device = kernels::choose_device(wanted, kernels::device_support(nvidia_driver()));
+void use_device(const train::RunConfig& config) {
+  const kernels::Device device = device_of(config);
   kernels::set_device(device);
   if (device == kernels::Device::simt)
     log::warn("device", "simt: the CUDA kernels are simulated on the CPU, thousands of times slower than they are");
@@ -29,11 +28,19 @@ const std::string& named_base(const train::RunConfig& config) {
 }
 
 std::unique_ptr<model::WeightSource> open_base(const train::RunConfig& config) {
-  use_device(config.device);
+  use_device(config);
   return model::open_weights(named_base(config));
 }
 
 }  // namespace
+
+kernels::Device device_of(const train::RunConfig& config) {
+  const kernels::Device device = kernels::choose_device(config.device, kernels::device_support(nvidia_driver()));
+  if (config.train.base_precision == "int8" && device != kernels::Device::cpu)
+    throw ConfigError(cat("train.base_precision: int8 is for the CPU, and device is ", kernels::device_name(device),
+                          "; set device: cpu, or train.base_precision: full"));
+  return device;
+}
 
 std::string name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
 

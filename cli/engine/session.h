@@ -9,6 +9,7 @@
 
 #include "core/file.h"
 #include "data/tokenizer.h"
+#include "kernels/device.h"
 #include "lora/adapter.h"
 #include "model/decoder.h"
 #include "model/weights.h"
@@ -20,6 +21,9 @@ struct Dtypes {
   at::ScalarType storage, compute;
 };
 std::string name_of(at::ScalarType type);  // "bf16", "f32"
+
+// The errors of kernels/device.h; ConfigError when training is not made for it.
+kernels::Device device_of(const train::RunConfig& config);
 
 struct Session {
   // Sets the device and the number of threads. ConfigError when no base is named, DataError when the tokenizer does not fit it;

@@ -1,5 +1,5 @@
 // How a linear's weights become codes on the grid of a scheme (export/quantize/grid.h). Layouts take the function that decides:
-// to the nearest point, or by what calibration documents say (export/calibrate.h).
+// to the nearest point, or by what calibration documents say (export/calibration.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>

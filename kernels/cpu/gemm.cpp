@@ -3,6 +3,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/scratch.h"
@@ -11,11 +14,23 @@
 namespace graft::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kPanel = 64;           // columns that are packed together
 constexpr std::int64_t kRows = 252;           // of a piece at most; 42 times the 6 that a tile has
 constexpr std::int64_t kPiecesPerThread = 8;  // at least, so that none waits long for the last
 constexpr std::int64_t kBlock = 256;          // of an outer sum
+constexpr std::int64_t kSums = 48;            // rows whose sums wait in f32: what stays in the first cache
 constexpr std::int64_t kPanelsPerThread = 8;  // from which on threads share panels, not rows of them
+
+// out = [out +] bias + scale * sums
+template <class T>
+GRAFT_SIMD void round_sums(const float* sums, std::int64_t n, float scale, const T* bias, bool add, T* out) {
+  if (add) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) store(out[i], sums[i] * scale + load(bias[i]) + load(out[i]));
+  } else {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) store(out[i], sums[i] * scale + load(bias[i]));
+  }
+}
 
 // Up to kPanel columns of a job's output.
 template <class Element>
@@ -43,6 +58,7 @@ struct Panel {
   }
 
   void multiply_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
+    if (!job->int8.empty()) return multiply_int8_rows(right, begin, end);
     std::vector<LeftSide<Element>> left;
     for (const Term<Element>& term : job->terms)
       left.push_back(
@@ -50,6 +66,35 @@ struct Panel {
     finish({left.data(), static_cast<std::int64_t>(left.size()), end - begin, right, width(),
             job->out + begin * job->out_stride + column, job->out_stride, columns(),
             job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});
+  }
+
+  // Sums of terms of both kinds meet in f32.
+  void multiply_int8_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
+    thread_local Scratch memory;
+    auto* sums = memory.get<float>(kSums * kPanel);
+    for (std::int64_t row = begin; row < end; row += kSums) {
+      const std::int64_t count = std::min(kSums, end - row);
+      bool add = false;
+      const Element* b = right;
+      for (const Term<Element>& term : job->terms) {
+        const std::int64_t steps = round_up(term.k, kDepth<Element>) / kDepth<Element>;
+        multiply({term.left + row * term.left_stride, term.left_stride, count, b, width(), steps, sums, kPanel, width(),
+                  std::exchange(add, true)});
+        b += steps * kDepth<Element> * width();
+      }
+      for (const Int8Term& term : job->int8)
+        term.right->multiply_panel(*term.left, row, count, column, sums, kPanel, std::exchange(add, true));
+      write(sums, row, count);
+    }
+  }
+
+  void write(const float* sums, std::int64_t row, std::int64_t count) const {
+    using T = std::conditional_t<sizeof(Element) == 2, c10::BFloat16, float>;
+    static constexpr std::array<Element, kPanel> zeros{};
+    const Element* bias = job->bias == nullptr ? zeros.data() : job->bias + column;
+    for (std::int64_t i = 0; i < count; ++i)
+      round_sums(sums + i * kPanel, columns(), job->scale, reinterpret_cast<const T*>(bias), job->add,
+                 reinterpret_cast<T*>(job->out + (row + i) * job->out_stride + column));
   }
 };
 

@@ -10,6 +10,8 @@
 
 namespace graft::kernels::cpu {
 
+inline constexpr std::int64_t kPanel = 64;  // columns that are packed together
+
 template <class Element>
 inline constexpr std::int64_t kDepth = sizeof(Element) == 2 ? 2 : 1;
 inline std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }

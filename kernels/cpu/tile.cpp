@@ -42,6 +42,11 @@ bool has_fast_bf16_dot() {
   return fast;
 }
 
+bool has_int8_dot() {
+  static const bool there = isa() >= Isa::avx512 && __builtin_cpu_supports("avx512vnni");
+  return there;
+}
+
 void multiply(const TileArguments<float>& arguments) {
   if (isa() >= Isa::avx512) return TileAvx512::multiply(arguments);
   if (isa() == Isa::avx2) return TileAvx2::multiply(arguments);
@@ -55,5 +60,11 @@ void finish(const FinishArguments<float>& arguments) {
 
 void multiply(const TileArguments<Bf16Bits>& arguments) { TileAvx512Bf16::multiply(arguments); }
 void finish(const FinishArguments<Bf16Bits>& arguments) { TileAvx512Bf16::finish(arguments); }
+
+void multiply(const Int8Arguments& arguments) {
+  if (has_int8_dot()) return TileAvx512Vnni::multiply(arguments);
+  if (isa() >= Isa::avx2) return TileAvx2::multiply(arguments);
+  TileScalar::multiply(arguments);
+}
 
 }  // namespace graft::kernels::cpu

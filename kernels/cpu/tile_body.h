@@ -80,6 +80,25 @@ void block(const FinishArguments<typename Set::Element>& t, std::int64_t row, st
   }
 }
 
+// Set of codes: Vector holds the int32 sums; start(const std::int32_t* shift), and finish(float* c, sums, row scale,
+// const float* column_scale, add) writes a vector of results.
+template <class Set, int kRows, int kVectors>
+void block(const Int8Arguments& t, std::int64_t row, std::int64_t column) {
+  Sums<Set, kRows, kVectors> sums;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sums.v[r][v] = Set::start(t.shift + column + v * Set::kWidth);
+  sums.add_product(t.a + row * t.a_stride, t.a_stride, reinterpret_cast<const std::uint8_t*>(t.b) + column * Set::kDepth,
+                   t.b_stride, t.steps);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v)
+      Set::finish(t.c + (row + r) * t.c_stride + column + v * Set::kWidth, sums.v[r][v], t.row_scale[row + r],
+                  t.column_scale + column + v * Set::kWidth, t.add);
+}
+
 template <class Set, int kRows, int kVectors, class Arguments>
 void columns_of(const Arguments& t, std::int64_t row) {
   std::int64_t column = 0;

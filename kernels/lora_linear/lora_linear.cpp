@@ -4,10 +4,13 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <deque>
+#include <optional>
 
 #include "core/rng.h"
 #include "kernels/check.h"
 #include "kernels/device.h"
+#include "kernels/lora_linear/int8_weight.h"
 #include "kernels/lora_linear/lora_linear_cpu.h"
 #include "kernels/lora_linear/lora_linear_device.h"
 #include "kernels/lora_linear/outer_sum.h"
@@ -16,14 +19,26 @@
 namespace graft::kernels {
 namespace {
 
+std::int64_t outputs(const LoraPart& part) { return part.int8 != nullptr ? part.int8->out() : part.weight.size(0); }
+
+void check_weight(const at::Tensor& x, const LoraPart& part) {
+  constexpr const char* op = "lora_linear";
+  const std::string of_x = cat("the last size of x ", shape_text(x.sizes()));
+  if (part.int8 != nullptr) {
+    if (device() != Device::cpu) fail(op, "a weight in codes of 8 bits is for device: cpu");
+    if (part.int8->in() != x.size(1)) fail(op, cat("the int8 weight has ", part.int8->in(), " columns, not ", of_x));
+    return;
+  }
+  check_dim(op, "weight", part.weight, 2);
+  check_shape(op, "weight", part.weight, {part.weight.size(0), x.size(1)}, of_x);
+  check_type(op, "weight", part.weight, x.scalar_type(), "the type of x");
+}
+
 void check_part(const at::Tensor& x, const LoraPart& part) {
   constexpr const char* op = "lora_linear";
-  check_dim(op, "weight", part.weight, 2);
-  const std::int64_t in = x.size(1), out = part.weight.size(0);
-  const std::string of_x = cat("the last size of x ", shape_text(x.sizes()));
-  const std::string of_weight = cat("as the weight ", shape_text(part.weight.sizes()), " demands");
-  check_shape(op, "weight", part.weight, {out, in}, of_x);
-  check_type(op, "weight", part.weight, x.scalar_type(), "the type of x");
+  check_weight(x, part);
+  const std::int64_t in = x.size(1), out = outputs(part);
+  const std::string of_weight = cat("as the weight ", shape_text({out, in}), " demands");
   if (part.bias.defined()) {
     check_shape(op, "bias", part.bias, {out}, of_weight);
     check_type(op, "bias", part.bias, x.scalar_type(), "the type of x");
@@ -48,8 +63,8 @@ void check_arguments(const at::Tensor& x, const std::vector<LoraPart>& parts) {
 
 void check_backward(const at::Tensor& dy, const at::Tensor& x, const LoraPart& part) {
   constexpr const char* op = "lora_linear";
-  check_shape(op, "dy", dy, {x.size(0), part.weight.size(0)},
-              cat("tokens by outputs of the weight ", shape_text(part.weight.sizes())));
+  const std::int64_t out = outputs(part);
+  check_shape(op, "dy", dy, {x.size(0), out}, cat("tokens by outputs of the weight ", shape_text({out, x.size(1)})));
   check_type(op, "dy", dy, x.scalar_type(), "the type of x");
   check_rows_dense(op, "dy", dy);
   if (part.adapter == nullptr) return;
@@ -99,12 +114,21 @@ at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
   return part.saved != nullptr ? dropped(x, *part.adapter, part.saved->dropout_seed) : x;
 }
 
+// X as codes, when a part wants them.
+std::optional<cpu::Int8Rows> int8_input(const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  const bool wanted = std::any_of(parts.begin(), parts.end(), [](const LoraPart& part) { return part.int8 != nullptr; });
+  return wanted ? std::optional(cpu::int8_rows(x)) : std::nullopt;
+}
+
 // With the library's products: a pass over y for each.
 void library_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  const auto codes = int8_input(x, parts);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
     at::Tensor out = y[i];
-    if (part.bias.defined())
+    if (part.int8 != nullptr)
+      cpu::multiply({{.out = out, .transposed = true, .terms = {}, .bias = part.bias, .int8 = {{&*codes, &part.int8->forward}}}});
+    else if (part.bias.defined())
       at::addmm_out(out, part.bias, x, part.weight.t());
     else
       at::mm_out(out, x, part.weight.t());
@@ -118,9 +142,14 @@ void library_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, cons
 
 void own_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
   std::vector<cpu::Product> low, whole;
+  const auto codes = int8_input(x, parts);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    whole.push_back({y[i], /*transposed=*/true, {{x, part.weight}}, part.bias});
+    whole.push_back({y[i], /*transposed=*/true, {}, part.bias});
+    if (part.int8 != nullptr)
+      whole.back().int8.push_back({&*codes, &part.int8->forward});
+    else
+      whole.back().terms.emplace_back(x, part.weight);
     if (part.adapter == nullptr) continue;
     const at::Tensor s = empty_low(x.size(0), part.adapter->a.size(0), x);
     low.push_back({.out = s,
@@ -139,7 +168,12 @@ at::Tensor library_backward(const std::vector<at::Tensor>& dy, const at::Tensor&
   at::Tensor dx;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    if (need_dx && dx.defined())
+    if (need_dx && part.int8 != nullptr) {
+      const cpu::Int8Rows codes = cpu::int8_rows(dy[i]);
+      const bool add = dx.defined();
+      if (!add) dx = at::empty(x.sizes(), x.options());
+      cpu::multiply({{.out = dx, .transposed = false, .terms = {}, .add = add, .int8 = {{&codes, &part.int8->backward}}}});
+    } else if (need_dx && dx.defined())
       dx.addmm_(dy[i], part.weight);
     else if (need_dx)
       dx = at::mm(dy[i], part.weight);
@@ -164,9 +198,13 @@ at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, 
   cpu::Product whole{need_dx ? at::empty(x.sizes(), x.options()) : at::Tensor(), /*transposed=*/false, {}};
   std::vector<cpu::Product> low;
   std::vector<cpu::FactorGradients> factors;
+  std::deque<cpu::Int8Rows> codes;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    whole.terms.emplace_back(dy[i], part.weight);
+    if (part.int8 == nullptr)
+      whole.terms.emplace_back(dy[i], part.weight);
+    else if (need_dx)
+      whole.int8.push_back({&codes.emplace_back(cpu::int8_rows(dy[i])), &part.int8->backward});
     if (part.adapter == nullptr) continue;
     const LowRank& adapter = *part.adapter;
     const at::Tensor ds = empty_low(x.size(0), adapter.a.size(0), x);
@@ -189,7 +227,9 @@ at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, 
 }
 
 bool own_products(const at::Tensor& x, const std::vector<LoraPart>& parts) {
-  return std::all_of(parts.begin(), parts.end(), [&](const LoraPart& part) { return cpu::multiplies(x, part.weight); });
+  return std::all_of(parts.begin(), parts.end(), [&](const LoraPart& part) {
+    return cpu::multiplies(x, outputs(part)) && (part.int8 != nullptr || part.weight.stride(1) == 1);
+  });
 }
 
 void group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
@@ -203,7 +243,7 @@ std::vector<at::Tensor> lora_group_forward(const at::Tensor& x, const std::vecto
   const c10::InferenceMode no_autograd;
   check_arguments(x, parts);
   std::vector<at::Tensor> y;
-  for (const LoraPart& part : parts) y.push_back(at::empty({x.size(0), part.weight.size(0)}, x.options()));
+  for (const LoraPart& part : parts) y.push_back(at::empty({x.size(0), outputs(part)}, x.options()));
   group_forward(y, x, parts);
   return y;
 }

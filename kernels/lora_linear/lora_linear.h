@@ -9,6 +9,9 @@
 // are dense with any row stride. A (r, K) and B (N, r) are f32 masters; products with X run in X's dtype with f32 accumulation.
 // grad_a, grad_b are f32 and accumulated into. The mask of D is a pure function of dropout_seed and the element's index (Philox),
 // so the backward draws it again instead of storing it. Deterministic: same bits for the same inputs and thread count.
+//
+// The frozen products X W^T and dY W may be in codes of 8 bits (int8_weight.h); the low-rank path is the same then, with X and dY
+// as they are.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +19,8 @@
 #include <vector>
 
 namespace graft::kernels {
+
+struct Int8Weight;
 
 struct LowRank {
   at::Tensor a, b;            // (r, K), (N, r) f32
@@ -34,6 +39,7 @@ struct LoraPart {
   at::Tensor weight, bias;           // (N, K); (N) or undefined
   LowRank* adapter = nullptr;        // null: the frozen linear alone
   LoraLinearSaved* saved = nullptr;  // null: inference, no dropout
+  const Int8Weight* int8 = nullptr;  // instead of weight, on the CPU
 };
 
 // Y of each part. What the backward needs besides X is in part.saved, and the caller keeps X: nothing else is stored.

@@ -1,7 +1,5 @@
 #include "kernels/lora_linear/lora_linear_cpu.h"
 
-#include "kernels/cpu/gemm.h"
-
 namespace graft::kernels::cpu {
 namespace {
 
@@ -28,10 +26,10 @@ OuterSum<Element> outer_sum(const at::Tensor& narrow, const at::Tensor& wide, co
 
 }  // namespace
 
-bool multiplies(const at::Tensor& x, const at::Tensor& weight) {
-  if (x.size(0) < kFewRows || isa() < Isa::avx2 || weight.stride(1) != 1) return false;
+bool multiplies(const at::Tensor& x, std::int64_t out) {
+  if (x.size(0) < kFewRows || isa() < Isa::avx2) return false;
   if (x.scalar_type() == at::kFloat) return true;
-  return has_fast_bf16_dot() && weight.size(0) % 2 == 0 && weight.size(1) % 2 == 0;  // pairs must not reach beyond a row
+  return has_fast_bf16_dot() && out % 2 == 0 && x.size(1) % 2 == 0;  // pairs must not reach beyond a row
 }
 
 void multiply(const std::vector<Product>& products) {
@@ -47,10 +45,16 @@ void multiply(const std::vector<Product>& products) {
       if (p.bias.defined()) job.bias = data<Element>(p.bias);
       job.add = p.add;
       job.scale = static_cast<float>(p.scale);
+      job.int8 = p.int8;
       jobs.push_back(std::move(job));
     }
     gemm(jobs);
   });
+}
+
+Int8Rows int8_rows(const at::Tensor& x) {
+  if (x.scalar_type() == at::kBFloat16) return {data<Bf16Bits>(x), x.stride(0), x.size(0), x.size(1)};
+  return {data<float>(x), x.stride(0), x.size(0), x.size(1)};
 }
 
 void add(const std::vector<FactorGradients>& gradients) {

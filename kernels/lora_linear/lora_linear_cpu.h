@@ -7,10 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/gemm.h"
+
 namespace graft::kernels::cpu {
 
 // Whether these kernels are the fastest way here: not for few rows, not where the library has AMX for bf16, not without AVX2.
-bool multiplies(const at::Tensor& x, const at::Tensor& weight);
+bool multiplies(const at::Tensor& x, std::int64_t out);
 
 // out = [out +] [bias +] scale * sum of left right^T (transposed) or left right
 struct Product {
@@ -20,8 +22,11 @@ struct Product {
   at::Tensor bias = {};
   bool add = false;
   double scale = 1;
+  std::vector<Int8Term> int8 = {};
 };
 void multiply(const std::vector<Product>& products);  // none reads what another writes
+
+Int8Rows int8_rows(const at::Tensor& x);
 
 // grad_b (N, r) += dY^T S;  grad_a (r, K) += dS^T X
 struct FactorGradients {

@@ -1,5 +1,6 @@
 #include "kernels/lora_linear/lora_linear.h"
 
+#include "kernels/lora_linear/int8_weight.h"
 #include "tests/support/catch.h"
 #include "tests/support/tensors.h"
 
@@ -128,6 +129,63 @@ TEST_CASE("a group of linears equals its parts, its dX their sum rounded once", 
   }
 }
 
+// What the codes of rows stand for, with plain f32 arithmetic.
+at::Tensor rounded_rows(const at::Tensor& x) {
+  if (x.numel() == 0) return x.to(at::kDouble);
+  at::Tensor wide = x.to(at::kFloat);
+  const std::int64_t n = x.size(1);
+  std::int64_t order = n % 16 == 0 ? 16 : 1;
+  while (order >= 16 && order < 256 && n % (4 * order) == 0) order *= 4;
+  const auto butterflies = [&](std::int64_t half) {
+    const at::Tensor pairs = wide.reshape({-1, n / (2 * half), 2, half}), low = pairs.select(2, 0), high = pairs.select(2, 1);
+    wide = at::stack({low + high, low - high}, 2).reshape({-1, n});
+  };
+  for (std::int64_t half = 1; half < std::min<std::int64_t>(order, 16); half *= 2) butterflies(half);
+  for (std::int64_t half = n / std::max<std::int64_t>(order / 16, 1); half < n; half *= 2) butterflies(half);
+  const at::Tensor largest = wide.abs().amax(1, true);
+  const at::Tensor scale = (largest / 127).to(at::kDouble) / std::sqrt(static_cast<double>(order));
+  return (wide * (127 / largest)).round().to(at::kDouble) * scale;
+}
+
+TEST_CASE("a weight in codes of 8 bits: products of rounded rows, the low-rank path as it is", "[lora_linear]") {
+  const PoisonedAllocations poisoned;
+  for (const auto type : {at::kFloat, at::kBFloat16})
+    for (const double dropout : {0.0, 0.4})
+      for (const auto& [tokens, in] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+               {0, 40}, {1, 64}, {3, 37}, {70, 192}, {70, 37}, {253, 256}}) {  // the library's way and our own
+        INFO(tokens << " tokens, " << in << " inputs, " << c10::toString(type) << ", dropout " << dropout);
+        Case q = make(tokens, in, 48, 6, type, dropout), k = make(tokens, in, 24, 5, type);
+        Case full_q = make(tokens, in, 48, 6, type, dropout), full_k = make(tokens, in, 24, 5, type);
+        const Int8Weight q8(q.w), k8(k.w);
+        CHECK((q8.in() == in && q8.out() == 48 && k8.out() == 24));
+        LoraLinearSaved saved_q{{}, 9}, saved_k{{}, 10}, saved_full_q{{}, 9}, saved_full_k{{}, 10};
+        const std::vector<LoraPart> parts = {{{}, q.bias, &q.adapter, &saved_q, &q8}, {{}, k.bias, &k.adapter, &saved_k, &k8}};
+        const std::vector<LoraPart> full = {{q.w, q.bias, &full_q.adapter, &saved_full_q},
+                                            {k.w, k.bias, &full_k.adapter, &saved_full_k}};
+        const auto y = lora_group_forward(q.x, parts);
+        const at::Tensor dx = lora_group_backward({q.dy, k.dy}, q.x, parts, true);
+        lora_group_forward(q.x, full);
+        lora_group_backward({q.dy, k.dy}, q.x, full, true);
+        CHECK(same_bits(saved_q.s, saved_full_q.s));
+        CHECK(same_bits(q.adapter.grad_a, full_q.adapter.grad_a));
+        CHECK(same_bits(q.adapter.grad_b, full_q.adapter.grad_b));
+        CHECK(same_bits(k.adapter.grad_a, full_k.adapter.grad_a));
+
+        const auto want = [&](const Case& c, const at::Tensor& mask) {
+          const Exact plain = exact(c, mask);
+          const at::Tensor x = c.x.to(at::kDouble), w = c.w.to(at::kDouble), dy = c.dy.to(at::kDouble);
+          return std::pair{plain.y - x.mm(w.t()) + rounded_rows(c.x).mm(rounded_rows(c.w).t()),
+                           plain.dx - dy.mm(w) + rounded_rows(c.dy).mm(rounded_rows(c.w.t().contiguous()).t())};
+        };
+        const auto [y_q, dx_q] = want(q, mask_of(q, 9));
+        const auto [y_k, dx_k] = want(k, at::ones(k.x.sizes(), at::kDouble));
+        const double bound = type == at::kFloat ? 2e-6 : 8e-3;
+        CHECK(relative_error(y[0], y_q) <= bound);
+        CHECK(relative_error(y[1], y_k) <= bound);
+        CHECK(relative_error(dx, dx_q + dx_k) <= bound);
+      }
+}
+
 TEST_CASE("inference has no dropout; without an adapter the layer is linear", "[lora_linear]") {
   Case c = make(9, 12, 7, 3, at::kFloat, 0.5);
   const Exact want = exact(c, at::ones(c.x.sizes(), at::kDouble));
@@ -152,6 +210,10 @@ TEST_CASE("lora_linear writes every element of its output, keeps NaN in its row,
   CHECK(message_of([&] {
           lora_linear_forward(c.x, at::ones({6, 9}), {}, nullptr, nullptr);
         }) == "lora_linear: weight is (6, 9) but must be (6, 8), the last size of x (5, 8)");
+  const Int8Weight codes(at::ones({6, 9}));
+  CHECK(message_of([&] {
+          lora_group_forward(c.x, {{{}, {}, nullptr, nullptr, &codes}});
+        }) == "lora_linear: the int8 weight has 9 columns, not the last size of x (5, 8)");
   LowRank other{at::ones({2, 9}), at::ones({6, 2}), {}, {}};
   CHECK(message_of([&] { lora_linear_forward(c.x, c.w, {}, &other, nullptr); }) ==
         "lora_linear: adapter A is (2, 9) but must be (2, 8), as the weight (6, 8) demands");

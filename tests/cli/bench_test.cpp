@@ -8,9 +8,10 @@ using namespace graft::testing;
 
 namespace {
 
-Json bench(const Workshop& workshop, std::vector<std::string> words) {
+Json bench(const Workshop& workshop, std::vector<std::string> words, const std::string& precision = "full") {
   words.insert(words.end(), {"--json", "--repeat", "1"});
-  const Outcome done = workshop.graft("bench", {"train.rows=3", "train.micro_rows=2"}, words);
+  const Outcome done =
+      workshop.graft("bench", {"train.rows=3", "train.micro_rows=2", "train.base_precision=" + precision}, words);
   INFO(done.err);
   REQUIRE(done.code == 0);
   return parse_json(done.out, "stdout");
@@ -33,6 +34,10 @@ TEST_CASE("bench step times the rows of one optimizer step, from the corpus or m
   for (const auto& [name, cost] : made_up["floor"].items()) floor += cost["wall_seconds"].get<double>();
   CHECK(share == Approx(floor / step));
   CHECK(made_up["memory"]["peak"] > made_up["memory"]["weights"]);
+  CHECK(made_up["base_precision"] == "full");
+  const Json int8 = bench(workshop, {"step", "--document", "8"}, "int8");
+  CHECK(int8["base_precision"] == "int8");
+  CHECK(int8["memory"]["weights"] < made_up["memory"]["weights"]);
 
   REQUIRE(workshop.graft("prepare", {}, {}).code == 0);
   const Json real = bench(workshop, {"step"});

@@ -106,6 +106,11 @@ TEST_CASE("device: simt trains through every CUDA kernel of a training step to t
   REQUIRE(train("again", "simt", "bf16").code == 0);
   CHECK(adapter(workshop / "again") == simt);
   CHECK(read_file(workshop / "again/loss.jsonl") == read_file(workshop / "simt/loss.jsonl"));
+  const Outcome int8 = workshop.graft("train", {"run_dir=int8", "device=simt", "train.base_precision=int8"});
+  CHECK(int8.code == 2);
+  CHECK(int8.err.find("graft: train.base_precision: int8 is for the CPU, and device is simt; set device: cpu, or "
+                      "train.base_precision: full") != std::string::npos);
+  CHECK(!fs::exists(workshop / "int8"));
   const Outcome elsewhere = train("simt", "auto", "bf16");
   INFO(elsewhere.err);
   CHECK(elsewhere.code == 2);

@@ -125,6 +125,8 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
                     {cat("train.merge_aware.format: ", format, " has no grid that training could learn to live with")});
     check_refused(workshop.graft(command, {"train.merge_aware.format=ct-w4a16-g128"}),
                   {"export format ct-w4a16-g128: groups of 128 do not divide the rows of "});
+    check_refused(workshop.graft(command, {"train.merge_aware.format=gguf-q4_0", "train.base_precision=int8"}),
+                  {"train.merge_aware rounds the weights at each step, train.base_precision: int8 has them in codes of its own"});
     check_refused(workshop.graft(command, {"train.merge_aware.share=1.5"}),
                   {"train.merge_aware.share: 1.5 is outside [0.001, 1]"});
   }

@@ -149,6 +149,9 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   CHECK(json["adapter_parameters"] == 4096);
   CHECK(json["steps"] == 40);
   CHECK(json["memory"]["total"] > 0);
+  CHECK(json["base_precision"] == "full");
+  const Json int8 = parse_json(workshop.graft("estimate", {"train.base_precision=int8"}, {"--json"}).out, "stdout");
+  CHECK(int8["memory"]["items"][0]["bytes"] < json["memory"]["items"][0]["bytes"]);
   check_holds(workshop.graft("estimate", {"train.steps=0"}).out, {"unknown: run `graft prepare` first, or set train.steps"});
   const Outcome huge = workshop.graft("estimate", {"train.length=256", "train.rows=1048576", "train.micro_rows=1048576"});
   CHECK(huge.code == 4);

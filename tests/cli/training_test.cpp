@@ -82,6 +82,37 @@ TEST_CASE("graft run does everything, a second run nothing", "[run]") {
   }
 }
 
+TEST_CASE("int8 products train; they are part of the run and not what is scored", "[run][int8]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"train.base_precision=int8"};
+  const Json first = result_of(workshop.graft("run", set, {"--json"}));
+  CHECK(first["train"]["storage_dtype"] == "int8 of f32");
+  CHECK(first["train"]["last_loss"] < first["train"]["first_loss"]);
+  std::map<std::string, double> bits;
+  for (const Json& score : first["scores"]) bits[score["model"]] = score["bits_per_byte"];
+  CHECK(bits.at("adapted") < bits.at("base"));
+  CHECK(bits.at("peft") == bits.at("adapted"));
+  const double while_training = records(workshop / "run/loss.jsonl").back()["bits_per_byte"];
+  CHECK(while_training != bits.at("adapted"));
+  CHECK(while_training == Approx(bits.at("adapted")).epsilon(0.005));
+  CHECK(result_of(workshop.graft("run", set, {"--json"}))["train"]["already_done"] == true);
+
+  const Outcome other = workshop.graft("train");
+  CHECK(other.code == 2);
+  CHECK(other.err.find("storage_dtype: int8 of f32 then, f32 now") != std::string::npos);
+
+  // Taken up from an earlier checkpoint it ends with the same bytes.
+  const fs::path adapter = workshop / "run/adapter/adapter_model.safetensors";
+  const std::string values = read_file(adapter), losses = read_file(workshop / "run/loss.jsonl");
+  for (const char* newer : {"adapter", "train.json", "checkpoints/step-00000040", "checkpoints/step-00000035"})
+    REQUIRE(fs::remove_all(workshop / "run" / newer) > 0);
+  const Outcome resumed = workshop.graft("train", set);
+  INFO(resumed.err);
+  CHECK(resumed.err.find("going on after step 28 of 40") != std::string::npos);
+  CHECK(read_file(adapter) == values);
+  CHECK(read_file(workshop / "run/loss.jsonl") == losses);
+}
+
 TEST_CASE("metrics are one JSON object a step, evaluations beside them", "[run]") {
   const Workshop workshop;
   CHECK(result_of(workshop.graft("prepare", {}, {"--json"}))["documents_by_split"]["train"] == 77);

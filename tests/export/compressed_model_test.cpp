@@ -166,7 +166,7 @@ TEST_CASE("a hostile compressed-tensors directory is refused with the tensor's n
     write_file(written / "config.json", changed.dump(2));
     return refused(written);
   };
-  CHECK(with("quant_method", "gptq", false).find("quantization_config: quant_method is 'gptq'") != std::string::npos);
+  CHECK(with("quant_method", "quark", false).find("quantization_config: quant_method is 'quark'") != std::string::npos);
   CHECK(with("format", "nvfp4-pack-quantized", false).find("format 'nvfp4-pack-quantized'") != std::string::npos);
   CHECK(with("num_bits", 3).find("num_bits is 3") != std::string::npos);
   CHECK(with("strategy", "tensor").find("strategy 'tensor'") != std::string::npos);
@@ -183,6 +183,6 @@ TEST_CASE("a hostile compressed-tensors directory is refused with the tensor's n
   std::string bytes = read_file(written / "model.safetensors");
   bytes[shape.begin] = 1;
   write_file(written / "model.safetensors", bytes);
-  CHECK(refused(written).find("up_proj.weight_shape says [1, 32], config.json asks for [64, 32]") != std::string::npos);
+  CHECK(refused(written).find("up_proj.weight: weight_shape says [1, 32], config.json asks for [64, 32]") != std::string::npos);
   CHECK(SafetensorsFile(written / "model.safetensors").tensors().contains(kPacked));
 }

@@ -1,0 +1,10 @@
+// A merged Hugging Face directory with linears in int4, scale and zero point for every 32 columns of a row, in AWQ's layout.
+#include "export/int4_model.h"
+
+namespace graft::exports {
+
+extern const Exporter awq_g32;
+const Exporter awq_g32 =
+    awq_exporter<32>("awq-g32", "merged model as a Hugging Face directory, linears in int4 by groups of 32 (AWQ's layout)");
+
+}  // namespace graft::exports

@@ -1,0 +1,103 @@
+// The base in bitsandbytes' NF4 with the adapter beside it, unmerged, as QLoRA serves them: a Hugging Face directory, and
+// `adapter/` in it as PEFT writes it. Layout: model/layouts/bitsandbytes.cpp.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/quantize/nf4.h"
+#include "export/quantized_model.h"
+#include "kernels/nf4/nf4.h"
+#include "model/linear_layout.h"
+
+namespace graft::exports {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kLeastState = 256, kSpace = 0x20;
+
+// The state's JSON is filled up with spaces: to a size that is known before its numbers are, and to multiples of 8 with the
+// others.
+std::int64_t state_size(std::int64_t elements, std::int64_t blocks) {
+  return kLeastState + 7 - (elements / 2 + blocks + kLeastState - 1) % 8;
+}
+
+std::vector<StoredTensor> layout_of(const model::TensorSpec& linear) {
+  const std::int64_t elements = linear.shape[0] * linear.shape[1];
+  const std::int64_t blocks = (elements + cuda::kNf4Block - 1) / cuda::kNf4Block;
+  return {{linear.name + ".nested_absmax", DType::f32, {(blocks + cuda::kNf4Group - 1) / cuda::kNf4Group}},
+          {linear.name + ".nested_quant_map", DType::f32, {256}},
+          {linear.name + ".quant_map", DType::f32, {16}},
+          {linear.name, DType::u8, {elements / 2, 1}},
+          {linear.name + ".absmax", DType::u8, {blocks}},
+          {linear.name + ".quant_state.bitsandbytes__nf4", DType::u8, {state_size(elements, blocks)}}};
+}
+
+at::Tensor state_of(const model::TensorSpec& linear, const Nf4Weight& weight) {
+  const std::string text =
+      Json{{"quant_type", "nf4"},           {"blocksize", cuda::kNf4Block},        {"dtype", "bfloat16"},
+           {"shape", linear.shape},         {"nested_blocksize", cuda::kNf4Group}, {"nested_dtype", "float32"},
+           {"nested_offset", weight.offset}}
+          .dump();
+  at::Tensor bytes = at::full({state_size(weight.values.numel(), weight.scales.size(0))}, kSpace, at::kByte);
+  if (text.size() > static_cast<std::size_t>(bytes.size(0))) throw DataError("the shape is too large for a quant_state");
+  std::copy(text.begin(), text.end(), bytes.mutable_data_ptr<std::uint8_t>());
+  return bytes;
+}
+
+LinearFormat nf4_format() {
+  return {
+      .stored_as = "NF4",
+      .config = {{"quant_method", "bitsandbytes"},
+                 {"load_in_4bit", true},
+                 {"load_in_8bit", false},
+                 {"bnb_4bit_quant_type", "nf4"},
+                 {"bnb_4bit_use_double_quant", true},
+                 {"bnb_4bit_compute_dtype", "bfloat16"},
+                 {"bnb_4bit_quant_storage", "uint8"},
+                 {"llm_int8_skip_modules", {"lm_head"}}},
+      .layout = layout_of,
+      .encode =
+          [](const model::TensorSpec& linear, const at::Tensor& values) {
+            const Nf4Weight weight = round_to_nf4(values);
+            return EncodedLinear{
+                {weight.group_scales, nf4_scale_levels(), nf4_levels(), weight.codes, weight.scales, state_of(linear, weight)},
+                weight.values};
+          },
+  };
+}
+
+std::string refusal(const model::ModelSpec& spec, const lora::LoraConfig&) {
+  if (spec.moe.experts > 0) return "bitsandbytes quantizes linear layers, not experts; choose a gguf- format";
+  return alignment_refusal(spec, nf4_format());
+}
+
+MergedModel base_of(const ExportRequest& request) { return {request.base, nullptr, request.storage}; }
+
+}  // namespace
+
+extern const Exporter bnb_nf4;
+const Exporter bnb_nf4 = {
+    .name = "bnb-nf4",
+    .summary = "the base in bitsandbytes' NF4 as a Hugging Face directory, with the adapter as PEFT in its folder adapter/",
+    .loads_in = "transformers with bitsandbytes and peft",
+    .extension = "",
+    .merges = false,
+    .quantizes = true,
+    .refusal = refusal,
+    .write =
+        [](const ExportRequest& request, const fs::path& target) {
+          write_quantized_model(base_of(request), nf4_format(), target);
+          graft::create_directories(target / "adapter");
+          lora::save_peft(request.adapter, target / "adapter", request.base.path().string());
+        },
+    .verify =
+        [](const ExportRequest& request, const fs::path& written) {
+          find_exporter("peft").verify(request, written / "adapter");
+          return verify_quantized_model(base_of(request), nf4_format(), written);
+        },
+};
+
+}  // namespace graft::exports

@@ -1,0 +1,10 @@
+// A merged Hugging Face directory with linears in int4, one scale for every 64 columns of a row, in GPTQ's layout.
+#include "export/int4_model.h"
+
+namespace graft::exports {
+
+extern const Exporter gptq_g64;
+const Exporter gptq_g64 =
+    gptq_exporter<64>("gptq-g64", "merged model as a Hugging Face directory, linears in int4 by groups of 64 (GPTQ's layout)");
+
+}  // namespace graft::exports

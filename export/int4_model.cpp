@@ -1,0 +1,110 @@
+#include "export/int4_model.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "model/linear_layout.h"
+#include "model/tensors.h"
+
+namespace graft::exports {
+namespace {
+
+constexpr std::int64_t kPerWord = 8;
+constexpr double kSmallestScale = 0x1p-17, kLargestScale = 65504;  // bf16's 8 bits are exact in F16 between these
+
+// The same values, or nearest to them, on scales that F16 holds.
+Rounded in_half(Rounded rounded) {
+  if (rounded.grid.scale.gt(kLargestScale).any().item<bool>()) throw DataError("a scale does not fit f16; choose a ct- format");
+  const at::Tensor tiny = rounded.grid.scale.lt(kSmallestScale);
+  if (!tiny.any().item<bool>()) return rounded;
+  const std::int64_t rows = rounded.codes.size(0), groups = rounded.grid.scale.size(1);
+  const at::Tensor zero = rounded.grid.zero.defined() ? rounded.grid.zero : at::zeros_like(rounded.grid.scale);
+  const at::Tensor wide =
+      at::round(rounded.values().view({rows, groups, -1}) / kSmallestScale).add(zero.unsqueeze(2)).clamp(-8, 7);
+  rounded.codes = at::where(tiny.unsqueeze(2), wide, rounded.codes.view({rows, groups, -1})).view(rounded.codes.sizes());
+  rounded.grid.scale = rounded.grid.scale.masked_fill(tiny, kSmallestScale);
+  return rounded;
+}
+
+// As unpack_interleaved of model/layouts/awq.cpp reads it. codes: f32 whole numbers in -8 .. 7, (rows, 8 words).
+at::Tensor pack_interleaved(const at::Tensor& codes) {
+  const at::Tensor order = at::tensor({0, 2, 4, 6, 1, 3, 5, 7}, at::kLong);
+  const at::Tensor turned = codes.view({codes.size(0), -1, kPerWord}).index_select(2, order).view(codes.sizes());
+  return model::pack_codes(turned.to(at::kChar), 4);
+}
+
+at::Tensor scales_of(const Rounded& rounded) { return rounded.grid.scale.t().to(at::kHalf).contiguous(); }
+
+}  // namespace
+
+model::CompressedScheme gptq_scheme(std::int64_t group) { return {model::CompressedFormat::packed, 4, group, true}; }
+model::CompressedScheme awq_scheme(std::int64_t group) { return {model::CompressedFormat::packed, 4, group, false}; }
+
+LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
+  return {
+      .stored_as = cat("GPTQ INT4 by ", group),
+      .config = {{"quant_method", "gptq"},
+                 {"bits", 4},
+                 {"group_size", group},
+                 {"desc_act", false},
+                 {"sym", true},
+                 {"lm_head", false},
+                 {"checkpoint_format", "gptq"}},
+      .layout =
+          [group](const model::TensorSpec& linear) {
+            const std::int64_t out = linear.shape[0], in = linear.shape[1];
+            const std::string module = model::module_of(linear.name);
+            return std::vector<StoredTensor>{{module + "qweight", DType::i32, {in / kPerWord, out}},
+                                             {module + "qzeros", DType::i32, {in / group, out / kPerWord}},
+                                             {module + "g_idx", DType::i32, {in}},
+                                             {module + "scales", DType::f16, {in / group, out}}};
+          },
+      .encode =
+          [group, round](const model::TensorSpec& linear, const at::Tensor& weight) {
+            const Rounded rounded = in_half(round(linear, weight));
+            const std::int64_t out = linear.shape[0], in = linear.shape[1];
+            const at::Tensor seven = at::full({in / group, out}, -1, at::kChar);  // zero point 8, stored less one
+            return EncodedLinear{{model::pack_codes(rounded.codes.to(at::kChar), 4).t().contiguous(), model::pack_codes(seven, 4),
+                                  at::floor_divide(at::arange(in, at::kInt), group), scales_of(rounded)},
+                                 rounded.values()};
+          },
+  };
+}
+
+LinearFormat awq_format(std::int64_t group, const RoundLinear& round) {
+  return {
+      .stored_as = cat("AWQ INT4 by ", group),
+      .config = {{"quant_method", "awq"},
+                 {"bits", 4},
+                 {"group_size", group},
+                 {"zero_point", true},
+                 {"version", "gemm"},
+                 {"modules_to_not_convert", Json()}},
+      .layout =
+          [group](const model::TensorSpec& linear) {
+            const std::int64_t out = linear.shape[0], in = linear.shape[1];
+            const std::string module = model::module_of(linear.name);
+            return std::vector<StoredTensor>{{module + "qweight", DType::i32, {in, out / kPerWord}},
+                                             {module + "qzeros", DType::i32, {in / group, out / kPerWord}},
+                                             {module + "scales", DType::f16, {in / group, out}}};
+          },
+      .encode =
+          [round](const model::TensorSpec& linear, const at::Tensor& weight) {
+            const Rounded rounded = in_half(round(linear, weight));
+            return EncodedLinear{{pack_interleaved(rounded.codes.t().contiguous()),
+                                  pack_interleaved(rounded.grid.zero.t().contiguous()), scales_of(rounded)},
+                                 rounded.values()};
+          },
+  };
+}
+
+std::string int4_refusal(const model::ModelSpec& spec, std::int64_t group) {
+  if (const std::string refusal = group_refusal(spec, group); !refusal.empty()) return refusal;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    if (is_quantized_linear(spec, tensor) && tensor.shape[0] % kPerWord != 0)
+      return cat(tensor.name, " has ", tensor.shape[0], " rows, which words of ", kPerWord, " codes do not divide");
+  if (spec.moe.experts > 0) return "the layouts of GPTQ and AWQ are not written for mixtures of experts; choose a ct- format";
+  return alignment_refusal(spec, gptq_format(group, {}));
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,101 @@
+#include "export/quantized_model.h"
+
+#include <ATen/ATen.h>
+
+#include <optional>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/verify.h"
+#include "model/tensors.h"
+
+namespace graft::exports {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kSuffix = ".weight";
+
+bool is_router(const model::ModelSpec& spec, const std::string& name) {
+  return spec.moe.experts > 0 && name.ends_with(spec.moe.block + ".gate.weight");
+}
+
+Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format) {
+  const Encoding plain = bf16_encoding();
+  return {[=](const model::TensorSpec& tensor) {
+            return is_quantized_linear(spec, tensor) ? format.layout(tensor) : plain.layout(tensor);
+          },
+          [=](const model::TensorSpec& tensor, const at::Tensor& values) {
+            if (!is_quantized_linear(spec, tensor)) return plain.encode(tensor, values);
+            try {
+              return format.encode(tensor, values).parts;
+            } catch (const DataError& error) {
+              throw DataError(cat("tensor ", tensor.name, ": ", error.what()));
+            }
+          }};
+}
+
+}  // namespace
+
+bool is_quantized_linear(const model::ModelSpec& spec, const model::TensorSpec& tensor) {
+  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") && tensor.name.ends_with(kSuffix) &&
+         !is_router(spec, tensor.name);
+}
+
+std::vector<std::string> routers_of(const model::ModelSpec& spec) {
+  std::vector<std::string> names;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    if (is_router(spec, tensor.name)) names.push_back(tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
+  return names;
+}
+
+std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format) {
+  const Encoding encoding = encoding_of(spec, format);
+  std::uint64_t offset = 0;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    for (const StoredTensor& part : encoding.layout(tensor)) {
+      if (offset % size_of(part.type) != 0)
+        return cat(part.name, " would begin at byte ", offset, "; readers of safetensors need multiples of ", size_of(part.type));
+      std::uint64_t bytes = size_of(part.type);
+      for (const std::int64_t size : part.shape) bytes *= static_cast<std::uint64_t>(size);
+      offset += bytes;
+    }
+  return "";
+}
+
+std::string group_refusal(const model::ModelSpec& spec, std::int64_t group) {
+  const auto undivided = [&](std::int64_t by) -> std::optional<model::TensorSpec> {
+    for (const model::TensorSpec& tensor : model::tensors_of(spec))
+      if (is_quantized_linear(spec, tensor) && tensor.shape[1] % by != 0) return tensor;
+    return std::nullopt;
+  };
+  const auto tensor = undivided(group);
+  if (!tensor) return "";
+  std::int64_t fitting = 0;
+  for (const std::int64_t other : {32, 64, 128})
+    if (!undivided(other)) fitting = other;
+  return cat("groups of ", group, " do not divide the rows of ", tensor->name, ", which have ", tensor->shape[1], " columns; ",
+             fitting > 0 ? cat("choose groups of ", fitting) : "choose a format with one scale per row");
+}
+
+void write_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& directory) {
+  write_hf_weights(source, encoding_of(source.spec(), format), directory);
+  write_hf_companions(source.base(), directory);
+  Json config = read_json(directory / "config.json");
+  config["quantization_config"] = format.config;
+  write_file(directory / "config.json", config.dump(2) + "\n");
+  for (const auto& [name, content] : format.files) write_file(directory / name, content.dump(2) + "\n");
+}
+
+double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& written) {
+  const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& weight) {
+    if (!is_quantized_linear(source.spec(), tensor)) return at::Tensor();
+    if (stored_as != format.stored_as)
+      throw FormatError(cat(written.string(), ": tensor ", tensor.name, " is stored as ", stored_as, " where ", format.stored_as,
+                            " was written"));
+    return format.encode(tensor, weight).values;
+  };
+  return verify_model(source, *model::open_weights(written), expected);
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,71 @@
+// A server is one file in export/servers/ that defines one Server: what it makes of the formats that graft writes, and how it is
+// started with them. Facts and their sources: docs/formats.md.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lora/config.h"
+#include "model/spec.h"
+
+namespace graft::exports {
+
+// What can be known before training.
+struct ServingPlan {
+  const model::ModelSpec& spec;
+  const lora::LoraConfig& lora;
+  std::vector<std::string> modules;  // that get an adapter: "model.layers.0.self_attn.q_proj"
+  std::vector<std::string> formats;  // Exporter::name of each
+  bool base_is_gguf = false;
+  std::int64_t tensor_parallel = 1;  // devices that share each matrix
+};
+
+struct ServerFinding {
+  std::string topic, state,
+      detail;  // topic: a format, or what else it is about; state: "ok", "note", "fault" as in `graft doctor`
+};
+
+// What is served from an export directory. Commands are run in that directory; in a container it is mounted at /models,
+// and the base of the adapters at /base.
+struct Served {
+  std::string name;  // of the model: letters, digits, '-', '.', '_'
+  std::string base;  // of the adapters: absolute, or as seen from the export directory
+  bool base_is_gguf = false;
+  std::vector<std::string> formats;  // what lies in the directory
+  std::int64_t rank = 0;             // of the adapters
+  std::string chat, system;          // data::ChatTemplate::name(), or "tekken"; its default system text; or empty
+  std::vector<std::string> stop;     // texts that end an answer
+};
+
+struct ServingFile {
+  std::string name, text;  // relative to the folder of serving files
+};
+
+struct Server {
+  std::string_view name, title;  // what the user writes: "llama.cpp"; what it is called
+  // Each format it reads, or refuses (a fault), or does not read at all (a note).
+  std::vector<ServerFinding> (*findings)(const ServingPlan& plan);
+  // The command that serves a format; empty when it does not read it.
+  std::string (*command)(const Served& served, const std::string& format);
+  std::vector<ServingFile> (*files)(const Served& served) = nullptr;  // null: it needs none
+};
+
+std::span<const Server* const> all_servers();
+const Server& find_server(const std::string& name);  // ConfigError with the known names and the nearest
+
+// Findings of one server, and one more fault when it reads none of the formats.
+std::vector<ServerFinding> findings_of(const Server& server, const ServingPlan& plan);
+
+std::string shell_word(const std::string& text);  // as a shell reads it back
+bool has_format(const std::vector<std::string>& formats, std::string_view name);
+std::string artifact_of(const std::string& format);  // file or directory name of a format
+std::int64_t group_of(const std::string& format);    // 64 of "ct-w4a16-g64", 128 of blocks of 128 x 128; 0 when rows are not cut
+bool adapts_head(const ServingPlan& plan);
+std::int64_t vllm_rank(std::int64_t rank);  // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
+// Why `plan.tensor_parallel` devices cannot share the matrices of a model of this format; empty when they can.
+std::string shard_refusal(const ServingPlan& plan, const std::string& format);
+
+}  // namespace graft::exports

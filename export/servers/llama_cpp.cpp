@@ -1,0 +1,48 @@
+// llama.cpp: src/llama-adapter.cpp, tools/server.
+#include <algorithm>
+
+#include "core/error.h"
+#include "export/exporter.h"
+#include "export/server.h"
+
+namespace graft::exports {
+namespace {
+
+std::vector<ServerFinding> findings(const ServingPlan& plan) {
+  std::vector<ServerFinding> findings;
+  for (const std::string& format : plan.formats) {
+    if (!format.starts_with("gguf")) {
+      findings.push_back({format, "note", "not for this server"});
+    } else if (const std::string refusal = find_exporter(format).refusal(plan.spec, plan.lora); !refusal.empty()) {
+      findings.push_back({format, "fault", refusal});
+    } else if (format != "gguf-lora") {
+      findings.push_back({format, "ok", "serve the file"});
+    } else {
+      findings.push_back({format, "ok",
+                          cat(plan.base_is_gguf ? "" : "the base must be there as a GGUF file too; ",
+                              plan.lora.rslora ? "rsLoRA is unknown to it: its scale is written into alpha"
+                                               : "scaled by alpha / rank as in training")});
+    }
+  }
+  const bool window =
+      std::any_of(plan.spec.layers.begin(), plan.spec.layers.end(), [](const auto& layer) { return layer.window > 0; });
+  if (window && (plan.spec.family == "mistral" || plan.spec.family == "mixtral"))
+    findings.push_back(
+        {"window", "note", "GGUF has no sliding window for this family: beyond it more is attended to than was trained"});
+  return findings;
+}
+
+std::string command(const Served& served, const std::string& format) {
+  if (format == "gguf-lora")
+    return cat("llama-server -m ", served.base_is_gguf ? shell_word(served.base) : "BASE.gguf", " --lora ", artifact_of(format),
+               " --alias ", served.name);
+  if (!format.starts_with("gguf")) return "";
+  return cat("llama-server -m ", artifact_of(format), " --alias ", served.name);
+}
+
+}  // namespace
+
+extern const Server llama_cpp;
+const Server llama_cpp = {.name = "llama.cpp", .title = "llama.cpp", .findings = findings, .command = command};
+
+}  // namespace graft::exports

@@ -1,0 +1,77 @@
+// Ollama: docs/modelfile.mdx. It reads what llama.cpp reads; a Modelfile says how a conversation becomes a prompt, as a Go
+// template.
+#include <array>
+
+#include "core/error.h"
+#include "export/server.h"
+
+namespace graft::exports {
+namespace {
+
+struct Layout {
+  std::string_view name, text;  // of data::ChatTemplate; without the token that begins a text, which the server puts in front
+};
+constexpr std::array kLayouts = {
+    Layout{"chatml",
+           "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
+           "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n{{ end }}"
+           "<|im_start|>assistant\n{{ .Response }}<|im_end|>\n"},
+    Layout{"llama3",
+           "{{ if .System }}<|start_header_id|>system<|end_header_id|>\n\n{{ .System }}<|eot_id|>{{ end }}"
+           "{{ if .Prompt }}<|start_header_id|>user<|end_header_id|>\n\n{{ .Prompt }}<|eot_id|>{{ end }}"
+           "<|start_header_id|>assistant<|end_header_id|>\n\n{{ .Response }}<|eot_id|>"},
+    Layout{"gemma",
+           "<start_of_turn>user\n{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}<end_of_turn>\n"
+           "<start_of_turn>model\n{{ .Response }}<end_of_turn>\n"},
+    Layout{"tekken", "[INST]{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
+    Layout{"mistral", "[INST] {{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
+};
+
+bool reads(const std::string& format) { return format.starts_with("gguf"); }
+
+std::vector<ServerFinding> findings(const ServingPlan& plan) {
+  std::vector<ServerFinding> findings = find_server("llama.cpp").findings(plan);
+  for (ServerFinding& finding : findings)
+    if (finding.topic == "peft")
+      finding.detail = "not for this server: its own converter orders q and k differently; gguf-lora is";
+  return findings;
+}
+
+std::string file_of(const std::string& format) { return format + ".Modelfile"; }
+
+std::string command(const Served& served, const std::string& format) {
+  if (!reads(format)) return "";
+  return cat("ollama create ", served.name, " -f serving/ollama/", file_of(format), " && ollama run ", served.name);
+}
+
+std::string modelfile(const Served& served, const std::string& format) {
+  const auto seen_from_here = [](const std::string& path) { return path.starts_with('/') ? path : "../../" + path; };
+  const std::string path = seen_from_here(artifact_of(format));
+  std::string text;
+  if (format == "gguf-lora")
+    text = cat("# The base as a GGUF file, or its name in Ollama.\nFROM ",
+               served.base_is_gguf ? seen_from_here(served.base) : "BASE.gguf", "\nADAPTER ", path, "\n");
+  else
+    text = cat("FROM ", path, "\n");
+  for (const Layout& layout : kLayouts)
+    if (layout.name == served.chat) text += cat("TEMPLATE \"\"\"", layout.text, "\"\"\"\n");
+  if (!served.system.empty() && served.system.find("\"\"\"") == std::string::npos)
+    text += cat("SYSTEM \"\"\"", served.system, "\"\"\"\n");
+  for (const std::string& stop : served.stop)
+    if (stop.find('"') == std::string::npos) text += cat("PARAMETER stop \"", stop, "\"\n");
+  return text;
+}
+
+std::vector<ServingFile> files(const Served& served) {
+  std::vector<ServingFile> files;
+  for (const std::string& format : served.formats)
+    if (reads(format)) files.push_back({"ollama/" + file_of(format), modelfile(served, format)});
+  return files;
+}
+
+}  // namespace
+
+extern const Server ollama;
+const Server ollama = {.name = "ollama", .title = "Ollama", .findings = findings, .command = command, .files = files};
+
+}  // namespace graft::exports

@@ -1,0 +1,45 @@
+// TensorRT-LLM 1.2 and newer, PyTorch backend: tensorrt_llm/models/quant_config_utils.py, tensorrt_llm/lora_manager.py.
+#include "core/error.h"
+#include "export/server.h"
+
+namespace graft::exports {
+namespace {
+
+ServerFinding adapter_finding(const ServingPlan& plan) {
+  if (adapts_head(plan))
+    return {"peft", "fault",
+            "TensorRT-LLM takes no adapter of lm_head; take it out of lora.target_modules, or export hf instead of peft"};
+  if (plan.base_is_gguf && !has_format(plan.formats, "hf-base"))
+    return {"peft", "fault", "the base is a GGUF file, TensorRT-LLM needs a directory to serve adapters on; export hf-base too"};
+  return {"peft", "ok", "named in each request; missing parts of q, k and v are filled with zeros"};
+}
+
+ServerFinding finding_of(const ServingPlan& plan, const std::string& format) {
+  if (format == "peft") return adapter_finding(plan);
+  if (format == "ct-w8a8") return {format, "note", "not for this server: it takes 8 bits by row for fp8, whatever their type"};
+  if (format.starts_with("ct-w"))
+    return {format, "note", "not for this server: it reads compressed-tensors in fp8 only, by row or by blocks"};
+  const bool fp8 = format == "ct-fp8" || format == "ct-fp8-block" || format == "fp8-block" || format == "modelopt-fp8";
+  if (!fp8 && format != "hf" && format != "hf-base") return {format, "note", "not for this server"};
+  if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) return {format, "fault", refusal};
+  return {format, "ok", fp8 ? "needs a GPU of compute capability 8.9; not run here" : "serve the directory; not run here"};
+}
+
+std::vector<ServerFinding> findings(const ServingPlan& plan) {
+  std::vector<ServerFinding> findings;
+  for (const std::string& format : plan.formats) findings.push_back(finding_of(plan, format));
+  return findings;
+}
+
+std::string command(const Served&, const std::string& format) {
+  if (format != "hf" && format != "ct-fp8" && format != "ct-fp8-block" && format != "fp8-block" && format != "modelopt-fp8")
+    return "";
+  return cat("trtllm-serve ", artifact_of(format));
+}
+
+}  // namespace
+
+extern const Server tensorrt_llm;
+const Server tensorrt_llm = {.name = "tensorrt-llm", .title = "TensorRT-LLM", .findings = findings, .command = command};
+
+}  // namespace graft::exports

@@ -1,0 +1,88 @@
+// vLLM 0.32: vllm/config/lora.py, vllm/lora/peft_helper.py, vllm/model_executor/layers/quantization.
+#include <algorithm>
+#include <array>
+
+#include "core/error.h"
+#include "export/server.h"
+
+namespace graft::exports {
+namespace {
+
+struct Kind {
+  std::string_view prefix, needs;
+};
+// The first that a format begins with.
+constexpr std::array kKinds = {
+    Kind{"hf", ""},
+    Kind{"ct-w4a16", "a GPU of compute capability 7.5, or the CPU"},
+    Kind{"ct-w8a16", "a GPU of compute capability 7.5"},
+    Kind{"ct-w8a8", "a GPU of compute capability 7.5, or the CPU"},
+    Kind{"ct-fp8", "a GPU of compute capability 8.9 for fp8 activations, 7.5 for fp8 weights alone"},
+    Kind{"fp8", "a GPU of compute capability 8.9 for fp8 activations, 7.5 for fp8 weights alone"},
+    Kind{"modelopt-fp8", "a GPU of compute capability 8.9"},
+    Kind{"gptq", "a GPU of compute capability 7.5, or the CPU"},
+    Kind{"awq", "a GPU of compute capability 7.5, or the CPU"},
+};
+
+const Kind* kind_of(const std::string& format) {
+  const auto at = std::find_if(kKinds.begin(), kKinds.end(), [&](const Kind& kind) { return format.starts_with(kind.prefix); });
+  return at == kKinds.end() ? nullptr : &*at;
+}
+
+// Model classes with embedding_modules: an adapter of the head is loaded.
+bool loads_head(const std::string& family) {
+  return family == "llama" || family == "mixtral" || family == "qwen3" || family == "qwen3_moe";
+}
+
+ServerFinding adapter_finding(const ServingPlan& plan) {
+  const auto fault = [](const std::string& detail) { return ServerFinding{"peft", "fault", detail}; };
+  if (vllm_rank(plan.lora.rank) == 0) return fault(cat("lora.rank is ", plan.lora.rank, ", vLLM takes at most 512"));
+  if (adapts_head(plan) && plan.spec.tied_head)
+    return fault("the head is tied to the embedding, vLLM loads no adapter of it; take lm_head out of lora.target_modules");
+  if (adapts_head(plan) && !loads_head(plan.spec.family))
+    return fault(cat("vLLM loads no adapter of lm_head for ", plan.spec.architecture,
+                     "; take it out of lora.target_modules, or export hf instead of peft"));
+  if (plan.base_is_gguf && !has_format(plan.formats, "hf-base"))
+    return fault("the base is a GGUF file, vLLM needs a directory to serve adapters on; export hf-base too");
+  const bool experts = std::any_of(plan.modules.begin(), plan.modules.end(),
+                                   [](const std::string& module) { return module.find(".experts.") != std::string::npos; });
+  if (experts)
+    return {"peft", "note", "adapters on experts: vLLM has loaders for them, which have not been tried; hf is the safe choice"};
+  return {"peft", "ok", cat("served with --max-lora-rank ", vllm_rank(plan.lora.rank), "; vLLM's own default is 16")};
+}
+
+std::vector<ServerFinding> findings(const ServingPlan& plan) {
+  std::vector<ServerFinding> findings;
+  for (const std::string& format : plan.formats) {
+    const Kind* kind = kind_of(format);
+    if (format == "peft") {
+      findings.push_back(adapter_finding(plan));
+    } else if (kind == nullptr) {
+      findings.push_back({format, "note", "not for this server"});
+    } else if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) {
+      findings.push_back({format, "fault", refusal});
+    } else {
+      findings.push_back({format, "ok", kind->needs.empty() ? "serve the directory" : cat("needs ", kind->needs)});
+    }
+  }
+  return findings;
+}
+
+std::string command(const Served& served, const std::string& format) {
+  if (format == "peft") {
+    if (vllm_rank(served.rank) == 0) return "";
+    const bool exported = has_format(served.formats, "hf-base");
+    if (served.base_is_gguf && !exported) return "";
+    return cat("vllm serve ", exported ? "hf-base" : shell_word(served.base), " --enable-lora --max-lora-rank ",
+               vllm_rank(served.rank), " --lora-modules ", served.name, "=peft");
+  }
+  if (kind_of(format) == nullptr || format == "hf-base") return "";
+  return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name);
+}
+
+}  // namespace
+
+extern const Server vllm;
+const Server vllm = {.name = "vllm", .title = "vLLM", .findings = findings, .command = command};
+
+}  // namespace graft::exports

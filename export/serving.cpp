@@ -1,0 +1,75 @@
+#include "export/serving.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/exporter.h"
+#include "export/manifest.h"
+
+namespace graft::exports {
+namespace {
+
+constexpr const char* kFolder = "serving";
+
+std::string request(const Served& served) {
+  const std::string body =
+      served.chat.empty()
+          ? cat(R"({"model": ")", served.name, R"(", "prompt": "Hello", "max_tokens": 64})")
+          : cat(R"({"model": ")", served.name, R"(", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64})");
+  return cat("    curl http://localhost:8000/v1/", served.chat.empty() ? "completions" : "chat/completions",
+             " -H 'Content-Type: application/json' -d '", body, "'\n");
+}
+
+std::string readme(const Served& served) {
+  std::string text = cat("# Serving ", served.name,
+                         "\n\nWritten by graft " GRAFT_VERSION
+                         " for what lies in this export directory. Run the commands there; in a container, mount it at /models "
+                         "and the base of the adapter at /base.\n");
+  for (const Server* server : all_servers()) {
+    std::string commands;
+    for (const std::string& format : served.formats)
+      if (const std::string command = server->command(served, format); !command.empty()) commands += cat("    ", command, "\n");
+    if (commands.empty()) continue;
+    text += cat("\n## ", server->title, "\n\n", commands);
+  }
+  return text + "\n## A request\n\nvLLM, TensorRT-LLM and, on port 8080, llama.cpp answer as OpenAI's interface does:\n\n" +
+         request(served);
+}
+
+}  // namespace
+
+fs::path write_serving(const fs::path& directory, Served served) {
+  const DirectoryLock lock(directory);
+  served.formats.clear();
+  const Manifest manifest(directory);
+  for (const Artifact& artifact : manifest.artifacts())
+    for (const Exporter* exporter : all_formats())
+      if (exporter->name == artifact.format) served.formats.push_back(artifact.format);  // an older program may know others
+  if (served.formats.empty()) {
+    fs::remove_all(directory / kFolder);
+    return {};
+  }
+  DirectoryWriter staging(directory / kFolder);
+  write_file(staging.path() / "README.md", readme(served));
+  for (const Server* server : all_servers()) {
+    if (server->files == nullptr) continue;
+    for (const ServingFile& file : server->files(served)) {
+      graft::create_directories((staging.path() / file.name).parent_path());
+      write_file(staging.path() / file.name, file.text);
+    }
+  }
+  staging.commit();
+  return directory / kFolder / "README.md";
+}
+
+std::string served_name(const std::string& name) {
+  std::string clean;
+  for (const unsigned char c : name)
+    clean += std::isalnum(c) || c == '-' || c == '.' || c == '_' ? static_cast<char>(std::tolower(c)) : '-';
+  const auto first = clean.find_first_not_of("-._");
+  return first == std::string::npos ? "model" : clean.substr(first);
+}
+
+}  // namespace graft::exports

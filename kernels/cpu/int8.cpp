@@ -1,0 +1,182 @@
+#include "kernels/cpu/int8.h"
+
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "core/error.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/tasks.h"
+#include "kernels/simd.h"
+
+namespace graft::kernels::cpu {
+namespace {
+
+constexpr std::int64_t kDepth8 = 4, kRows = 64;
+constexpr float kSmallest = 0x1p-100f;  // its inverse is a number
+constexpr std::uint8_t kZero = 128;
+
+inline float value(float x) { return x; }
+inline float value(Bf16Bits x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x) << 16); }
+
+template <class Element>
+GRAFT_SIMD void widen(const Element* x, std::int64_t n, float* wide) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) wide[i] = value(x[i]);
+}
+
+// Sixteen values in as many registers as the machine needs for them.
+using Lanes = float __attribute__((vector_size(64)));
+using Places = std::int32_t __attribute__((vector_size(64)));
+using Halves = std::uint16_t __attribute__((vector_size(32)));
+
+inline void load_lanes(Lanes& lanes, const float* x) { std::memcpy(&lanes, x, sizeof lanes); }
+inline void load_lanes(Lanes& lanes, const Bf16Bits* x) {
+  Halves bits;
+  std::memcpy(&bits, x, sizeof bits);
+  lanes = reinterpret_cast<Lanes>(__builtin_convertvector(bits, Places) << 16);
+}
+
+// Sums where the bit of a lane's number is 0, differences where it is 1.
+template <int kPlace>
+inline void butterfly(Lanes& x) {
+  constexpr Places lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr Places partner = lane ^ (1 << kPlace), sign = lane << (31 - kPlace) & std::numeric_limits<std::int32_t>::min();
+  x = __builtin_shuffle(x, partner) + reinterpret_cast<Lanes>(reinterpret_cast<Places>(x) ^ sign);
+}
+
+template <class Element>
+GRAFT_SIMD void rotate_lanes(const Element* x, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    Lanes lanes;
+    load_lanes(lanes, x + i);
+    butterfly<0>(lanes);
+    butterfly<1>(lanes);
+    butterfly<2>(lanes);
+    butterfly<3>(lanes);
+    std::memcpy(out + i, &lanes, sizeof lanes);
+  }
+}
+
+// Four neighbouring groups of `size` values each, two levels at a time.
+GRAFT_SIMD void rotate_groups(float* x, std::int64_t n, std::int64_t size) {
+  for (std::int64_t begin = 0; begin < n; begin += 4 * size) {
+    float *a = x + begin, *b = a + size, *c = b + size, *d = c + size;
+#pragma omp simd
+    for (std::int64_t i = 0; i < size; ++i) {
+      const float sum = a[i] + b[i], difference = a[i] - b[i], sum2 = c[i] + d[i], difference2 = c[i] - d[i];
+      a[i] = sum + sum2, b[i] = difference + difference2;
+      c[i] = sum - sum2, d[i] = difference - difference2;
+    }
+  }
+}
+
+// x times R without its factor; returns 1 / sqrt(h).
+template <class Element>
+float rotate(const Element* x, std::int64_t n, float* out) {
+  if (n % kLanes != 0) return widen(x, n, out), 1.f;
+  rotate_lanes(x, n, out);
+  std::int64_t groups = 1;
+  while (groups < 16 && n / kLanes % (4 * groups) == 0) groups *= 4;
+  for (std::int64_t size = n / groups; size < n; size *= 4) rotate_groups(out, n, size);
+  return groups == 1 ? 0x1p-2f : groups == 4 ? 0x1p-3f : 0x1p-4f;
+}
+
+// At least kSmallest; of bits, so that a NaN is the largest of all.
+GRAFT_SIMD float largest_magnitude(const float* x, std::int64_t n) {
+  auto largest = std::bit_cast<std::int32_t>(kSmallest);
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int32_t bits = std::bit_cast<std::int32_t>(x[i]) & 0x7fffffff;
+    largest = bits > largest ? bits : largest;
+  }
+  return std::bit_cast<float>(largest);
+}
+
+GRAFT_SIMD void round_row(const float* x, std::int64_t n, float inverse, std::uint8_t* codes) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float shifted = x[i] * inverse + 12582912.f;  // the low byte of the sum is the rounded product
+    codes[i] = static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>(shifted) ^ kZero);
+  }
+}
+
+// Codes plus 128 of the rotated row, zeros up to a whole step; returns the scale.
+template <class Element>
+float quantize_row(const Element* x, std::int64_t n, std::uint8_t* codes) {
+  thread_local Scratch memory;
+  auto* rotated = memory.get<float>(n);
+  const float factor = rotate(x, n, rotated), largest = largest_magnitude(rotated, n);
+  round_row(rotated, n, 127.f / largest, codes);
+  std::fill(codes + n, codes + round_up(n, kDepth8), kZero);
+  return largest / 127.f * factor;
+}
+
+// The codes themselves instead of codes plus 128; returns their sum.
+GRAFT_SIMD std::int32_t make_signed(std::uint8_t* codes, std::int64_t n) {
+  std::int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) {
+    codes[i] ^= kZero;
+    sum += static_cast<std::int8_t>(codes[i]);
+  }
+  return sum;
+}
+
+}  // namespace
+
+template <class Element>
+Int8Rows::Int8Rows(const Element* x, std::int64_t stride, std::int64_t rows, std::int64_t columns)
+    : stride_(round_up(columns, kDepth8)),
+      codes_(code_memory_.get<std::uint8_t>(rows * stride_)),
+      scales_(scale_memory_.get<float>(rows)) {
+  for_each_task((rows + kRows - 1) / kRows, [&](std::int64_t task) {
+    const std::int64_t end = std::min(rows, (task + 1) * kRows);
+    for (std::int64_t row = task * kRows; row < end; ++row)
+      scales_[row] = quantize_row(x + row * stride, columns, codes_ + row * stride_);
+  });
+}
+
+template <class Element>
+Int8Matrix::Int8Matrix(const Element* w, std::int64_t stride, std::int64_t n, std::int64_t k) : n_(n), k_(k) {
+  if (k > kMaxInt8Depth)
+    throw UnsupportedError(cat("a linear of ", k, " inputs or outputs is too wide for products in 8 bits, which end at ",
+                               kMaxInt8Depth, "; set train.base_precision: full"));
+  const std::int64_t padded = round_up(n, kLanes), depth = round_up(k, kDepth8);
+  codes_ = code_memory_.get<std::int8_t>(padded * depth);
+  scales_ = scale_memory_.get<float>(padded);
+  shifts_ = shift_memory_.get<std::int32_t>(padded);
+  std::fill(codes_, codes_ + padded * depth, std::int8_t{0});
+  std::fill(scales_, scales_ + padded, 0.f);
+  std::fill(shifts_, shifts_ + padded, 0);
+  for_each_task((n + kPanel - 1) / kPanel, [&](std::int64_t task) {
+    const std::int64_t column = task * kPanel, count = std::min(kPanel, n - column);
+    std::vector<std::uint8_t> rows(static_cast<std::size_t>(count * depth));
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::uint8_t* row = rows.data() + i * depth;
+      scales_[column + i] = quantize_row(w + (column + i) * stride, k, row);
+      shifts_[column + i] = -kZero * make_signed(row, depth);
+    }
+    transpose_words(rows.data(), depth, count, depth / kDepth8, reinterpret_cast<std::uint32_t*>(codes_ + column * depth),
+                    round_up(count, kLanes));
+  });
+}
+
+std::int64_t Int8Matrix::bytes() const {
+  return round_up(n_, kLanes) * (round_up(k_, kDepth8) + static_cast<std::int64_t>(sizeof(float) + sizeof(std::int32_t)));
+}
+
+void Int8Matrix::multiply_panel(const Int8Rows& x, std::int64_t row, std::int64_t count, std::int64_t column, float* c,
+                                std::int64_t c_stride, bool add) const {
+  const std::int64_t depth = round_up(k_, kDepth8), width = round_up(std::min(kPanel, n_ - column), kLanes);
+  multiply({x.codes(row), x.stride(), count, x.scales() + row, codes_ + column * depth, width, depth / kDepth8, scales_ + column,
+            shifts_ + column, c, c_stride, width, add});
+}
+
+template Int8Rows::Int8Rows(const float*, std::int64_t, std::int64_t, std::int64_t);
+template Int8Rows::Int8Rows(const Bf16Bits*, std::int64_t, std::int64_t, std::int64_t);
+template Int8Matrix::Int8Matrix(const float*, std::int64_t, std::int64_t, std::int64_t);
+template Int8Matrix::Int8Matrix(const Bf16Bits*, std::int64_t, std::int64_t, std::int64_t);
+
+}  // namespace graft::kernels::cpu

@@ -1,0 +1,66 @@
+#include "model/fp8_layout.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+
+namespace graft::model {
+namespace {
+
+class Fp8Layout : public LinearLayout {
+ public:
+  Fp8Layout(const Fp8Tiles& tiles, std::string suffix) : tiles_(tiles), suffix_(std::move(suffix)) {}
+
+  std::string stored_as() const override { return tiles_.stored_as(); }
+  std::string sign(const std::string& weight) const override { return weight + suffix_; }
+
+  std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
+    const std::int64_t out = linear.shape[0], in = linear.shape[1];
+    std::vector<LayoutPart> parts = {
+        {linear.name, {DType::f8_e4m3}, linear.shape},
+        {linear.name + suffix_, {DType::f32, DType::bf16, DType::f16}, {tiles_.down(out), tiles_.across(in)}}};
+    if (tiles_.input_scale) parts.push_back({module_of(linear.name) + "input_scale", {DType::f32, DType::bf16, DType::f16}, {1}});
+    return parts;
+  }
+
+  at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
+    const std::int64_t out = linear.shape[0], in = linear.shape[1];
+    return parts[0].to(at::kFloat).mul_(spread(parts[1].to(at::kFloat), tiles_, out, in));
+  }
+
+ private:
+  Fp8Tiles tiles_;
+  std::string suffix_;
+};
+
+std::int64_t size_in(const Json& sizes, std::size_t at, const std::string& origin) {
+  constexpr std::int64_t kLargest = 1 << 20;
+  if (!sizes.is_array() || sizes.size() != 2 || !sizes[at].is_number_integer() || sizes[at] < 1 || sizes[at] > kLargest)
+    throw FormatError(cat(origin, ": the size of a block is not two positive numbers"));
+  return sizes[at].get<std::int64_t>();
+}
+
+}  // namespace
+
+std::string Fp8Tiles::stored_as() const {
+  if (rows == 0) return "FP8";
+  return rows == 1 ? "FP8 by row" : cat("FP8 by ", rows, " x ", columns);
+}
+
+at::Tensor spread(const at::Tensor& scale, const Fp8Tiles& tiles, std::int64_t out, std::int64_t in) {
+  const auto along = [](const at::Tensor& x, std::int64_t dim, std::int64_t tile, std::int64_t size) {
+    if (x.size(dim) == 1) return x;  // broadcast
+    return x.repeat_interleave(tile, dim).narrow(dim, 0, size);
+  };
+  return along(along(scale, 1, tiles.columns, in), 0, tiles.rows, out).expand({out, in});
+}
+
+std::unique_ptr<LinearLayout> fp8_layout(const Fp8Tiles& tiles, const std::string& suffix) {
+  return std::make_unique<Fp8Layout>(tiles, suffix);
+}
+
+Fp8Tiles block_tiles(const Json& sizes, const std::string& origin) {
+  return {size_in(sizes, 0, origin), size_in(sizes, 1, origin), false};
+}
+
+}  // namespace graft::model

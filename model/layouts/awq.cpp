@@ -1,0 +1,73 @@
+// quant_method awq: 4 bits by groups of a row, packed across the rows (AutoAWQ's "gemm" layout; vLLM
+// model_executor/layers/quantization/auto_awq.py).
+//
+//   qweight I32 (in, out / 8)      nibble k of a word, lowest bits first, is that of output 0, 2, 4, 6, 1, 3, 5, 7
+//   qzeros  I32 (groups, out / 8)  packed alike; absent when zero_point is false: 8
+//   scales  F16, BF16 or F32 (groups, out)
+//   value   (q - zero) * scale      in f32
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "model/compressed_tensors.h"
+#include "model/linear_layout.h"
+
+namespace graft::model {
+namespace {
+
+// Codes less 8, I8 (rows, 8 words), of words whose outputs are interleaved.
+at::Tensor unpack_interleaved(const at::Tensor& words) {
+  const at::Tensor place = at::tensor({0, 4, 1, 5, 2, 6, 3, 7}, at::kLong);  // of each output among the nibbles
+  const at::Tensor codes = unpack_codes(words, 4, words.size(1) * 8);
+  return codes.view({words.size(0), words.size(1), 8}).index_select(2, place).view({words.size(0), words.size(1) * 8});
+}
+
+class Awq : public LinearLayout {
+ public:
+  Awq(std::int64_t group, bool zero_points) : group_(group), zero_points_(zero_points) {}
+
+  std::string stored_as() const override { return cat("AWQ INT4", group_ == 0 ? " by row" : cat(" by ", group_)); }
+  std::string sign(const std::string& weight) const override { return module_of(weight) + "qweight"; }
+
+  std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
+    const std::int64_t out = linear.shape[0], in = linear.shape[1];
+    if (out % 8 != 0) throw FormatError(cat(out, " rows do not divide into words of 8 codes"));
+    if (group_ > 0 && in % group_ != 0) throw FormatError(cat("rows of ", in, ", which groups of ", group_, " do not divide"));
+    const std::int64_t groups = group_ == 0 ? 1 : in / group_;
+    const std::string module = module_of(linear.name);
+    std::vector<LayoutPart> parts = {{module + "qweight", {DType::i32}, {in, out / 8}},
+                                     {module + "scales", {DType::f16, DType::bf16, DType::f32}, {groups, out}}};
+    if (zero_points_) parts.push_back({module + "qzeros", {DType::i32}, {groups, out / 8}});
+    return parts;
+  }
+
+  at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
+    const std::int64_t out = linear.shape[0], in = linear.shape[1], groups = parts[1].size(0);
+    at::Tensor values = unpack_interleaved(parts[0]).to(at::kFloat).view({groups, in / groups, out});
+    if (zero_points_) values.sub_(unpack_interleaved(parts[2]).to(at::kFloat).unsqueeze(1));
+    return values.mul_(parts[1].to(at::kFloat).unsqueeze(1)).view({in, out}).t().contiguous();
+  }
+
+ private:
+  std::int64_t group_;  // 0: the whole row
+  bool zero_points_;
+};
+
+std::unique_ptr<LinearLayout> read(const Json& quantization, const std::string& origin) {
+  const auto number = [&](const char* key, const char* old) {
+    return json_get<std::int64_t>(quantization, quantization.contains(key) ? key : old, origin);
+  };
+  const std::int64_t bits = number("bits", "w_bit"), group = number("group_size", "q_group_size");
+  if (bits != 4) throw UnsupportedError(cat(origin, ": bits is ", bits, "; graft reads 4"));
+  if (group < -1 || group == 0) throw FormatError(cat(origin, ": group_size is ", group));
+  if (const std::string version = text_or_empty(quantization, "version");
+      !version.empty() && version != "gemm" && version != "GEMM")
+    throw UnsupportedError(cat(origin, ": version is ", quote(version), "; graft reads gemm"));
+  return std::make_unique<Awq>(group == -1 ? 0 : group, json_get<bool>(quantization, "zero_point", origin));
+}
+
+}  // namespace
+
+extern const LayoutReader awq;
+const LayoutReader awq = {.method = "awq", .read = read};
+
+}  // namespace graft::model

@@ -1,0 +1,66 @@
+// quant_method compressed-tensors: model/compressed_tensors.h, and fp8 by tensors or blocks (model/fp8_layout.h).
+#include "model/compressed_tensors.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "model/fp8_layout.h"
+#include "model/linear_layout.h"
+
+namespace graft::model {
+namespace {
+
+class CompressedLayout : public LinearLayout {
+ public:
+  explicit CompressedLayout(const CompressedScheme& scheme) : scheme_(scheme) {}
+
+  std::string stored_as() const override { return scheme_.stored_as(); }
+  std::string sign(const std::string& weight) const override { return weight + (packed() ? "_packed" : "_scale"); }
+
+  std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
+    const std::int64_t rows = linear.shape[0], columns = linear.shape[1], per_word = 32 / scheme_.bits;
+    if (scheme_.group > 0 && columns % scheme_.group != 0)
+      throw FormatError(cat("rows of ", columns, ", which groups of ", scheme_.group, " do not divide"));
+    const std::int64_t groups = scheme_.groups(columns);
+    const LayoutPart scale = {linear.name + "_scale", {DType::bf16, DType::f16, DType::f32}, {rows, groups}};
+    if (!packed()) {
+      const DType codes = scheme_.format == CompressedFormat::integer ? DType::i8 : DType::f8_e4m3;
+      return {{linear.name, {codes}, linear.shape}, scale};
+    }
+    std::vector<LayoutPart> parts = {{linear.name + "_packed", {DType::i32}, {rows, (columns + per_word - 1) / per_word}},
+                                     scale,
+                                     {linear.name + "_shape", {DType::i64}, {2}, false, true}};
+    if (!scheme_.symmetric)
+      parts.push_back({linear.name + "_zero_point", {DType::i32}, {(rows + per_word - 1) / per_word, groups}});
+    return parts;
+  }
+
+  void check(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
+    if (!packed()) return;
+    const auto rows = parts[2][0].item<std::int64_t>(), columns = parts[2][1].item<std::int64_t>();
+    if (rows != linear.shape[0] || columns != linear.shape[1])
+      throw FormatError(cat("weight_shape says [", rows, ", ", columns, "], config.json asks for [", linear.shape[0], ", ",
+                            linear.shape[1], "]"));
+  }
+
+  at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
+    return decompressed({parts[0], parts[1], scheme_.symmetric ? at::Tensor() : parts[3]}, scheme_, linear.shape[1]);
+  }
+
+ private:
+  bool packed() const { return scheme_.format == CompressedFormat::packed; }
+
+  CompressedScheme scheme_;
+};
+
+std::unique_ptr<LinearLayout> read(const Json& quantization, const std::string& origin) {
+  if (const auto tiles = read_compressed_tiles(quantization, origin)) return fp8_layout(*tiles, "_scale");
+  return std::make_unique<CompressedLayout>(read_compressed_scheme(quantization, origin));
+}
+
+}  // namespace
+
+extern const LayoutReader compressed_tensors;
+const LayoutReader compressed_tensors = {.method = "compressed-tensors", .read = read};
+
+}  // namespace graft::model

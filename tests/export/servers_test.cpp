@@ -1,0 +1,253 @@
+// What servers make of the formats, said before training, and the files that are written for them.
+#include "core/file.h"
+#include "core/json.h"
+#include "export/serving.h"
+#include "tests/export/support.h"
+#include "tests/support/catch.h"
+
+using namespace graft;
+using namespace graft::testing;
+using exports::ServerFinding;
+
+namespace {
+
+model::ModelSpec llama() {
+  model::ModelSpec spec = model::open_weights(golden("llama") / "base")->spec();
+  spec.hidden = 512, spec.ffn = 1536, spec.heads = 8, spec.kv_heads = 4, spec.head_dim = 64;
+  return spec;
+}
+
+struct Plan {
+  model::ModelSpec spec = llama();
+  lora::LoraConfig lora = {};
+  std::vector<std::string> modules = {"model.layers.0.self_attn.q_proj"}, formats = {};
+  bool base_is_gguf = false;
+  std::int64_t tensor_parallel = 1;
+
+  // "format: state: detail" of a server's findings, one line each.
+  std::string lines(const std::string& server) const {
+    std::string text;
+    for (const ServerFinding& finding :
+         exports::findings_of(exports::find_server(server), {spec, lora, modules, formats, base_is_gguf, tensor_parallel}))
+      text += cat(finding.topic, ": ", finding.state, ": ", finding.detail, "\n");
+    return text;
+  }
+};
+
+// What Go makes of the templates that Modelfiles have: {{ .Name }}, and {{ if .Name }} ... {{ end }} that is not nested.
+std::string go(const std::string& text, const std::map<std::string, std::string>& values) {
+  std::string out;
+  bool skipped = false;
+  for (std::size_t at = 0; at < text.size();) {
+    if (text.compare(at, 3, "{{ ") != 0) {
+      if (!skipped) out += text[at];
+      ++at;
+      continue;
+    }
+    const std::size_t end = text.find(" }}", at);
+    const std::string action = text.substr(at + 3, end - at - 3);
+    at = end + 3;
+    if (action == "end")
+      skipped = false;
+    else if (action.starts_with("if ."))
+      skipped = values.at(action.substr(4)).empty();
+    else if (!skipped)
+      out += values.at(action.substr(1));
+  }
+  return out;
+}
+
+void says(const std::string& text, const std::string& line) {
+  INFO(text);
+  CHECK(("\n" + text).find("\n" + line) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("vLLM: ranks, heads, GGUF bases and shards", "[export][servers]") {
+  Plan plan;
+  plan.formats = {"peft"};
+  plan.lora.rank = 16;
+  says(plan.lines("vllm"), "peft: ok: served with --max-lora-rank 16; vLLM's own default is 16\n");
+  plan.lora.rank = 65;
+  says(plan.lines("vllm"), "peft: ok: served with --max-lora-rank 128");
+  plan.lora.rank = 512;
+  says(plan.lines("vllm"), "peft: ok: served with --max-lora-rank 512");
+  plan.lora.rank = 513;
+  says(plan.lines("vllm"), "peft: fault: lora.rank is 513, vLLM takes at most 512\n");
+  says(plan.lines("vllm"), "formats: fault: vLLM reads none of export.formats\n");
+  plan.lora.rank = 16;
+  plan.modules.push_back("lm_head");
+  plan.spec.tied_head = true;
+  says(plan.lines("vllm"), "peft: fault: the head is tied to the embedding, vLLM loads no adapter of it");
+  plan.spec.tied_head = false;
+  says(plan.lines("vllm"), "peft: ok");
+  plan.spec.family = "qwen2", plan.spec.architecture = "Qwen2ForCausalLM";
+  says(plan.lines("vllm"),
+       "peft: fault: vLLM loads no adapter of lm_head for Qwen2ForCausalLM; take it out of lora.target_modules");
+  plan.modules.pop_back();
+  plan.base_is_gguf = true;
+  says(plan.lines("vllm"),
+       "peft: fault: the base is a GGUF file, vLLM needs a directory to serve adapters on; export hf-base too\n");
+  plan.formats = {"peft", "hf-base"};
+  says(plan.lines("vllm"), "peft: ok");
+  plan.base_is_gguf = false;
+  plan.modules = {"model.layers.0.mlp.experts.3.up_proj"};
+  says(plan.lines("vllm"), "peft: note: adapters on experts");
+
+  plan.formats = {"hf", "ct-w4a16-g64", "fp8-block", "gguf-q8_0", "bnb-nf4"};
+  says(plan.lines("vllm"), "hf: ok: serve the directory\n");
+  says(plan.lines("vllm"), "ct-w4a16-g64: ok: needs a GPU of compute capability 7.5, or the CPU\n");
+  says(plan.lines("vllm"), "fp8-block: ok: needs a GPU of compute capability 8.9 for fp8 activations");
+  says(plan.lines("vllm"), "gguf-q8_0: note: not for this server\n");
+  says(plan.lines("vllm"), "bnb-nf4: note: not for this server\n");
+  plan.tensor_parallel = 4;
+  plan.formats = {"hf", "gptq-g128", "fp8-block", "ct-w8a8"};
+  says(plan.lines("vllm"), "gptq-g128: ok");
+  plan.tensor_parallel = 8;  // ffn 1536 / 8 = 192; heads 512 / 8 = 64
+  says(plan.lines("vllm"), "hf: ok");
+  says(plan.lines("vllm"), "ct-w8a8: ok");
+  says(plan.lines("vllm"), "gptq-g128: fault: a device's share of o_proj has 64 columns, which groups of 128 do not divide\n");
+  says(plan.lines("vllm"), "fp8-block: fault: a device's share of o_proj has 64 columns");
+  plan.tensor_parallel = 3;
+  says(plan.lines("vllm"), "hf: fault: 3 devices do not divide 8 heads\n");
+  plan.spec.heads = 9, plan.spec.kv_heads = 2;
+  says(plan.lines("vllm"), "hf: fault: 3 devices do not divide 2 key and value heads, nor they the devices\n");
+}
+
+TEST_CASE("llama.cpp and Ollama: GGUF, rsLoRA, tied heads, windows", "[export][servers]") {
+  Plan plan;
+  plan.formats = {"gguf-q4_k_m", "gguf-lora", "peft"};
+  says(plan.lines("llama.cpp"), "gguf-q4_k_m: ok: serve the file\n");
+  says(plan.lines("llama.cpp"),
+       "gguf-lora: ok: the base must be there as a GGUF file too; scaled by alpha / rank as in training\n");
+  says(plan.lines("llama.cpp"), "peft: note: not for this server\n");
+  says(plan.lines("ollama"), "peft: note: not for this server: its own converter orders q and k differently; gguf-lora is\n");
+  plan.lora.rslora = true;
+  plan.base_is_gguf = true;
+  says(plan.lines("llama.cpp"), "gguf-lora: ok: rsLoRA is unknown to it: its scale is written into alpha\n");
+  plan.lora.target_modules = {"lm_head"};
+  plan.spec.tied_head = true;
+  says(plan.lines("ollama"), "gguf-lora: fault: ");
+  plan.spec.family = "mistral";
+  plan.spec.layers[0].window = 4096;
+  says(plan.lines("llama.cpp"), "window: note: GGUF has no sliding window for this family");
+  plan.formats = {"hf"};
+  says(plan.lines("ollama"), "formats: fault: Ollama reads none of export.formats\n");
+}
+
+TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong", "[export][servers]") {
+  Plan plan;
+  plan.formats = {"hf", "ct-w8a8", "ct-w4a16-g64", "ct-fp8", "modelopt-fp8", "peft", "gptq-g64"};
+  says(plan.lines("tensorrt-llm"), "hf: ok");
+  says(plan.lines("tensorrt-llm"), "ct-w8a8: note: not for this server: it takes 8 bits by row for fp8, whatever their type\n");
+  says(plan.lines("tensorrt-llm"), "ct-w4a16-g64: note: not for this server: it reads compressed-tensors in fp8 only");
+  says(plan.lines("tensorrt-llm"), "ct-fp8: ok: needs a GPU of compute capability 8.9");
+  says(plan.lines("tensorrt-llm"), "modelopt-fp8: ok: needs a GPU of compute capability 8.9");
+  says(plan.lines("tensorrt-llm"), "peft: ok");
+  says(plan.lines("tensorrt-llm"), "gptq-g64: note: not for this server\n");
+  says(plan.lines("triton"), "gptq-g64: ok: vLLM backend: needs");
+  plan.modules = {"lm_head"};
+  says(plan.lines("tensorrt-llm"), "peft: fault: TensorRT-LLM takes no adapter of lm_head");
+  plan.formats = {"gguf-q8_0"};
+  says(plan.lines("triton"), "formats: fault: Triton reads none of export.formats\n");
+  CHECK(message_of<ConfigError>([] { exports::find_server("vlm"); }) ==
+        "server 'vlm' is not known; did you mean 'vllm'? There are llama.cpp, ollama, tensorrt-llm, triton, vllm");
+}
+
+TEST_CASE("the files for servers name what lies in the export directory", "[export][servers]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory scratch;
+  exports::export_all({"peft", "hf", "ct-w8a8", "gguf-q8_0", "gguf-lora"}, golden_case.request(), scratch.path());
+  exports::Served served = {.name = exports::served_name("My Run!"),
+                            .base = "../my base",
+                            .base_is_gguf = false,
+                            .formats = {},
+                            .rank = 9,
+                            .chat = "chatml",
+                            .system = "Be brief.",
+                            .stop = {"<|im_end|>"}};
+  const fs::path readme = exports::write_serving(scratch.path(), served);
+  CHECK(readme == scratch / "serving/README.md");
+  const std::string text = read_file(readme);
+  says(text, "    vllm serve '../my base' --enable-lora --max-lora-rank 16 --lora-modules my-run-=peft\n");
+  says(text, "    vllm serve ct-w8a8 --served-model-name my-run-\n");
+  says(text, "    llama-server -m gguf-q8_0.gguf --alias my-run-\n");
+  says(text, "    llama-server -m BASE.gguf --lora gguf-lora.gguf --alias my-run-\n");
+  says(text, "    ollama create my-run- -f serving/ollama/gguf-q8_0.Modelfile && ollama run my-run-\n");
+  says(text, "    trtllm-serve hf\n");
+  says(text,
+       "    tritonserver --model-repository=/models/serving/triton-vllm --model-control-mode=explicit "
+       "--load-model=my-run--peft\n");
+  CHECK(text.find("trtllm-serve ct-w8a8") == std::string::npos);
+  CHECK(text.find(R"(/v1/chat/completions -H 'Content-Type: application/json' -d '{"model": "my-run-")") != std::string::npos);
+
+  CHECK(read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile") ==
+        "FROM ../../gguf-q8_0.gguf\n"
+        "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}{{ if .Prompt }}<|im_start|>user\n"
+        "{{ .Prompt }}<|im_end|>\n{{ end }}<|im_start|>assistant\n{{ .Response }}<|im_end|>\n\"\"\"\n"
+        "SYSTEM \"\"\"Be brief.\"\"\"\nPARAMETER stop \"<|im_end|>\"\n");
+  says(read_file(scratch / "serving/ollama/gguf-lora.Modelfile"), "FROM BASE.gguf\nADAPTER ../../gguf-lora.gguf\n");
+  const fs::path model = scratch / "serving/triton-vllm/my-run--peft";
+  says(read_file(model / "config.pbtxt"), "backend: \"vllm\"\n");
+  CHECK(read_json(model / "1/model.json")["model"] == "/base");
+  CHECK(read_json(model / "1/model.json")["enable_lora"] == "true");
+  CHECK(read_json(model / "1/model.json")["max_lora_rank"] == 16);
+  CHECK(read_json(model / "1/multi_lora.json") == Json({{"my-run-", "/models/peft"}}));
+  CHECK(read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json")["model"] == "/models/hf");
+  CHECK(!fs::exists(scratch / "serving/triton-vllm/my-run--hf/1/multi_lora.json"));
+  says(read_file(scratch / "serving/triton-tensorrt-llm/hf.yaml"), "model: /models/hf\nbackend: \"pytorch\"\n");
+  CHECK(!fs::exists(scratch / "serving/triton-tensorrt-llm/ct-w8a8.yaml"));
+
+  SECTION("a base without a chat layout, words that would end a string") {
+    served.chat = "", served.system = "a \"\"\" b", served.stop = {"\""};
+    exports::write_serving(scratch.path(), served);
+    CHECK(read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile") == "FROM ../../gguf-q8_0.gguf\n");
+    CHECK(read_file(readme).find("/v1/completions") != std::string::npos);
+  }
+  SECTION("nothing is left to serve") {
+    const exports::Manifest manifest(scratch.path());
+    for (const auto& artifact : manifest.artifacts()) exports::withdraw(artifact, scratch.path());
+    CHECK(exports::write_serving(scratch.path(), served).empty());
+    CHECK(!fs::exists(scratch / "serving"));
+  }
+}
+
+TEST_CASE("Ollama's templates write a conversation as the published ones do", "[export][servers]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory scratch;
+  exports::export_all({"gguf-q8_0"}, golden_case.request(), scratch.path());
+  const std::string file = (scratch / "serving/ollama/gguf-q8_0.Modelfile").string();
+  int compared = 0;
+  for (const Json& c : read_json(golden("../chat") / "golden.json")) {
+    const Json& messages = c["messages"];
+    const bool system = messages[0]["role"] == "system";
+    if (messages.size() != (system ? 3u : 2u)) continue;
+    const auto question = messages[system ? 1 : 0]["content"].get<std::string>();
+    if (question != "hi" && question != "Is it so?") continue;
+    const auto layout = c["layout"].get<std::string>();
+    exports::Served served;
+    served.name = "x", served.chat = layout;
+    exports::write_serving(scratch.path(), served);
+    const std::string text = read_file(file);
+    const auto begin = text.find("TEMPLATE \"\"\"") + 12;
+    const std::string written = text.substr(begin, text.find("\"\"\"\n", begin) - begin);
+    // The system turn that the published template puts in by itself is the Modelfile's SYSTEM.
+    const std::string dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+    std::string system_text = layout == "llama3" ? dates
+                              : layout == "chatml" && !system
+                                  ? "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+                                  : "";
+    if (system) system_text += messages[0]["content"].get<std::string>();
+    std::string expected = c["text"].get<std::string>();
+    for (const std::string beginning : {"<s>", "<bos>", "<|begin_of_text|>"})
+      if (expected.starts_with(beginning)) expected = expected.substr(beginning.size());
+    if (layout == "mistral") expected.erase(expected.find("[/INST] ") + 7, 1);  // part of the answer's first token
+    INFO(layout);
+    CHECK(go(written, {{"System", system_text},
+                       {"Prompt", question},
+                       {"Response", messages[system ? 2 : 1]["content"].get<std::string>()}}) == expected);
+    ++compared;
+  }
+  CHECK(compared == 10);
+}

@@ -1,0 +1,71 @@
+// Training products in 8 bits (BasePrecision::int8): near the full model in loss and gradients, the same bits twice.
+#include <cmath>
+
+#include "model/decoder.h"
+#include "tests/support/catch.h"
+#include "tests/support/golden_model.h"
+#include "tests/support/tensors.h"
+
+namespace graft::model {
+namespace {
+
+using namespace graft::testing;
+
+struct Step {
+  double loss = 0;
+  at::Tensor gradients;
+};
+
+Step step(const Golden& golden, Decoder& decoder, Recompute recompute = Recompute::none) {
+  const LowRanks adapters = golden.attach(decoder);
+  const double scale = 1 / golden.labels.ne(-100).sum().item<double>();
+  Step result;
+  result.loss = decoder.train_step(golden.batch, golden.labels, scale, recompute, 0).sum * scale;
+  std::vector<at::Tensor> parts;
+  for (const auto& adapter : adapters)
+    for (const at::Tensor& gradient : {adapter->grad_a, adapter->grad_b}) parts.push_back(gradient.flatten());
+  result.gradients = at::cat(parts);
+  for (Linear* linear : decoder.linears()) linear->adapter = nullptr;
+  return result;
+}
+
+// Rounding n values of a normal distribution to 127 steps of their largest, about sqrt(2 ln n) deviations, moves them by
+// sqrt(2 ln n) / (127 sqrt(12)) of their norm; a product sees that of both sides. How much that means for a gradient depends on
+// the model: it is asked by moving every weight as much, at random, and computing as before.
+void perturb(Decoder& decoder) {
+  std::uint64_t seed = 0;
+  for (Linear* linear : decoder.linears()) {
+    if (linear->name == "lm_head") continue;
+    const double share = std::sqrt(2 * 2 * std::log(static_cast<double>(linear->in()))) / (127 * std::sqrt(12.0));
+    const double deviation = linear->weight.norm().item<double>() / std::sqrt(static_cast<double>(linear->weight.numel()));
+    linear->weight.add_(random(linear->weight.sizes(), ++seed, at::kFloat, share * deviation));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("with int8 products every family's loss and gradients stay near the full model's", "[int8]") {
+  for (const std::string& name : golden_models()) {
+    const Golden golden(name);
+    const auto source = open_weights(golden.directory);
+    const auto full = Decoder::load(*source, at::kFloat, at::kFloat);
+    const auto int8 = Decoder::load(*source, at::kFloat, at::kFloat, BasePrecision::int8);
+    const auto moved = Decoder::load(*source, at::kFloat, at::kFloat);
+    perturb(*moved);
+    const Step exact = step(golden, *full), got = step(golden, *int8), other = step(golden, *moved);
+    const double error = relative_error(got.gradients, exact.gradients),
+                 expected = relative_error(other.gradients, exact.gradients);
+    INFO(name << ": loss " << exact.loss << " and " << got.loss << ", gradients off by " << error << ", expected " << expected);
+    CHECK_FALSE(same_bits(got.gradients, exact.gradients));
+    CHECK(error <= 2 * expected);
+    CHECK(std::abs(got.loss - exact.loss) <= expected * exact.loss);
+    CHECK(same_bits(got.gradients, step(golden, *int8).gradients));
+    CHECK(same_bits(got.gradients, step(golden, *int8, Recompute::layers).gradients));
+
+    CHECK(full->weight_bytes() == weight_bytes(full->spec(), at::kFloat, BasePrecision::full));
+    CHECK(int8->weight_bytes() < full->weight_bytes());
+    CHECK(weight_bytes(full->spec(), at::kFloat, BasePrecision::int8) <= int8->weight_bytes());  // columns are padded
+  }
+}
+
+}  // namespace graft::model
