@@ -221,11 +221,12 @@ const Folds& Calibration::folds(Quantizer quantizer, const model::CompressedSche
   return folds_.emplace(key, awq ? find_awq(scheme) : find_smooth()).first->second;
 }
 
-RoundLinear Calibration::gptq(const model::CompressedScheme& scheme) {
+RoundLinear Calibration::gptq(const model::CompressedScheme& scheme, const Fit& fit) {
   digests_.clear();
   const auto layers = std::make_shared<GptqLayers>(source_, rows(), compute_, scheme);
-  return [this, layers](const model::TensorSpec& tensor, const at::Tensor&) {
+  return [this, layers, fit](const model::TensorSpec& tensor, const at::Tensor&) {
     Rounded rounded = layers->take(tensor.name);
+    if (fit) rounded = fit(std::move(rounded));
     digests_[tensor.name] = digest_of(rounded.values());
     return rounded;
   };
@@ -241,8 +242,12 @@ MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const 
   return {request.base, &request.adapter, request.storage, folds ? request.calibration->folds(quantizer, scheme) : Folds()};
 }
 
-RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
-  return quantizer == Quantizer::gptq ? request.calibration->gptq(scheme) : to_nearest(scheme);
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme,
+                         const Fit& fit) {
+  if (quantizer == Quantizer::gptq) return request.calibration->gptq(scheme, fit);
+  const RoundLinear nearest = to_nearest(scheme);
+  if (!fit) return nearest;
+  return [=](const model::TensorSpec& tensor, const at::Tensor& weight) { return fit(nearest(tensor, weight)); };
 }
 
 at::Tensor rounded_values(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme,

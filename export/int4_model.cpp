@@ -107,4 +107,23 @@ std::string int4_refusal(const model::ModelSpec& spec, std::int64_t group) {
   return alignment_refusal(spec, gptq_format(group, {}));
 }
 
+void write_int4_model(const ExportRequest& request, const Int4Target& target, const std::filesystem::path& directory) {
+  const model::CompressedScheme scheme = target.awq ? awq_scheme(target.group) : gptq_scheme(target.group);
+  const RoundLinear round = rounding_for(request, target.quantizer, scheme, in_half);
+  write_quantized_model(source_for(request, target.quantizer, scheme),
+                        target.awq ? awq_format(target.group, round) : gptq_format(target.group, round), directory);
+}
+
+double verify_int4_model(const ExportRequest& request, const Int4Target& target, const std::filesystem::path& written) {
+  const model::CompressedScheme scheme = target.awq ? awq_scheme(target.group) : gptq_scheme(target.group);
+  const RoundLinear round = to_nearest(scheme);
+  LinearFormat format = target.awq ? awq_format(target.group, round) : gptq_format(target.group, round);
+  const auto reopened = model::open_weights(written);
+  if (target.quantizer == Quantizer::gptq)
+    format.encode = [&](const model::TensorSpec& linear, const at::Tensor& weight) {
+      return EncodedLinear{{}, rounded_values(request, target.quantizer, scheme, linear.name, weight, *reopened)};
+    };
+  return verify_quantized_model(source_for(request, target.quantizer, scheme), format, written);
+}
+
 }  // namespace graft::exports

@@ -3,6 +3,7 @@
 // bf16 reads the same numbers. A scale below 2^-17 is not exact in F16: the group gets the scale 2^-17.
 #pragma once
 
+#include "export/calibration.h"
 #include "export/quantize/rounding.h"
 #include "export/quantized_model.h"
 
@@ -17,33 +18,32 @@ LinearFormat awq_format(std::int64_t group, const RoundLinear& round);
 // Groups that do not divide the rows, or rows that words of 8 codes do not divide.
 std::string int4_refusal(const model::ModelSpec& spec, std::int64_t group);
 
-namespace int4 {
+struct Int4Target {
+  bool awq = false;  // the layout; else GPTQ's
+  std::int64_t group = 128;
+  Quantizer quantizer = Quantizer::nearest;
+};
 
-template <std::int64_t group>
-LinearFormat gptq(const model::ModelSpec&) {
-  return gptq_format(group, to_nearest(gptq_scheme(group)));
-}
-template <std::int64_t group>
-LinearFormat awq(const model::ModelSpec&) {
-  return awq_format(group, to_nearest(awq_scheme(group)));
-}
-template <std::int64_t group>
-std::string refusal(const model::ModelSpec& spec) {
-  return int4_refusal(spec, group);
-}
-
-inline constexpr std::string_view kServers = "vLLM, SGLang, transformers with GPTQModel";
-
-}  // namespace int4
+void write_int4_model(const ExportRequest& request, const Int4Target& target, const std::filesystem::path& directory);
+double verify_int4_model(const ExportRequest& request, const Int4Target& target, const std::filesystem::path& written);
 
 // What export/formats/gptq_*.cpp and awq_*.cpp define.
-template <std::int64_t group>
-constexpr Exporter gptq_exporter(std::string_view name, std::string_view summary) {
-  return quantized_exporter<int4::gptq<group>, int4::refusal<group>>(name, summary, int4::kServers);
-}
-template <std::int64_t group>
-constexpr Exporter awq_exporter(std::string_view name, std::string_view summary) {
-  return quantized_exporter<int4::awq<group>, int4::refusal<group>>(name, summary, int4::kServers);
+template <Int4Target target>
+constexpr Exporter int4_exporter(std::string_view name, std::string_view summary) {
+  return {
+      .name = name,
+      .summary = summary,
+      .loads_in = "vLLM, SGLang, transformers with GPTQModel",
+      .extension = "",
+      .merges = true,
+      .quantizes = true,
+      .calibrates = target.quantizer != Quantizer::nearest,
+      .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return int4_refusal(spec, target.group); },
+      .write = [](const ExportRequest& request,
+                  const std::filesystem::path& directory) { write_int4_model(request, target, directory); },
+      .verify = [](const ExportRequest& request,
+                   const std::filesystem::path& written) { return verify_int4_model(request, target, written); },
+  };
 }
 
 }  // namespace graft::exports

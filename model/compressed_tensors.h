@@ -36,6 +36,9 @@ struct CompressedScheme {
 // The scheme of a quantization_config of quant_method compressed-tensors. UnsupportedError, which begins with `origin`, for
 // several groups of modules or a kind of weights not listed above.
 CompressedScheme read_compressed_scheme(const Json& quantization, const std::string& origin);
+// What becomes of the inputs of linears of that scheme: "token", dynamic, in 8 bits. UnsupportedError for another kind of
+// input_activations, but nothing for those of tiles, which are not followed.
+kernels::RowRounding read_compressed_inputs(const Json& quantization, const std::string& origin);
 // Its tiles when it is float-quantized with the strategy "tensor" or "block" (model/fp8_layout.h); empty for the schemes above.
 std::optional<Fp8Tiles> read_compressed_tiles(const Json& quantization, const std::string& origin);
 

@@ -118,7 +118,7 @@ DecoderImpl::DecoderImpl(const ModelSpec& spec, at::ScalarType compute, const Te
     : spec_(spec), compute_(compute), embedding_(Loader{load}.tensor("model.embed_tokens.weight")) {}
 
 DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at::ScalarType compute, BasePrecision precision)
-    : spec_(source.spec()), compute_(compute), precision_(precision) {
+    : spec_(source.spec()), compute_(compute), precision_(precision), inputs_(source.inputs()) {
   // Rounded to the storage type, then widened to the compute type.
   const TensorLoader load = [&](const std::string& name) { return source.load(name, storage).to(compute).contiguous(); };
   const Loader loader{load, precision};

@@ -72,7 +72,8 @@ std::vector<at::Tensor> DecoderImpl::products(const at::Tensor& x, std::initiali
     for (const auto& [linear, saved] : uses) linears.push_back(linear);
     (*pass.see)(linears, x);
   }
-  return kernels::lora_group_forward(x, parts(uses, pass));
+  // Training goes on as though the inputs were not rounded: its gradients are those of the inputs as they are.
+  return kernels::lora_group_forward(pass.training ? x : kernels::rounded_rows(x, inputs_), parts(uses, pass));
 }
 
 void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& saved) const {

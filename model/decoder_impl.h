@@ -11,6 +11,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/gated_activation/gated_activation.h"
 #include "kernels/rms_norm/rms_norm.h"
+#include "kernels/row_rounding/row_rounding.h"
 #include "model/decoder.h"
 #include "model/layer_walk.h"
 #include "model/rope_table.h"
@@ -146,7 +147,8 @@ class DecoderImpl final : public Decoder {
 
   ModelSpec spec_;
   at::ScalarType compute_;
-  BasePrecision precision_;
+  BasePrecision precision_ = BasePrecision::full;
+  kernels::RowRounding inputs_ = kernels::RowRounding::none;  // of the layers' linears, outside of training
   bool adapters_enabled_ = true;
   at::Tensor embedding_, final_norm_;
   FrozenLinear head_;  // weight shared with the embedding when tied

@@ -2,7 +2,8 @@
 // `weight` of a linear gives way to the tensors of its layout. A layout is one file in model/layouts/ that defines one
 // LayoutReader.
 //
-// What is done to activations when such a model is served is no part of the weights and not read.
+// Of what is done to activations when such a model is served, rounding each row onto its own grid is followed: held-out scores
+// are those of what is served.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +17,7 @@
 
 #include "core/dtype.h"
 #include "core/json.h"
+#include "kernels/row_rounding/row_rounding.h"
 #include "model/tensors.h"
 
 namespace graft::model {
@@ -40,6 +42,7 @@ class LinearLayout {
   // One tensor for each part, of the file's type and the part's shape; undefined: an optional one that is absent.
   // FormatError "<what contradicts itself>", without the tensor's name. Only the parts that are `checked` are defined.
   virtual void check(const TensorSpec&, const std::vector<at::Tensor>&) const {}
+  virtual kernels::RowRounding inputs() const { return kernels::RowRounding::none; }  // of the quantized linears, as served
   // f32 (out, in). All parts are defined.
   virtual at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const = 0;
 };

@@ -12,6 +12,7 @@
 
 #include "core/dtype.h"
 #include "core/json.h"
+#include "kernels/row_rounding/row_rounding.h"
 #include "model/spec.h"
 
 namespace graft::model {
@@ -30,6 +31,8 @@ class WeightSource {
   virtual bool has(const std::string& name) const = 0;
   // The tensor converted to f32 or bf16 (round to nearest even); FormatError when absent or of another shape than the spec says.
   virtual at::Tensor load(const std::string& name, at::ScalarType type) const = 0;
+  // What a server does to the inputs of the layers' linears, embedding, head and routers left alone.
+  virtual kernels::RowRounding inputs() const { return kernels::RowRounding::none; }
   virtual const std::filesystem::path& path() const = 0;  // what the user named
   virtual bool is_gguf() const = 0;
   virtual const Json& hf_config() const = 0;        // config.json: read, or built from GGUF metadata in transformers' v4 style

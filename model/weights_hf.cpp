@@ -153,6 +153,7 @@ class HfSource : public TableSource {
   }
 
   bool is_gguf() const override { return false; }
+  kernels::RowRounding inputs() const override { return layout_ ? layout_->inputs() : kernels::RowRounding::none; }
 
  private:
   bool is_quantized(const TensorSpec& row) const {

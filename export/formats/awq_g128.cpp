@@ -4,7 +4,7 @@
 namespace graft::exports {
 
 extern const Exporter awq_g128;
-const Exporter awq_g128 =
-    awq_exporter<128>("awq-g128", "merged model as a Hugging Face directory, linears in int4 by groups of 128 (AWQ's layout)");
+const Exporter awq_g128 = int4_exporter<Int4Target{.awq = true, .group = 128, .quantizer = Quantizer::nearest}>(
+    "awq-g128", "merged model as a Hugging Face directory, linears in int4 by groups of 128, rounded to nearest (AWQ's layout)");
 
 }  // namespace graft::exports

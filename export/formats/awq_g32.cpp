@@ -4,7 +4,7 @@
 namespace graft::exports {
 
 extern const Exporter awq_g32;
-const Exporter awq_g32 =
-    awq_exporter<32>("awq-g32", "merged model as a Hugging Face directory, linears in int4 by groups of 32 (AWQ's layout)");
+const Exporter awq_g32 = int4_exporter<Int4Target{.awq = true, .group = 32, .quantizer = Quantizer::nearest}>(
+    "awq-g32", "merged model as a Hugging Face directory, linears in int4 by groups of 32, rounded to nearest (AWQ's layout)");
 
 }  // namespace graft::exports

@@ -4,7 +4,7 @@
 namespace graft::exports {
 
 extern const Exporter awq_g64;
-const Exporter awq_g64 =
-    awq_exporter<64>("awq-g64", "merged model as a Hugging Face directory, linears in int4 by groups of 64 (AWQ's layout)");
+const Exporter awq_g64 = int4_exporter<Int4Target{.awq = true, .group = 64, .quantizer = Quantizer::nearest}>(
+    "awq-g64", "merged model as a Hugging Face directory, linears in int4 by groups of 64, rounded to nearest (AWQ's layout)");
 
 }  // namespace graft::exports

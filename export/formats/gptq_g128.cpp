@@ -4,7 +4,8 @@
 namespace graft::exports {
 
 extern const Exporter gptq_g128;
-const Exporter gptq_g128 =
-    gptq_exporter<128>("gptq-g128", "merged model as a Hugging Face directory, linears in int4 by groups of 128 (GPTQ's layout)");
+const Exporter gptq_g128 = int4_exporter<Int4Target{.awq = false, .group = 128, .quantizer = Quantizer::nearest}>(
+    "gptq-g128",
+    "merged model as a Hugging Face directory, linears in int4 by groups of 128, rounded to nearest (GPTQ's layout)");
 
 }  // namespace graft::exports

@@ -4,7 +4,7 @@
 namespace graft::exports {
 
 extern const Exporter gptq_g32;
-const Exporter gptq_g32 =
-    gptq_exporter<32>("gptq-g32", "merged model as a Hugging Face directory, linears in int4 by groups of 32 (GPTQ's layout)");
+const Exporter gptq_g32 = int4_exporter<Int4Target{.awq = false, .group = 32, .quantizer = Quantizer::nearest}>(
+    "gptq-g32", "merged model as a Hugging Face directory, linears in int4 by groups of 32, rounded to nearest (GPTQ's layout)");
 
 }  // namespace graft::exports

@@ -4,7 +4,7 @@
 namespace graft::exports {
 
 extern const Exporter gptq_g64;
-const Exporter gptq_g64 =
-    gptq_exporter<64>("gptq-g64", "merged model as a Hugging Face directory, linears in int4 by groups of 64 (GPTQ's layout)");
+const Exporter gptq_g64 = int4_exporter<Int4Target{.awq = false, .group = 64, .quantizer = Quantizer::nearest}>(
+    "gptq-g64", "merged model as a Hugging Face directory, linears in int4 by groups of 64, rounded to nearest (GPTQ's layout)");
 
 }  // namespace graft::exports

@@ -12,9 +12,10 @@ namespace {
 
 class CompressedLayout : public LinearLayout {
  public:
-  explicit CompressedLayout(const CompressedScheme& scheme) : scheme_(scheme) {}
+  CompressedLayout(const CompressedScheme& scheme, kernels::RowRounding inputs) : scheme_(scheme), inputs_(inputs) {}
 
   std::string stored_as() const override { return scheme_.stored_as(); }
+  kernels::RowRounding inputs() const override { return inputs_; }
   std::string sign(const std::string& weight) const override { return weight + (packed() ? "_packed" : "_scale"); }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
@@ -51,11 +52,13 @@ class CompressedLayout : public LinearLayout {
   bool packed() const { return scheme_.format == CompressedFormat::packed; }
 
   CompressedScheme scheme_;
+  kernels::RowRounding inputs_;
 };
 
 std::unique_ptr<LinearLayout> read(const Json& quantization, const std::string& origin) {
   if (const auto tiles = read_compressed_tiles(quantization, origin)) return fp8_layout(*tiles, "_scale");
-  return std::make_unique<CompressedLayout>(read_compressed_scheme(quantization, origin));
+  return std::make_unique<CompressedLayout>(read_compressed_scheme(quantization, origin),
+                                            read_compressed_inputs(quantization, origin));
 }
 
 }  // namespace

@@ -66,6 +66,8 @@ TEST_CASE("what looked at documents is nearer to the model on them, and the same
   const at::Tensor whole = bench.logits(*model::open_weights(
       exports::export_one(exports::find_exporter("gguf-f32"), bench.request(), bench.directory.path()).path));
   for (const auto& [calibrated, plain] : {Pair{"ct-w4a16-g32-gptq", "ct-w4a16-g32"},
+                                          {"gptq-g32-gptq", "gptq-g32"},
+                                          {"awq-g32-awq", "awq-g32"},
                                           {"ct-w4a16-asym-g32-awq", "ct-w4a16-asym-g32"},
                                           {"gguf-q4_0-imatrix", "gguf-q4_0"},
                                           {"gguf-q4_k_m-imatrix", "gguf-q4_k_m"}}) {

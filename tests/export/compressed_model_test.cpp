@@ -6,8 +6,10 @@
 #include "core/safetensors.h"
 #include "export/compressed_model.h"
 #include "export/verify.h"
+#include "model/decoder.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
+#include "tests/support/tensors.h"
 #include "tests/support/tiny_base.h"
 
 using namespace graft;
@@ -152,6 +154,45 @@ TEST_CASE("a base that is quantized so is exported as what it is, dequantized", 
   CHECK(at::equal(model::open_weights(again.path)->load(name, at::kFloat), expected.to(at::kBFloat16).to(at::kFloat)));
 }
 
+TEST_CASE("the inputs of linears are rounded where the server rounds them", "[export][compressed]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory directory;
+  const model::Packed batch = {at::arange(3, 20, at::kLong), at::arange(17, at::kInt), {0, 17}};
+  // The same weights, served with the inputs as they are.
+  class Plain final : public model::WeightSource {
+   public:
+    explicit Plain(const model::WeightSource& source) : source_(source) {}
+    const model::ModelSpec& spec() const override { return source_.spec(); }
+    const std::vector<model::WeightInfo>& weights() const override { return source_.weights(); }
+    bool has(const std::string& name) const override { return source_.has(name); }
+    at::Tensor load(const std::string& name, at::ScalarType type) const override { return source_.load(name, type); }
+    const fs::path& path() const override { return source_.path(); }
+    bool is_gguf() const override { return source_.is_gguf(); }
+    const Json& hf_config() const override { return source_.hf_config(); }
+    const std::string& identity() const override { return source_.identity(); }
+
+   private:
+    const model::WeightSource& source_;
+  };
+  struct Kind {
+    const char* format;
+    kernels::RowRounding inputs;
+    double least, most;  // of |rounded - plain| / |plain|: half a step of 1 / 127 or e4m3's 2^-4 of each input, some layers on
+  };
+  for (const auto& [format, inputs, least, most] :
+       {Kind{"ct-w8a8", kernels::RowRounding::int8, 1e-4, 0.03}, {"ct-fp8", kernels::RowRounding::fp8, 1e-3, 0.2}}) {
+    INFO(format);
+    const auto served = model::open_weights(write(format, golden_case.request(), directory.path()).path);
+    CHECK(served->inputs() == inputs);
+    const auto logits = [&](const model::WeightSource& source) {
+      return model::Decoder::load(source, at::kFloat, at::kFloat)->logits(batch);
+    };
+    const double moved = relative_error(logits(*served), logits(Plain(*served)));
+    CHECK(moved > least);
+    CHECK(moved < most);
+  }
+}
+
 TEST_CASE("a hostile compressed-tensors directory is refused with the tensor's name", "[export][compressed]") {
   const ScratchDirectory directory;
   write_tiny_base(directory / "base");
@@ -176,6 +217,17 @@ TEST_CASE("a hostile compressed-tensors directory is refused with the tensor's n
   CHECK(with("num_bits", 8).find("weight_packed has shape [32, 4], config.json asks for [32, 8]") != std::string::npos);
   CHECK(with("symmetric", false).find("weight_zero_point is missing") != std::string::npos);
   CHECK(with("actorder", "group").find("the groups follow the activations' order") != std::string::npos);
+  const auto with_inputs = [&](const Json& inputs) {
+    Json changed = config;
+    changed["quantization_config"]["config_groups"]["group_0"]["input_activations"] = inputs;
+    write_file(written / "config.json", changed.dump(2));
+    return refused(written);
+  };
+  CHECK(with_inputs("token").find("input_activations is not an object") != std::string::npos);
+  CHECK(with_inputs({{"num_bits", 8}, {"type", "int"}, {"strategy", "tensor"}, {"dynamic", false}})
+            .find("input_activations are not 8 bits by token, dynamic and symmetric") != std::string::npos);
+  CHECK(with_inputs({{"num_bits", 4}, {"type", "int"}, {"strategy", "token"}, {"dynamic", true}})
+            .find("input_activations are not 8 bits by token, dynamic and symmetric") != std::string::npos);
   CHECK(with("config_groups", Json::object(), false).find("config_groups is missing") != std::string::npos);
 
   write_file(written / "config.json", config.dump(2));
