@@ -1,7 +1,8 @@
 // What decides a run's bits: the config values that matter, the base, the tokenizer, the corpus snapshot, device, threads and
 // dtypes. Equal identities give equal adapters and equal loss logs on the same kind of machine; a run only resumes under its own.
 //
-// Not part of it: merge-aware training where there is none, where things lie, how often to checkpoint or evaluate, when to give up. Those may change between resumes.
+// Not part of it: merge-aware training where there is none, where things lie, how often to checkpoint or evaluate, when to give
+// up. Those may change between resumes.
 #pragma once
 
 #include <string>

@@ -83,8 +83,8 @@ MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available) {
 
 namespace {
 
-MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std::uint64_t weights, std::uint64_t activations, std::int64_t adapter_parameters,
-                      std::int64_t rows_per_epoch, std::uint64_t available) {
+MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std::uint64_t weights, std::uint64_t activations,
+                      std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   const TrainConfig& t = config.train;
   const auto p = static_cast<std::uint64_t>(adapter_parameters);
   MemoryPlan plan = plan_weights(weights, available);

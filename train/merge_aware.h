@@ -8,9 +8,9 @@
 // The decoder does not know: with W'' = Q(W + s B A) - s B A in the place of W, its forward X W''^T + s X A^T B^T is that product
 // and its backward these gradients, up to the rounding of W'' to the compute type, which the weights of a server undergo too.
 //
-// A phase step begins by rounding every matrix with an adapter for the parameters as they are, others once: what a checkpoint must
-// hold of it is the step. W is read again from the file, so that no second copy of the base is in memory. Dropout is off, for the
-// low-rank path would then give back another part of s B A in each row than W'' went without.
+// A phase step begins by rounding every matrix with an adapter for the parameters as they are, others once: what a checkpoint
+// must hold of it is the step. W is read again from the file, so that no second copy of the base is in memory. Dropout is off,
+// for the low-rank path would then give back another part of s B A in each row than W'' went without.
 #pragma once
 
 #include <ATen/core/Tensor.h>

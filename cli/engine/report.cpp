@@ -56,9 +56,9 @@ Pairs resources_of(const RunResult& result) {
   const auto& trained = result.trained;
   return {{"training", cat(trained.steps, " steps, ", human_count(static_cast<double>(trained.tokens)), " tokens in ",
                            human_time(trained.seconds),
-                           trained.merge_aware.empty()
-                               ? ""
-                               : cat(", from step ", trained.merge_aware_from, " on with the weights as ", trained.merge_aware, " has them"))},
+                           trained.merge_aware.empty() ? ""
+                                                       : cat(", from step ", trained.merge_aware_from, " on with the weights as ",
+                                                             trained.merge_aware, " has them"))},
           {"speed", cat(human_count(trained.tokens_per_second()), " tokens/s")},
           {"peak memory", human_bytes(static_cast<double>(result.peak_memory))},
           {"memory planned before the first step", human_bytes(static_cast<double>(trained.planned_memory))},

@@ -27,7 +27,8 @@ void score_and_export(const Session& session, RunResult& result) {
   const auto adapter = session.adapter();
   ScoreBook book(session);
   const std::string adapted = identity_of(*session.base, adapter.get()), bare = identity_of(*session.base, nullptr);
-  if (!result.trained.already_done && result.trained.merge_aware.empty()) book.remember("adapted", adapted, session.dtypes(), result.trained.heldout);
+  if (!result.trained.already_done && result.trained.merge_aware.empty())
+    book.remember("adapted", adapted, session.dtypes(), result.trained.heldout);
   if (book.sets().empty()) log::warn("run", "nothing was held out (corpus.heldout is 0): the models cannot be scored");
   LazyDecoder decoder(*session.base, session.dtypes());
   result.scores = score_models(session, book, decoder, adapter.get());

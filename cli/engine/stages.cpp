@@ -40,9 +40,10 @@ void check_merge_aware(const Session& session) {
     throw ConfigError(cat("train.merge_aware.format: ", format,
                           " has no grid that training could learn to live with; name a quantized format, or leave it out"));
   if (exporter.served == nullptr)
-    throw ConfigError(cat("train.merge_aware.format: the values of ", format,
-                          " depend on more than the weights, training cannot round to them at each step; name a format that rounds "
-                          "to the nearest value or searches scales"));
+    throw ConfigError(
+        cat("train.merge_aware.format: the values of ", format,
+            " depend on more than the weights, training cannot round to them at each step; name a format that rounds "
+            "to the nearest value or searches scales"));
   exports::check_formats({format}, session.base->spec(), session.config.lora);
 }
 

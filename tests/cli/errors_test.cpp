@@ -118,13 +118,15 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
                   {"train.length is 512, the base's context is 256 tokens; lower train.length"});
     check_refused(workshop.graft(command, {"eval.length=300"}),
                   {"eval.length is 300, the base's context is 256 tokens; lower eval.length"});
-    check_refused(workshop.graft(command, {"train.merge_aware.format=q4_0"}), {"export format 'q4_0' is not known; did you mean"});
+    check_refused(workshop.graft(command, {"train.merge_aware.format=q4_0"}),
+                  {"export format 'q4_0' is not known; did you mean"});
     for (const char* format : {"peft", "hf", "gguf-f16"})
       check_refused(workshop.graft(command, {cat("train.merge_aware.format=", format)}),
                     {cat("train.merge_aware.format: ", format, " has no grid that training could learn to live with")});
     check_refused(workshop.graft(command, {"train.merge_aware.format=ct-w4a16-g128"}),
                   {"export format ct-w4a16-g128: groups of 128 do not divide the rows of "});
-    check_refused(workshop.graft(command, {"train.merge_aware.share=1.5"}), {"train.merge_aware.share: 1.5 is outside [0.001, 1]"});
+    check_refused(workshop.graft(command, {"train.merge_aware.share=1.5"}),
+                  {"train.merge_aware.share: 1.5 is outside [0.001, 1]"});
   }
   check_untouched(workshop);
 }

@@ -124,7 +124,8 @@ TEST_CASE("merge-aware training is taken up and killed inside its phase without 
     fs::copy(workshop / "run", other, fs::copy_options::recursive);
     fs::remove(other / "train.json");
     for (const auto& entry : fs::directory_iterator(workshop / "run/checkpoints"))
-      if (entry.path().filename().string() > cat("step-000000", checkpoint)) fs::remove_all(other / "checkpoints" / entry.path().filename());
+      if (entry.path().filename().string() > cat("step-000000", checkpoint))
+        fs::remove_all(other / "checkpoints" / entry.path().filename());
     std::vector<std::string> again = set;
     again.push_back(cat("run_dir=run-", checkpoint));
     const Outcome resumed = workshop.graft("train", again, {"--resume"});
