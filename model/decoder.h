@@ -27,8 +27,8 @@ struct Linear {
   std::int64_t out() const, in() const;  // N, K
 };
 
-// full: every weight in the compute type. int8: those of the layers' linears in codes of 8 bits (kernels/lora_linear/int8_weight.h);
-// embedding, norms, routers and head as before.
+// full: every weight in the compute type. int8: those of the layers' linears in codes of 8 bits
+// (kernels/lora_linear/int8_weight.h); embedding, norms, routers and head as before.
 enum class BasePrecision { full, int8 };
 
 // T tokens of packed segments (data/batch_source.h).

@@ -40,7 +40,8 @@ struct TrainConfig {
     v.field(dtype, "dtype", {"auto", "bf16", "fp32"},
             "auto: bf16 base, computed in bf16 where that is fast, else in fp32; fp32: weights as in the file");
     v.field(base_precision, "base_precision", {"full", "int8"},
-            "of the layers' frozen weights while training: full: as dtype; int8: products in 8 bits, faster on CPUs with AVX512-VNNI");
+            "of the layers' frozen weights while training: full: as dtype; int8: products in 8 bits, faster on CPUs with "
+            "AVX512-VNNI");
     v.field(long_documents, "long_documents", {"split", "truncate", "drop"}, "documents longer than a row");
     v.field(recompute, "recompute", {"none", "layers"}, "layers: less memory, about a third more time");
     v.field(seed, "seed", 0, std::int64_t{1} << 62, "of initialisation, order and dropout");

@@ -33,8 +33,9 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   Flatten lora(all, "lora."), train(all, "train.");
   copy.lora.visit(lora);
   copy.train.visit(train);
-  static const std::set<std::string> free = {"train.eval_every", "train.checkpoint_every", "train.keep_checkpoints",
-                                             "train.max_bad_steps", "train.dtype", "train.base_precision"};
+  static const std::set<std::string> free = {
+      "train.eval_every", "train.checkpoint_every", "train.keep_checkpoints", "train.max_bad_steps",
+      "train.dtype",      "train.base_precision"};
   Json identity = Json::object();
   for (const auto& [key, value] : all.items())
     if (!free.count(key)) identity[key] = value;

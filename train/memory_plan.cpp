@@ -123,8 +123,8 @@ MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::S
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   const model::BasePrecision precision = base_precision(config.train);
   return plan_parts(config, static_cast<std::uint64_t>(model::weight_bytes(spec, compute, precision)),
-                    static_cast<std::uint64_t>(model::activation_bytes(spec, compute, precision, step_tokens(config.train),
-                                                                       recompute_of(config.train))),
+                    static_cast<std::uint64_t>(
+                        model::activation_bytes(spec, compute, precision, step_tokens(config.train), recompute_of(config.train))),
                     adapter_parameters, rows_per_epoch, available);
 }
 

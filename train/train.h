@@ -30,7 +30,7 @@ struct TrainReport {
   double seconds = 0;                                 // in steps, over all processes of the run
   std::uint64_t planned_memory = 0, peak_memory = 0;  // bytes; the plan's total and what this process took
   int threads = 0;
-  std::string storage_dtype, compute_dtype;  // train/identity.h
+  std::string storage_dtype, compute_dtype;            // train/identity.h
   std::map<std::string, std::int64_t> dropped_tokens;  // of one epoch, by reason
   std::vector<eval::HeldoutScore> heldout;             // of the final adapter, one per set (without the per-document lists when
                                                        // already_done); on the base in the precision that trained

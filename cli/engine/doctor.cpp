@@ -75,9 +75,7 @@ std::string free_space(const fs::path& directory) {
 
 std::vector<Finding> config_findings(train::RunConfig config) {
   std::vector<Finding> findings;
-  check(findings, "device", [&] {
-    return cat(config.device, ": ", kernels::device_name(device_of(config)));
-  });
+  check(findings, "device", [&] { return cat(config.device, ": ", kernels::device_name(device_of(config))); });
   config.device = "cpu";  // one finding is enough
   std::unique_ptr<Session> session;
   check(findings, "base", [&] {

@@ -3,8 +3,9 @@
 //   out (M, N) = [out +] [bias +] sum over terms of left (M, k) right (k, N)
 //
 // Right sides are packed for every call, 64 columns at a time: one pass over N k elements against M N k products, so no weight is
-// stored twice. Codes of 8 bits come packed (kernels/cpu/int8.h). Threads take 64 columns in turn, or some hundred rows of them where columns are few; each element is summed by
-// one thread in the order of the terms: same bits whatever the number of threads.
+// stored twice. Codes of 8 bits come packed (kernels/cpu/int8.h). Threads take 64 columns in turn, or some hundred rows of them
+// where columns are few; each element is summed by one thread in the order of the terms: same bits whatever the number of
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -35,9 +36,9 @@ struct Job {
   Element* out;
   std::int64_t out_stride, rows, columns;
   std::vector<Term<Element>> terms;
-  const Element* bias = nullptr;  // (N)
-  bool add = false;               // to what `out` holds
-  float scale = 1;                // of the sum over the terms
+  const Element* bias = nullptr;    // (N)
+  bool add = false;                 // to what `out` holds
+  float scale = 1;                  // of the sum over the terms
   std::vector<Int8Term> int8 = {};  // terms too, summed after the others
 };
 

@@ -5,11 +5,11 @@
 //   R: Hadamard matrices of order h = 16, 64 or 256 over sqrt(h), the largest for which K is a multiple of h; R = I for other K.
 //
 // The rotation spreads what stands out in a row: without it one activation of a thousand leaves few codes to the others of its
-// token (docs/decisions/0011). Source: vector-wise quantization, Dettmers et al. 2022, arXiv:2208.07339, 3.1; for training, both Y
-// and dX, Wortsman et al. 2023, arXiv:2304.13013 (SwitchBack); rotated, Ashkboos et al. 2024, arXiv:2404.00456 (QuaRot).
+// token (docs/decisions/0011). Source: vector-wise quantization, Dettmers et al. 2022, arXiv:2208.07339, 3.1; for training, both
+// Y and dX, Wortsman et al. 2023, arXiv:2304.13013 (SwitchBack); rotated, Ashkboos et al. 2024, arXiv:2404.00456 (QuaRot).
 //
-// Sums of codes are exact in 32 bits; their order, the threads and the instruction set change no bit. A rotated value is off by at
-// most s / 2 (1 + 2^-5, for the f32 sums of the rotation), so a sum by at most
+// Sums of codes are exact in 32 bits; their order, the threads and the instruction set change no bit. A rotated value is off by
+// at most s / 2 (1 + 2^-5, for the f32 sums of the rotation), so a sum by at most
 //   (s_x |w R|_1 + s_w |x R|_1 + K s_x s_w / 2) / 2 (1 + 2^-4).
 // A row that holds a NaN or an infinity has a scale that is not finite: every product with it is NaN or infinite; so has one with
 // values above 2^119. Values below 2^-108 count as zero.

@@ -116,7 +116,8 @@ void check_products() {
         const Int8Rows left = rows_of<Element>(x);
         const Int8Matrix right = matrix_of<Element>(w);
         const auto off = [&](const at::Tensor& got, const at::Tensor& want, const at::Tensor& sizes) {
-          const at::Tensor difference = (got.to(at::kDouble) - want).abs(), most = bound(x, w) * (1 + rounding) + rounding * sizes;
+          const at::Tensor difference = (got.to(at::kDouble) - want).abs(),
+                           most = bound(x, w) * (1 + rounding) + rounding * sizes;
           return difference.le(most).logical_not().sum().item<std::int64_t>();  // NaN counts
         };
         Job<Element> job{data<Element>(out), out.stride(0), m, n, {}};

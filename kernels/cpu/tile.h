@@ -58,7 +58,7 @@ struct FinishArguments {
 };
 
 // c (+)= row_scale column_scale * the sum over p of (a - 128) b; that sum is exact, so c has the same bits on every machine.
-struct Int8Arguments {  // columns: a multiple of 16
+struct Int8Arguments {    // columns: a multiple of 16
   const std::uint8_t* a;  // codes plus 128
   std::int64_t a_stride, rows;
   const float* row_scale;

@@ -29,8 +29,8 @@ struct Set {
   }
 };
 
-// The instruction for bytes adds two products in 16 bits, too few for codes of 0 to 255: it gets the magnitude of a - 128, at most
-// 128, and b with the sign of a - 128.
+// The instruction for bytes adds two products in 16 bits, too few for codes of 0 to 255: it gets the magnitude of a - 128, at
+// most 128, and b with the sign of a - 128.
 struct CodeSet {
   using Element = std::uint8_t;
   using Vector = std::int32_t __attribute__((vector_size(32)));  // g++ 12 keeps arrays of __m256i in memory

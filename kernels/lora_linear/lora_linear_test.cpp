@@ -211,8 +211,9 @@ TEST_CASE("lora_linear writes every element of its output, keeps NaN in its row,
           lora_linear_forward(c.x, at::ones({6, 9}), {}, nullptr, nullptr);
         }) == "lora_linear: weight is (6, 9) but must be (6, 8), the last size of x (5, 8)");
   const Int8Weight codes(at::ones({6, 9}));
-  CHECK(message_of([&] { lora_group_forward(c.x, {{{}, {}, nullptr, nullptr, &codes}}); }) ==
-        "lora_linear: the int8 weight has 9 columns, not the last size of x (5, 8)");
+  CHECK(message_of([&] {
+          lora_group_forward(c.x, {{{}, {}, nullptr, nullptr, &codes}});
+        }) == "lora_linear: the int8 weight has 9 columns, not the last size of x (5, 8)");
   LowRank other{at::ones({2, 9}), at::ones({6, 2}), {}, {}};
   CHECK(message_of([&] { lora_linear_forward(c.x, c.w, {}, &other, nullptr); }) ==
         "lora_linear: adapter A is (2, 9) but must be (2, 8), as the weight (6, 8) demands");

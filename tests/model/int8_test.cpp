@@ -30,8 +30,8 @@ Step step(const Golden& golden, Decoder& decoder, Recompute recompute = Recomput
 }
 
 // Rounding n values of a normal distribution to 127 steps of their largest, about sqrt(2 ln n) deviations, moves them by
-// sqrt(2 ln n) / (127 sqrt(12)) of their norm; a product sees that of both sides. How much that means for a gradient depends on the
-// model: it is asked by moving every weight as much, at random, and computing as before.
+// sqrt(2 ln n) / (127 sqrt(12)) of their norm; a product sees that of both sides. How much that means for a gradient depends on
+// the model: it is asked by moving every weight as much, at random, and computing as before.
 void perturb(Decoder& decoder) {
   std::uint64_t seed = 0;
   for (Linear* linear : decoder.linears()) {
@@ -53,7 +53,8 @@ TEST_CASE("with int8 products every family's loss and gradients stay near the fu
     const auto moved = Decoder::load(*source, at::kFloat, at::kFloat);
     perturb(*moved);
     const Step exact = step(golden, *full), got = step(golden, *int8), other = step(golden, *moved);
-    const double error = relative_error(got.gradients, exact.gradients), expected = relative_error(other.gradients, exact.gradients);
+    const double error = relative_error(got.gradients, exact.gradients),
+                 expected = relative_error(other.gradients, exact.gradients);
     INFO(name << ": loss " << exact.loss << " and " << got.loss << ", gradients off by " << error << ", expected " << expected);
     CHECK_FALSE(same_bits(got.gradients, exact.gradients));
     CHECK(error <= 2 * expected);
