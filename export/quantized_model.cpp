@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "core/file.h"
