@@ -30,6 +30,8 @@ class WeightSource {
   virtual bool has(const std::string& name) const = 0;
   // The tensor converted to f32 or bf16 (round to nearest even); FormatError when absent or of another shape than the spec says.
   virtual at::Tensor load(const std::string& name, at::ScalarType type) const = 0;
+  // Rows [begin, end) of what load() gives, a copy. The readers of files do not decode more than these where rows lie together.
+  virtual at::Tensor load_rows(const std::string& name, std::int64_t begin, std::int64_t end, at::ScalarType type) const;
   virtual const std::filesystem::path& path() const = 0;  // what the user named
   virtual bool is_gguf() const = 0;
   virtual const Json& hf_config() const = 0;        // config.json: read, or built from GGUF metadata in transformers' v4 style
