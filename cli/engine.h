@@ -37,6 +37,12 @@ struct ExportOptions {
 };
 struct VerifyOptions {
   std::string directory;
+  std::string key, run;         // public key; run directory; empty: not asked for
+  std::string answers, format;  // a server's answers, and what it serves; empty: the files are verified
+  double tolerance = 0.02;      // nats
+};
+struct SignOptions {
+  std::string directory, key;
 };
 struct InspectOptions {
   std::string path;                                             // empty: the config itself
@@ -56,6 +62,8 @@ int graft_train(const Context&, const Restart&);
 int graft_eval(const Context&, const EvalOptions&);
 int graft_generate(const Context&, const GenerateOptions&);
 int graft_export(const Context&, const ExportOptions&);
+int graft_probe(const Context&);
+int graft_sign(const Context&, const SignOptions&);
 int graft_verify(const Context&, const VerifyOptions&);
 int graft_inspect(const Context&, const InspectOptions&);
 int graft_estimate(const Context&);

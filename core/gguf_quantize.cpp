@@ -1,6 +1,6 @@
-#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/error.h"
 #include "core/gguf.h"
@@ -11,20 +11,28 @@ namespace {
 
 void store16(std::byte* out, std::uint16_t value) { std::memcpy(out, &value, sizeof value); }
 
+// Half away from zero, |v| < 2^31; std::round in a form that is vectorised.
+int rounded(float v) {
+  const int whole = static_cast<int>(v);
+  const float rest = v - static_cast<float>(whole);  // exact
+  return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
 // d = max|x| / 127 as f16; q = round half away from zero of x * (1/d), with d still in f32 (gguf.quants.Q8_0).
 void block_q8_0(const float* x, std::byte* out) {
   float largest = 0;
-  bool finite = true;
+  int infinite = 0;
   for (int j = 0; j < 32; ++j) {
-    largest = std::max(largest, std::fabs(x[j]));
-    finite = finite && std::isfinite(x[j]);
+    const float size = std::fabs(x[j]);
+    largest = size > largest ? size : largest;
+    infinite |= !(size <= std::numeric_limits<float>::max());
   }
-  if (!finite) throw DataError("a weight is not finite; Q8_0 cannot hold it");
+  if (infinite) throw DataError("a weight is not finite; Q8_0 cannot hold it");
   const float d = largest / 127;
   const float reciprocal = 1 / d;  // infinite for d = 0 and for subnormal d, which f16 holds as zero in any case
   const float inverse = std::isfinite(reciprocal) ? reciprocal : 0;
   store16(out, f16_from_f32(d));
-  for (int j = 0; j < 32; ++j) out[2 + j] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(x[j] * inverse)));
+  for (int j = 0; j < 32; ++j) out[2 + j] = static_cast<std::byte>(rounded(x[j] * inverse));
 }
 
 }  // namespace

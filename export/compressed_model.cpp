@@ -137,11 +137,8 @@ at::Tensor compressed_rows(const model::ModelSpec& spec, const model::TensorSpec
 double verify_compressed_model(const ExportRequest& request, const CompressedTarget& target, const fs::path& written) {
   const MergedModel source = source_for(request, target.quantizer, target.scheme);
   const auto reopened = model::open_weights(written);
-  const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
-    if (!is_quantized_linear(source.spec(), tensor)) return at::Tensor();
-    if (stored_as != target.scheme.stored_as())
-      throw FormatError(cat(written.string(), ": tensor ", tensor.name, " is stored as ", stored_as, " where ",
-                            target.scheme.stored_as(), " was written"));
+  check_stored_as(source, *reopened, target.scheme.stored_as());
+  const auto expected = [&](const model::TensorSpec& tensor, const std::string&, const at::Tensor& values) {
     return rounded_values(request, target.quantizer, target.scheme, tensor.name, values, *reopened);
   };
   return verify_model(source, *reopened, expected);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <future>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -23,7 +24,16 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
           request.storage == at::kBFloat16 ? "bf16" : "f32",
           request.config_hash,
           exporter.calibrates ? request.calibration->text() : "",
-          "graft " GRAFT_VERSION};
+          "graft " GRAFT_VERSION,
+          request.corpus};
+}
+
+// Both read the whole artifact, side by side.
+void verify_and_measure(const Exporter& exporter, const ExportRequest& request, const fs::path& written, Artifact& artifact) {
+  auto measured = std::async(std::launch::async, [&] { measure(written, artifact); });
+  const double error = exporter.verify(request, written);
+  measured.get();
+  artifact.max_error = error;
 }
 
 // The file that was finished and verified in the staging directory gets its name.
@@ -68,15 +78,13 @@ Artifact export_one(const Exporter& exporter, const ExportRequest& request, cons
   if (exporter.extension.empty()) {
     DirectoryWriter staging(target);
     exporter.write(request, staging.path());
-    artifact.max_error = exporter.verify(request, staging.path());
-    measure(staging.path(), artifact);
+    verify_and_measure(exporter, request, staging.path(), artifact);
     staging.commit();
   } else {
     DirectoryWriter staging(target.string() + ".staging");  // never committed: only the file inside leaves it
     const fs::path staged = staging.path() / target.filename();
     exporter.write(request, staged);
-    artifact.max_error = exporter.verify(request, staged);
-    measure(staged, artifact);
+    verify_and_measure(exporter, request, staged, artifact);
     publish(staged, target);
   }
   return artifact;

@@ -71,11 +71,13 @@ void Folds::add_linear(const FoldSite& site, const at::Tensor& scales, std::int6
   add_readers(site, scales);
 }
 
-at::Tensor Folds::apply(const std::string& tensor, const at::Tensor& values) const {
+at::Tensor Folds::apply(const std::string& tensor, const at::Tensor& values, std::int64_t begin) const {
   if (const auto norm = norms_.find(tensor); norm != norms_.end()) return norm->second;
   at::Tensor folded = values;
-  if (const auto rows = rows_.find(tensor); rows != rows_.end())
-    folded = folded * (values.dim() == 1 ? rows->second : rows->second.unsqueeze(1));
+  if (const auto rows = rows_.find(tensor); rows != rows_.end()) {
+    const at::Tensor factors = rows->second.narrow(0, begin, values.size(0));
+    folded = folded * (values.dim() == 1 ? factors : factors.unsqueeze(1));
+  }
   if (const auto columns = columns_.find(tensor); columns != columns_.end()) folded = folded * columns->second;
   return folded;
 }

@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/stop.h"
+#include "export/behind.h"
 #include "export/gguf_metadata.h"
 #include "export/merge.h"
 #include "export/quantize/ggml.h"
@@ -95,11 +96,15 @@ std::vector<Planned> plan(const MergedModel& source, GgufFileType file) {
   return tensors;
 }
 
-at::Tensor transformed(const MergedModel& source, const model::TensorSpec& tensor, bool interleave) {
-  at::Tensor values = source.load(tensor.name);
-  if (interleave && tensor.rotary_heads > 0) values = interleave_rotary_rows(values, tensor.rotary_heads);
-  if (tensor.norm && source.spec().norm_gain_offset != 0) values = values + source.spec().norm_gain_offset;
-  return values.contiguous();
+// The values of a tensor as GGUF has them, in pieces of its rows.
+void visit_transformed(const MergedModel& source, const model::TensorSpec& tensor, bool interleave,
+                       const std::function<void(const at::Tensor&)>& visit) {
+  if (interleave && tensor.rotary_heads > 0)
+    visit(interleave_rotary_rows(source.load(tensor.name), tensor.rotary_heads).contiguous());
+  else if (tensor.norm && source.spec().norm_gain_offset != 0)
+    visit((source.load(tensor.name) + source.spec().norm_gain_offset).contiguous());
+  else
+    source.visit_rows(tensor, [&](std::int64_t, const at::Tensor& rows) { visit(rows); });
 }
 
 at::Tensor importance_of(const ExportRequest& request, Quantizer quantizer, const std::string& tensor) {
@@ -134,19 +139,23 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
   write_model_metadata(writer, request, file, parameters);
   for (const Planned& tensor : tensors) writer.tensor(tensor.name, tensor.shape, tensor.type);
 
+  Behind behind;
   Progress progress("write " + target.filename().string(), tensors.size(), "tensors");
   std::uint64_t done = 0;
   for (const Planned& tensor : tensors) {
     throw_if_stopped();
     const auto append = [&](const at::Tensor& values, const at::Tensor& importance) {
-      const std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
-      writer.data(tensor.name, bytes.data(), bytes.size());
+      std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
+      behind.run([&writer, &tensor, bytes = std::move(bytes)] { writer.data(tensor.name, bytes.data(), bytes.size()); });
     };
     if (tensor.parts.empty()) append(tensor.values, {});
-    for (const model::TensorSpec& part : tensor.parts)
-      append(transformed(source, part, interleave), importance_of(request, quantizer, part.name));
+    for (const model::TensorSpec& part : tensor.parts) {
+      const at::Tensor importance = importance_of(request, quantizer, part.name);
+      visit_transformed(source, part, interleave, [&](const at::Tensor& values) { append(values, importance); });
+    }
     progress.update(++done);
   }
+  behind.wait();
   writer.commit();
 }
 
@@ -163,10 +172,12 @@ double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, cons
                 " tokens llama.cpp attends to more than the model was trained on");
       break;
     }
-  const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
-    const at::Tensor importance = importance_of(request, quantizer, tensor.name);
-    return importance.defined() ? quantized(values, type_named(stored_as), importance) : at::Tensor();
-  };
+  ExpectedValues expected;
+  if (quantizer == Quantizer::importance)
+    expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
+      const at::Tensor importance = importance_of(request, quantizer, tensor.name);
+      return importance.defined() ? quantized(values, type_named(stored_as), importance) : at::Tensor();
+    };
   return verify_model({request.base, &request.adapter, request.storage}, *reopened, expected);
 }
 

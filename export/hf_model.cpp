@@ -11,6 +11,7 @@
 #include "core/progress.h"
 #include "core/safetensors.h"
 #include "core/stop.h"
+#include "export/behind.h"
 #include "export/verify.h"
 
 namespace graft::exports {
@@ -76,16 +77,27 @@ void write_hf_weights(const MergedModel& source, const Encoding& encoding, const
     SafetensorsWriter writer(target / name);
     for (const Planned& planned : shards[i])
       for (const StoredTensor& part : planned.parts) writer.tensor(part.name, part.type, part.shape);
+    Behind behind;
     for (const Planned& planned : shards[i]) {
       throw_if_stopped();
-      const std::vector<at::Tensor> encoded = encoding.encode(planned.tensor, source.load(planned.tensor.name));
-      for (std::size_t k = 0; k < encoded.size(); ++k) {
-        writer.data(planned.parts[k].name, encoded[k].const_data_ptr(), encoded[k].nbytes());
-        map[planned.parts[k].name] = name;
-        total += encoded[k].nbytes();
+      const auto append = [&](const at::Tensor& values) {
+        std::vector<at::Tensor> encoded = encoding.encode(planned.tensor, values);
+        behind.run([&writer, &planned, encoded = std::move(encoded)] {
+          for (std::size_t k = 0; k < encoded.size(); ++k)
+            writer.data(planned.parts[k].name, encoded[k].const_data_ptr(), encoded[k].nbytes());
+        });
+      };
+      if (planned.parts.size() == 1)
+        source.visit_rows(planned.tensor, [&](std::int64_t, const at::Tensor& rows) { append(rows); });
+      else
+        append(source.load(planned.tensor.name));
+      for (const StoredTensor& part : planned.parts) {
+        map[part.name] = name;
+        total += bytes_of(part);
       }
       progress.update(++done);
     }
+    behind.wait();
     writer.commit();
   }
   if (shards.size() > 1)

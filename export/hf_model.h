@@ -24,7 +24,8 @@ struct StoredTensor {
 // What a tensor of the model becomes in the file: one tensor, or the parts of a quantized one.
 struct Encoding {
   std::function<std::vector<StoredTensor>(const model::TensorSpec& tensor)> layout;
-  // Contiguous, in the order and of the sizes that `layout` says. `values`: f32.
+  // Contiguous, in the order and of the sizes that `layout` says. `values`: f32, the whole tensor when it has several parts; one
+  // that stays one tensor is encoded row by row, and `values` are some of its rows.
   std::function<std::vector<at::Tensor>(const model::TensorSpec& tensor, const at::Tensor& values)> encode;
 };
 Encoding bf16_encoding();

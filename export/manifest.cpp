@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/signature.h"
 #include "core/stop.h"
 
 namespace graft::exports {
@@ -16,18 +18,22 @@ namespace fs = std::filesystem;
 constexpr int kVersion = 1;
 constexpr std::uint64_t kMaxBytes = 16 << 20;
 constexpr const char* kName = "manifest.json";
+constexpr const char* kSignature = "manifest.json.sig";
+constexpr const char* kServing = "serving";  // files for servers, which people edit
 
 Artifact artifact_from(const Json& json, const fs::path& directory, const std::string& origin) {
   const auto text = [&](const char* key) { return json_get<std::string>(json, key, origin); };
   Artifact artifact;
   artifact.format = text("format");
   artifact.path = inside(directory, text("path"));
-  artifact.source = {text("model"),   text("base"),   text("adapter"),
-                     text("storage"), text("config"), json.contains("calibration") ? text("calibration") : "",
-                     text("program")};
+  artifact.source = {text("model"), text("base"), text("adapter"), text("storage"), text("config"),
+                     json_get_or<std::string>(json, "calibration", "", origin), text("program"),
+                     json_get_or<std::string>(json, "corpus", "", origin)};
   artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
   artifact.sha256 = text("sha256");
   artifact.max_error = json_get<double>(json, "max_error", origin);
+  if (const auto id = json_get_or<std::string>(json, "id", artifact.id(), origin); id != artifact.id())
+    throw FormatError(cat(origin, ": the id ", quote(id), " is not that of its artifact, ", quote(artifact.id())));
   const fs::path root = fs::is_directory(artifact.path) ? artifact.path : directory;
   for (const Json& file : json_get<Json>(json, "files", origin)) {
     const auto name = json_get<std::string>(file, "name", origin);
@@ -61,13 +67,30 @@ bool intact(const Artifact& recorded) {
 
 }  // namespace
 
+std::string Artifact::id() const {
+  std::string id = cat(source.model, "-", format, "-", sha256.substr(0, 12));
+  for (char& c : id)
+    if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && c != '.' && c != '_') c = '-';
+  return id;
+}
+
 Json Artifact::json() const {
   Json list = Json::array();
   for (const FileRecord& file : files) list.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
-  Json json = {{"format", format},        {"path", path.filename().string()}, {"model", source.model},
-               {"base", source.base},     {"adapter", source.adapter},        {"storage", source.storage},
-               {"config", source.config}, {"program", source.program},        {"bytes", bytes},
-               {"sha256", sha256},        {"max_error", max_error},           {"files", list}};
+  Json json = {{"id", id()},
+               {"format", format},
+               {"path", path.filename().string()},
+               {"model", source.model},
+               {"base", source.base},
+               {"adapter", source.adapter},
+               {"corpus", source.corpus},
+               {"storage", source.storage},
+               {"config", source.config},
+               {"program", source.program},
+               {"bytes", bytes},
+               {"sha256", sha256},
+               {"max_error", max_error},
+               {"files", list}};
   if (!source.calibration.empty()) json["calibration"] = source.calibration;
   return json;
 }
@@ -129,6 +152,10 @@ std::vector<std::string> changed_files(const Artifact& recorded) {
   }
   for (const FileRecord& file : found.files)
     if (of(recorded.files, file.name) == nullptr) problems.push_back(named(file.name) + " is not in the manifest");
+  if (directory)
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(recorded.path))
+      if (entry.is_symlink() || !(entry.is_regular_file() || entry.is_directory()))
+        problems.push_back(entry.path().string() + " is not in the manifest");
   if (problems.empty() && found.sha256 != recorded.sha256)
     problems.push_back(cat(recorded.path.string(), " has sha256 ", found.sha256, ", the manifest says ", recorded.sha256));
   return problems;
@@ -137,8 +164,9 @@ std::vector<std::string> changed_files(const Artifact& recorded) {
 Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
   const fs::path file = directory_ / kName;
   if (!fs::exists(file)) return;
-  const Json json = read_json(file, kMaxBytes);
   const std::string origin = file.string();
+  text_ = read_file(file, kMaxBytes);
+  const Json json = parse_json(text_, origin);
   if (const auto version = json_get<std::int64_t>(json, "manifest", origin); version != kVersion)
     throw UnsupportedError(cat(origin, ": version ", version, " of the manifest, this program knows ", kVersion));
   for (const Json& artifact : json_get<Json>(json, "artifacts", origin))
@@ -166,10 +194,55 @@ void Manifest::remove(const std::string& format) {
   write();
 }
 
+std::vector<std::string> Manifest::unknown_files() const {
+  std::set<fs::path> known = {kName, kSignature, ".lock", kServing};
+  for (const Artifact& artifact : artifacts_) known.insert(artifact.path.filename());
+  std::vector<std::string> unknown;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory_))
+    if (!known.contains(entry.path().filename())) unknown.push_back(entry.path().string() + " is not in the manifest");
+  std::sort(unknown.begin(), unknown.end());
+  return unknown;
+}
+
+bool Manifest::is_signed() const { return fs::exists(directory_ / kSignature); }
+
+void Manifest::check_signature(const fs::path& public_key) const {
+  const fs::path file = directory_ / kName, signature = directory_ / kSignature;
+  if (!is_signed()) throw DataError(cat(file.string(), " is not signed; `graft sign` signs it"));
+  if (!verify_ed25519(text_, read_file(signature, kMaxBytes), public_key))
+    throw DataError(cat(file.string(), " is not what the owner of ", public_key.string(), " signed"));
+}
+
 void Manifest::write() const {
+  std::error_code ignored;  // one that stays is wrong, and is called so
+  fs::remove(directory_ / kSignature, ignored);
   Json list = Json::array();
   for (const Artifact& entry : artifacts_) list.push_back(entry.json());
   write_file(directory_ / kName, Json{{"manifest", kVersion}, {"artifacts", list}}.dump(2) + "\n");
+}
+
+std::vector<std::string> changed_files(const Manifest& manifest) {
+  std::vector<std::string> problems = manifest.unknown_files();
+  for (const Artifact& artifact : manifest.artifacts())
+    for (std::string& problem : changed_files(artifact)) problems.push_back(std::move(problem));
+  return problems;
+}
+
+std::string joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + line;
+  return text;
+}
+
+Manifest open_manifest(const fs::path& directory) {
+  if (!fs::is_regular_file(directory / kName))
+    throw UserError(cat(directory.string(), ": has no manifest.json; name the directory that `graft export` wrote"));
+  return Manifest(directory);
+}
+
+void sign_manifest(const fs::path& directory, const fs::path& private_key) {
+  const DirectoryLock lock(directory);
+  write_file(directory / kSignature, sign_ed25519(read_file(directory / kName, kMaxBytes), private_key));
 }
 
 }  // namespace graft::exports

@@ -1,8 +1,8 @@
 // manifest.json of an export directory: what was written, from what, and the hash of every file, so that an artifact can be
-// traced and a finished one recognised.
+// traced and a finished one recognised. manifest.json.sig, when there is one, is the Ed25519 signature of its bytes.
 //
-//   {"manifest": 1, "artifacts": [{"format", "path", "model", "base", "adapter", "storage", "config", "program", "bytes",
-//     "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
+//   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "corpus", "storage", "config", "program",
+//     "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
 //   "calibration" besides, where documents were looked at
 #pragma once
 
@@ -31,6 +31,7 @@ struct Source {
   std::string config;       // sha256 of the run's config, or empty
   std::string calibration;  // Calibration::text(); empty for formats that look at no documents
   std::string program;      // "graft 0.1.0"
+  std::string corpus;       // snapshot of what the adapter was trained on, or empty
   bool operator==(const Source&) const = default;
 };
 
@@ -43,6 +44,8 @@ struct Artifact {
   double max_error = 0;  // largest |written - source| / max |source| over tensors, found on reopening
   std::vector<FileRecord> files;
   bool reused = false;  // found complete, not written again
+  // "<model>-<format>-<first 12 digits of sha256>", the name in a registry: equal names, equal bytes.
+  std::string id() const;
   Json json() const;
 };
 
@@ -55,19 +58,36 @@ void measure(const std::filesystem::path& path, Artifact& artifact);
 // What is not as recorded, a sentence each that names the file; empty when all is. Links count as missing files.
 std::vector<std::string> changed_files(const Artifact& recorded);
 
+// Signs directory/manifest.json. The directory is locked meanwhile. The errors of core/signature.h.
+void sign_manifest(const std::filesystem::path& directory, const std::filesystem::path& private_key);
+
+class Manifest;
+std::vector<std::string> changed_files(const Manifest& manifest);  // of all artifacts, and what lies beside them
+std::string joined(const std::vector<std::string>& lines);
+
 class Manifest {
  public:
   // Reads directory/manifest.json; empty when there is none. FormatError when it is malformed or names a path outside.
   explicit Manifest(std::filesystem::path directory);
   const std::vector<Artifact>& artifacts() const { return artifacts_; }
+  // What lies beside the artifacts and is none of graft's, a sentence each.
+  std::vector<std::string> unknown_files() const;
+  bool is_signed() const;
+  // DataError when what was read is not what the key's owner signed.
+  void check_signature(const std::filesystem::path& public_key) const;
   // The recorded artifact of this format and source whose files are all there with their hashes, or null.
   const Artifact* find_intact(const std::string& format, const Source& source) const;
-  void record(const Artifact& artifact);   // replaces the format's entry and writes the file
-  void remove(const std::string& format);  // and writes the file
+  // Both write the file and take away the signature, which was another's.
+  void record(const Artifact& artifact);  // replaces the format's entry
+  void remove(const std::string& format);
  private:
   void write() const;
   std::filesystem::path directory_;
+  std::string text_;  // as it was read
   std::vector<Artifact> artifacts_;
 };
+
+// UserError when there is none.
+Manifest open_manifest(const std::filesystem::path& directory);
 
 }  // namespace graft::exports

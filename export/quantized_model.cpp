@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -87,15 +88,23 @@ void write_quantized_model(const MergedModel& source, const LinearFormat& format
   for (const auto& [name, content] : format.files) write_file(directory / name, content.dump(2) + "\n");
 }
 
+void check_stored_as(const MergedModel& source, const model::WeightSource& written, const std::string& stored_as) {
+  std::set<std::string> quantized;
+  for (const model::TensorSpec& tensor : source.tensors())
+    if (is_quantized_linear(source.spec(), tensor)) quantized.insert(tensor.name);
+  for (const model::WeightInfo& weight : written.weights())
+    if (quantized.contains(weight.name) && weight.stored_as != stored_as)
+      throw FormatError(cat(written.path().string(), ": tensor ", weight.name, " is stored as ", weight.stored_as, " where ",
+                            stored_as, " was written"));
+}
+
 double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& written) {
-  const auto expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& weight) {
-    if (!is_quantized_linear(source.spec(), tensor)) return at::Tensor();
-    if (stored_as != format.stored_as)
-      throw FormatError(cat(written.string(), ": tensor ", tensor.name, " is stored as ", stored_as, " where ", format.stored_as,
-                            " was written"));
+  const auto reopened = model::open_weights(written);
+  check_stored_as(source, *reopened, format.stored_as);
+  const auto expected = [&](const model::TensorSpec& tensor, const std::string&, const at::Tensor& weight) {
     return format.encode(tensor, weight).values;
   };
-  return verify_model(source, *model::open_weights(written), expected);
+  return verify_model(source, *reopened, expected);
 }
 
 }  // namespace graft::exports

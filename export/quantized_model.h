@@ -35,6 +35,9 @@ std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& 
 // "groups of 128 do not divide ..., choose groups of 64", or empty.
 std::string group_refusal(const model::ModelSpec& spec, std::int64_t group);
 
+// FormatError when a linear of the layers is not stored as it was to be.
+void check_stored_as(const MergedModel& source, const model::WeightSource& written, const std::string& stored_as);
+
 void write_quantized_model(const MergedModel& source, const LinearFormat& format, const std::filesystem::path& directory);
 double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const std::filesystem::path& written);
 

@@ -8,15 +8,11 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/stop.h"
+#include "export/compare.h"
 #include "export/quantize/ggml.h"
 
 namespace graft::exports {
 namespace {
-
-constexpr double kHalfUlpBf16 = 0x1p-8, kHalfUlpF16 = 0x1p-11, kHalfSubnormalF16 = 0x1p-25, kHalfSubnormalBf16 = 0x1p-134;
-constexpr std::int64_t kBlock = 32;
-// The rounding of the decoded product or sum itself, in f32.
-constexpr double kDecoding = 1 + 0x1p-20;
 
 void same_number(const model::WeightSource& written, const char* what, double found, double expected) {
   // GGUF keeps real numbers as f32.
@@ -44,31 +40,8 @@ void compare_specs(const model::ModelSpec& source, const model::WeightSource& wr
   same_number(written, "head tying", spec.tied_head, source.tied_head);
 }
 
-// f16 holds a scale or minimum within this.
-at::Tensor half_error(const at::Tensor& d) { return d.abs() * kHalfUlpF16 + kHalfSubnormalF16; }
-// What `codes` times a scale in f16 may be off by; x/d itself is computed within 3 roundings of f32.
-at::Tensor codes_error(const at::Tensor& step, double codes) { return codes * (half_error(step) + step * 0x1p-22); }
-
-// Per block of 32 (a row of `blocks`); undefined for a type with other blocks.
-at::Tensor block_bound(const std::string& type, const at::Tensor& blocks) {
-  if (type == "Q8_0") {
-    const at::Tensor step = blocks.abs().amax(1, true) / 127;
-    return step / 2 + codes_error(step, 127);
-  }
-  if (type == "Q4_0" || type == "Q5_0") {
-    const double codes = type == "Q4_0" ? 8 : 16;
-    const at::Tensor largest = blocks.gather(1, blocks.abs().argmax(1, true)), step = largest.abs() / codes;
-    const at::Tensor beyond = -blocks * largest.sgn() - (codes - 1) * step;  // on the side of the shorter range
-    return at::maximum(step / 2, beyond) + codes_error(step, codes);
-  }
-  if (type == "Q4_1" || type == "Q5_1") {
-    const double codes = type == "Q4_1" ? 15 : 31;
-    const at::Tensor low = blocks.amin(1, true), step = (blocks.amax(1, true) - low) / codes;
-    // The sum of two products: relative to them, not to what is left of it.
-    return step / 2 + codes_error(step, codes) + half_error(low) + (low.abs() + codes * step) * 0x1p-22;
-  }
-  return {};
-}
+// Numbers as they are; whatever a format makes of its matrices, the others are stored so.
+bool is_plain(const std::string& stored_as) { return stored_as == "F32" || stored_as == "BF16" || stored_as == "F16"; }
 
 // What must be read back: the source, or what the quantizers that search make of it.
 at::Tensor searched_values(const std::string& stored_as, const at::Tensor& source) {
@@ -78,37 +51,41 @@ at::Tensor searched_values(const std::string& stored_as, const at::Tensor& sourc
   return {};
 }
 
-double compare_tensor(const std::string& name, const std::string& stored_as, const at::Tensor& source, const at::Tensor& written,
-                      const at::Tensor& exact, const std::string& file) {
-  const at::Tensor difference = (written - source).abs();
-  const at::Tensor good =
-      exact.defined() ? written.eq(exact).logical_and(exact.isfinite()) : difference.le(rounding_bound(stored_as, source));
-  const at::Tensor outside = good.logical_not();  // true for NaN too
-  if (outside.any().item<bool>()) {
-    const std::int64_t at = outside.flatten().nonzero()[0].item<std::int64_t>();
-    throw FormatError(cat(file, ": tensor ", name, " (", stored_as, ") reads back as ", written.flatten()[at].item<float>(),
-                          " at element ", at, " where the source has ", source.flatten()[at].item<float>(),
-                          !std::isfinite(written.flatten()[at].item<float>())
-                              ? "; the value does not fit f16, choose a bf16 format"
-                              : "; that is more than rounding"));
+// One tensor, of which pieces are compared in the order of their rows.
+class TensorComparison {
+ public:
+  TensorComparison(const std::string& file, const model::WeightInfo& stored) : file_(file), stored_(stored) {}
+  void add(const at::Tensor& source, const at::Tensor& written, const at::Tensor& exact) {
+    const at::Tensor found = written.contiguous(), expected = exact.defined() ? exact.contiguous() : exact;
+    const auto* values = found.const_data_ptr<float>();
+    const auto* x = source.const_data_ptr<float>();
+    const Comparison piece = compare_values(
+        stored_.stored_as, x, values, expected.defined() ? expected.const_data_ptr<float>() : nullptr, source.numel());
+    if (piece.outside >= 0)
+      throw FormatError(cat(file_, ": tensor ", stored_.name, " (", stored_.stored_as, ") reads back as ", values[piece.outside],
+                            " at element ", done_ + piece.outside, " where the source has ", x[piece.outside],
+                            !std::isfinite(values[piece.outside]) ? "; the value does not fit f16, choose a bf16 format"
+                                                                  : "; that is more than rounding"));
+    difference_ = std::max(difference_, piece.difference);
+    largest_ = std::max(largest_, piece.largest);
+    done_ += source.numel();
   }
-  const double largest = source.abs().max().item<double>();
-  return largest > 0 ? difference.max().item<double>() / largest : 0;
-}
+  double relative() const { return largest_ > 0 ? static_cast<double>(difference_) / static_cast<double>(largest_) : 0; }
+
+ private:
+  const std::string& file_;
+  const model::WeightInfo& stored_;
+  std::int64_t done_ = 0;  // elements of the pieces before
+  float difference_ = 0, largest_ = 0;
+};
 
 }  // namespace
 
 at::Tensor rounding_bound(const std::string& stored_as, const at::Tensor& x) {
-  const at::Tensor size = x.abs();
-  if (stored_as == "F32") return at::zeros_like(size);
-  if (stored_as == "BF16") return at::clamp_min(size * kHalfUlpBf16, kHalfSubnormalBf16);
-  if (stored_as == "F16") return at::clamp_min(size * kHalfUlpF16, kHalfSubnormalF16);
-  if (stored_as == "Q8_0" || stored_as.starts_with("Q4_") || stored_as.starts_with("Q5_")) {
-    const at::Tensor blocks = x.reshape({-1, kBlock});
-    if (const at::Tensor bound = block_bound(stored_as, blocks); bound.defined())
-      return (bound * kDecoding).expand_as(blocks).reshape(x.sizes());
-  }
-  throw UnsupportedError(cat("no rounding bound is known for tensors stored as ", stored_as));
+  const at::Tensor values = x.contiguous();
+  at::Tensor bound = at::empty(x.sizes(), at::kFloat);
+  rounding_bounds(stored_as, values.const_data_ptr<float>(), values.numel(), bound.mutable_data_ptr<float>());
+  return bound;
 }
 
 double verify_model(const MergedModel& source, const model::WeightSource& written, const ExpectedValues& expected) {
@@ -128,11 +105,19 @@ double verify_model(const MergedModel& source, const model::WeightSource& writte
     if (stored->shape != tensor.shape)
       throw FormatError(cat(file, ": tensor ", tensor.name, " has shape ", at::IntArrayRef(stored->shape),
                             " where the source has ", at::IntArrayRef(tensor.shape)));
-    const at::Tensor values = source.load(tensor.name);
-    at::Tensor exact = expected ? expected(tensor, stored->stored_as, values) : at::Tensor();
-    if (!exact.defined()) exact = searched_values(stored->stored_as, values);
-    worst = std::max(worst,
-                     compare_tensor(tensor.name, stored->stored_as, values, written.load(tensor.name, at::kFloat), exact, file));
+    TensorComparison comparison(file, *stored);
+    if (expected && !is_plain(stored->stored_as)) {
+      const at::Tensor values = source.load(tensor.name);
+      at::Tensor exact = expected(tensor, stored->stored_as, values);
+      if (!exact.defined()) exact = searched_values(stored->stored_as, values);
+      comparison.add(values, written.load(tensor.name, at::kFloat), exact);
+    } else {
+      source.visit_rows(tensor, [&](std::int64_t begin, const at::Tensor& rows) {
+        comparison.add(rows, written.load_rows(tensor.name, begin, begin + rows.size(0), at::kFloat),
+                       searched_values(stored->stored_as, rows));
+      });
+    }
+    worst = std::max(worst, comparison.relative());
     progress.update(++done);
   }
   return worst;

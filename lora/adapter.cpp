@@ -123,7 +123,14 @@ at::Tensor merged_weight(const AdapterSet& set, const std::string& module, const
   const Adapter* adapter = set.find(module);
   if (!adapter) return weight_f32;
   check_shape(*adapter, weight_f32.size(0), weight_f32.size(1));
-  return at::addmm(weight_f32, adapter->low_rank.b, adapter->low_rank.a, 1, adapter->low_rank.scale);
+  return merged_rows(set, module, 0, weight_f32);
+}
+
+at::Tensor merged_rows(const AdapterSet& set, const std::string& module, std::int64_t begin, const at::Tensor& rows_f32) {
+  const Adapter* adapter = set.find(module);
+  if (!adapter) return rows_f32;
+  const at::Tensor b = adapter->low_rank.b.narrow(0, begin, rows_f32.size(0));
+  return at::addmm(rows_f32, b, adapter->low_rank.a, 1, adapter->low_rank.scale);
 }
 
 }  // namespace graft::lora

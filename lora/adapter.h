@@ -63,5 +63,7 @@ std::unique_ptr<AdapterSet> load_peft(const std::filesystem::path& directory);
 
 // W + scale * B A in f32 (N, K) for the tensor "<module>.weight"; returns W unchanged when the module has no adapter.
 at::Tensor merged_weight(const AdapterSet& set, const std::string& module, const at::Tensor& weight_f32);
+// The same for rows of it, of which the first is row `begin`.
+at::Tensor merged_rows(const AdapterSet& set, const std::string& module, std::int64_t begin, const at::Tensor& rows_f32);
 
 }  // namespace graft::lora

@@ -1,6 +1,9 @@
 #include "model/compressed_tensors.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
 
 #include "core/error.h"
 
@@ -22,6 +25,16 @@ const Json& only_group(const Json& quantization, const std::string& origin) {
   if (!group.is_object() || !group.contains("weights") || !group["weights"].is_object())
     throw FormatError(cat(origin, ": the group has no weights"));
   return group["weights"];
+}
+
+// On all threads; `columns`: the elements of a row.
+template <class Each>
+void for_rows(std::int64_t rows, std::int64_t columns, const Each& each) {
+  constexpr std::int64_t grain = 1 << 15;
+  at::parallel_for(0, rows, std::max<std::int64_t>(1, grain / std::max<std::int64_t>(1, columns)),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t row = begin; row < end; ++row) each(row);
+                   });
 }
 
 }  // namespace
@@ -92,35 +105,64 @@ std::optional<Fp8Tiles> read_compressed_tiles(const Json& quantization, const st
 at::Tensor pack_codes(const at::Tensor& codes, int bits) {
   const std::int64_t per_word = 32 / bits, rows = codes.size(0), columns = codes.size(1);
   const std::int64_t words = (columns + per_word - 1) / per_word;
-  at::Tensor shifted = codes.to(at::kInt) + (1 << (bits - 1));
-  if (words * per_word != columns)
-    shifted = at::cat({shifted, at::zeros({rows, words * per_word - columns}, shifted.options())}, 1);
-  shifted = shifted.view({rows, words, per_word});
-  at::Tensor packed = shifted.select(2, 0).clone();
-  for (std::int64_t i = 1; i < per_word; ++i) packed.bitwise_or_(at::bitwise_left_shift(shifted.select(2, i), i * bits));
+  const at::Tensor bytes = codes.contiguous();
+  at::Tensor packed = at::empty({rows, words}, at::kInt);
+  const std::int8_t* const from = bytes.const_data_ptr<std::int8_t>();
+  std::int32_t* const to = packed.mutable_data_ptr<std::int32_t>();
+  const int offset = 1 << (bits - 1);
+  for_rows(rows, columns, [&](std::int64_t row) {
+    const std::int8_t* code = from + row * columns;
+    for (std::int64_t word = 0; word < words; ++word) {
+      std::uint32_t value = 0;
+      const std::int64_t count = std::min(per_word, columns - word * per_word);
+      for (std::int64_t i = 0; i < count; ++i)
+        value |= static_cast<std::uint32_t>(code[word * per_word + i] + offset) << (i * bits);
+      to[row * words + word] = static_cast<std::int32_t>(value);
+    }
+  });
   return packed;
 }
 
 at::Tensor unpack_codes(const at::Tensor& words, int bits, std::int64_t columns) {
-  const std::int64_t per_word = 32 / bits;
-  at::Tensor codes = at::empty({words.size(0), words.size(1), per_word}, at::kChar);
-  for (std::int64_t i = 0; i < per_word; ++i)
-    codes.select(2, i).copy_(at::bitwise_and(at::bitwise_right_shift(words, i * bits), (1 << bits) - 1).sub_(1 << (bits - 1)));
-  return codes.view({words.size(0), words.size(1) * per_word}).narrow(1, 0, columns);
+  const std::int64_t per_word = 32 / bits, rows = words.size(0), row_words = words.size(1);
+  const at::Tensor packed = words.contiguous();
+  at::Tensor codes = at::empty({rows, columns}, at::kChar);
+  const std::int32_t* const from = packed.const_data_ptr<std::int32_t>();
+  std::int8_t* const to = codes.mutable_data_ptr<std::int8_t>();
+  const std::uint32_t mask = (1u << bits) - 1;
+  const int offset = 1 << (bits - 1);
+  for_rows(rows, columns, [&](std::int64_t row) {
+    for (std::int64_t word = 0; word < row_words; ++word) {
+      const auto value = static_cast<std::uint32_t>(from[row * row_words + word]);
+      const std::int64_t count = std::min(per_word, columns - word * per_word);
+      for (std::int64_t i = 0; i < count; ++i)
+        to[row * columns + word * per_word + i] = static_cast<std::int8_t>(static_cast<int>(value >> (i * bits) & mask) - offset);
+    }
+  });
+  return codes;
 }
 
 at::Tensor decompressed(const CompressedWeight& weight, const CompressedScheme& scheme, std::int64_t columns) {
-  const std::int64_t rows = weight.scale.size(0), groups = scheme.groups(columns);
+  const std::int64_t rows = weight.scale.size(0), groups = scheme.groups(columns), size = columns / groups;
   at::Tensor values =
       (scheme.format == CompressedFormat::packed ? unpack_codes(weight.codes, scheme.bits, columns) : weight.codes)
           .to(at::kFloat)
-          .contiguous()
-          .view({rows, groups, columns / groups});
-  if (weight.zero_point.defined()) {
-    const at::Tensor zeros = unpack_codes(weight.zero_point.t().contiguous(), scheme.bits, rows).t();
-    values.sub_(zeros.to(at::kFloat).unsqueeze(2));
-  }
-  return values.mul_(weight.scale.to(at::kFloat).unsqueeze(2)).view({rows, columns});
+          .contiguous();
+  const at::Tensor scale = weight.scale.to(at::kFloat).contiguous();
+  at::Tensor zeros;
+  if (weight.zero_point.defined())
+    zeros = unpack_codes(weight.zero_point.t().contiguous(), scheme.bits, rows).t().to(at::kFloat).contiguous();
+  const float* const scales = scale.const_data_ptr<float>();
+  const float* const shift = zeros.defined() ? zeros.const_data_ptr<float>() : nullptr;
+  float* const out = values.mutable_data_ptr<float>();
+  for_rows(rows, columns, [&](std::int64_t row) {
+    for (std::int64_t group = row * groups; group < (row + 1) * groups; ++group) {
+      const float zero = shift != nullptr ? shift[group] : 0, step = scales[group];
+      float* const v = out + group * size;
+      for (std::int64_t i = 0; i < size; ++i) v[i] = (v[i] - zero) * step;
+    }
+  });
+  return values;
 }
 
 }  // namespace graft::model

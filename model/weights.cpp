@@ -12,6 +12,10 @@ namespace graft::model {
 
 namespace fs = std::filesystem;
 
+at::Tensor WeightSource::load_rows(const std::string& name, std::int64_t begin, std::int64_t end, at::ScalarType type) const {
+  return load(name, type).narrow(0, begin, end - begin);
+}
+
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += cat(i ? ", " : "", shape[i]);
@@ -39,11 +43,28 @@ TableSource::TableSource(fs::path path, ModelSpec spec, Json config)
   for (std::size_t row = 0; row < table_.size(); ++row) index_.emplace(table_[row].name, row);
 }
 
-at::Tensor TableSource::load(const std::string& name, at::ScalarType type) const {
+std::size_t TableSource::row_of(const std::string& name, at::ScalarType type) const {
   const auto found = index_.find(name);
   if (found == index_.end()) throw FormatError(cat(path_.string(), ": a ", spec_.family, " model has no tensor ", name));
   if (type != at::kFloat && type != at::kBFloat16) throw std::logic_error("weights are loaded as f32 or bf16");
-  return load_tensor(found->second, type);
+  return found->second;
+}
+
+at::Tensor TableSource::load(const std::string& name, at::ScalarType type) const { return load_tensor(row_of(name, type), type); }
+
+at::Tensor TableSource::load_rows(const std::string& name, std::int64_t begin, std::int64_t end, at::ScalarType type) const {
+  const std::size_t row = row_of(name, type);
+  if (begin < 0 || begin > end || end > table_[row].shape[0]) throw std::logic_error(cat("no rows ", begin, " to ", end, " in ", name));
+  return load_part(row, begin, end, type);
+}
+
+at::Tensor TableSource::load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const {
+  return load_tensor(row, type).narrow(0, begin, end - begin);
+}
+
+std::span<const std::byte> rows_of(std::span<const std::byte> bytes, std::int64_t rows, std::int64_t begin, std::int64_t end) {
+  const std::size_t row_bytes = bytes.size() / static_cast<std::size_t>(rows);
+  return bytes.subspan(row_bytes * static_cast<std::size_t>(begin), row_bytes * static_cast<std::size_t>(end - begin));
 }
 
 const std::string& TableSource::identity() const {

@@ -31,6 +31,8 @@ class WeightSource {
   virtual bool has(const std::string& name) const = 0;
   // The tensor converted to f32 or bf16 (round to nearest even); FormatError when absent or of another shape than the spec says.
   virtual at::Tensor load(const std::string& name, at::ScalarType type) const = 0;
+  // Rows [begin, end) of what load() gives, a copy. The readers of files do not decode more than these where rows lie together.
+  virtual at::Tensor load_rows(const std::string& name, std::int64_t begin, std::int64_t end, at::ScalarType type) const;
   // What a server does to the inputs of the layers' linears, embedding, head and routers left alone.
   virtual kernels::RowRounding inputs() const { return kernels::RowRounding::none; }
   virtual const std::filesystem::path& path() const = 0;  // what the user named

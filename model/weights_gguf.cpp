@@ -89,6 +89,16 @@ class GgufSource : public TableSource {
     return permuted_ && spec.rotary_heads > 0 ? deinterleave(values, spec.rotary_heads) : values;
   }
 
+  at::Tensor load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const override {
+    const TensorSpec& spec = table_[row];
+    if (spec.shape.size() < 2 || spec.expert >= 0 || (permuted_ && spec.rotary_heads > 0))
+      return TableSource::load_part(row, begin, end, type);
+    std::vector<std::int64_t> shape = spec.shape;
+    shape[0] = end - begin;
+    const GgufTensor& tensor = *located_[row];
+    return decode(tensor, rows_of(file_->data(tensor), spec.shape[0], begin, end), shape, type);
+  }
+
   // llama.cpp rotates neighbours, transformers rotates halves: rows (h, d/2, 2) of a head go back to (h, 2, d/2).
   static at::Tensor deinterleave(const at::Tensor& values, std::int64_t heads) {
     const std::int64_t rows = values.size(0), columns = values.numel() / rows;

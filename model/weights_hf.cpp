@@ -252,6 +252,16 @@ class HfSource : public TableSource {
     return named(table_[row], [&] { return layout_->values(table_[row], parts).to(type); });
   }
 
+  at::Tensor load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const override {
+    const Stored& stored = stored_[row];
+    if (stored.quantized) return TableSource::load_part(row, begin, end, type);
+    const SafeTensor& tensor = *stored.parts[0]->tensor;
+    std::vector<std::int64_t> shape = tensor.shape;
+    const auto bytes = rows_of(stored.parts[0]->file->data(tensor), shape[0], begin, end);
+    shape[0] = end - begin;
+    return convert_stored(bytes, tensor.dtype, shape, type);
+  }
+
   // In the order of the model, so that one file and its shards have one identity.
   void hash_content(Sha256& hash) const override {
     for (std::size_t row = 0; row < table_.size(); ++row) {

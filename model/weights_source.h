@@ -24,6 +24,8 @@ std::string shape_text(std::span<const std::int64_t> shape);  // "[2, 3]"
 // Numbers of a file as a tensor of f32 or bf16; `bytes` may be unaligned and is only read during the call.
 at::Tensor convert_stored(std::span<const std::byte> bytes, DType stored, std::span<const std::int64_t> shape,
                           at::ScalarType type);
+// The bytes of rows [begin, end) out of those of `rows` equal ones.
+std::span<const std::byte> rows_of(std::span<const std::byte> bytes, std::int64_t rows, std::int64_t begin, std::int64_t end);
 
 class TableSource : public WeightSource {
  public:
@@ -31,6 +33,7 @@ class TableSource : public WeightSource {
   const std::vector<WeightInfo>& weights() const override { return weights_; }
   bool has(const std::string& name) const override { return index_.contains(name); }
   at::Tensor load(const std::string& name, at::ScalarType type) const override;
+  at::Tensor load_rows(const std::string& name, std::int64_t begin, std::int64_t end, at::ScalarType type) const override;
   const std::filesystem::path& path() const override { return path_; }
   const Json& hf_config() const override { return config_; }
   const std::string& identity() const override;
@@ -39,6 +42,7 @@ class TableSource : public WeightSource {
   // Checks the spec and builds the table; the derived class then fills weights_ with one entry per row.
   TableSource(std::filesystem::path path, ModelSpec spec, Json config);
   virtual at::Tensor load_tensor(std::size_t row, at::ScalarType type) const = 0;
+  virtual at::Tensor load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const;
   virtual void hash_content(Sha256& hash) const = 0;
 
   std::filesystem::path path_;
@@ -49,6 +53,7 @@ class TableSource : public WeightSource {
   std::vector<WeightInfo> weights_;
 
  private:
+  std::size_t row_of(const std::string& name, at::ScalarType type) const;
   mutable std::once_flag identity_once_;
   mutable std::string identity_;
 };

@@ -101,6 +101,7 @@ struct ExportConfig {
   std::vector<std::string> formats = {"peft"};
   double min_survival = 0.8;
   CalibrationConfig calibration;
+  std::string signing_key;
 
   template <class V>
   void visit(V& v) {
@@ -109,6 +110,7 @@ struct ExportConfig {
     v.field(min_survival, "min_survival", 0.0, 1.0,
             "a quantized file that keeps less of the adapter's gain on the held-out documents is not kept; 0: any is");
     v.section(calibration, "calibration", "documents for quantizers that look at some");
+    v.field(signing_key, "signing_key", "private Ed25519 key (PEM) that signs manifest.json; empty: not signed");
   }
 };
 

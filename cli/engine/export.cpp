@@ -30,10 +30,12 @@ int graft_export(const Context& context, const ExportOptions& options) {
   const Session session(context.config);
   const auto& formats = options.formats.empty() ? context.config.export_.formats : options.formats;
   if (formats.empty()) throw ConfigError("nothing to export: export.formats is empty; `graft help formats` lists what there is");
+  check_signing_key(session);
   const auto adapter = session.adapter(options.adapter);
   auto artifacts = export_adapter(session, *adapter, formats);
   const std::vector<Score> scores = score_quantized(session, *adapter, artifacts);
   const std::string withdrawn = withdraw_poor(artifacts, scores, session.config.export_.min_survival, session.export_dir());
+  sign_export(session);
   if (context.json) {
     Json list = Json::array();
     for (const auto& artifact : artifacts) {

@@ -47,6 +47,7 @@ void score_and_export(const Session& session, RunResult& result) {
   for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder))
     result.scores.push_back(std::move(score));
   result.withdrawn = withdraw_poor(result.artifacts, result.scores, session.config.export_.min_survival, session.export_dir());
+  sign_export(session);
 }
 
 void print_summary(const Session& session, const RunResult& result, const fs::path& report) {

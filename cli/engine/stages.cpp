@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/progress.h"
+#include "core/signature.h"
 #include "core/stop.h"
 #include "data/corpus.h"
 #include "export/calibration.h"
@@ -49,6 +50,14 @@ exports::CalibrationRows calibration_rows(const Session& session) {
 
 bool calibrates(const std::vector<std::string>& formats) {
   return std::any_of(formats.begin(), formats.end(), [](auto& name) { return exports::find_exporter(name).calibrates; });
+}
+
+// The snapshot that the run's own adapter was trained on (train/run_dir.h); of any other adapter nothing is known.
+std::string corpus_of(const Session& session, const lora::AdapterSet& adapter) {
+  const fs::path run = session.run_dir() / "run.json";
+  if (!fs::exists(run) || !session.has_adapter()) return "";
+  if (exports::adapter_hash(*session.adapter()) != exports::adapter_hash(adapter)) return "";
+  return json_get<std::string>(json_get<Json>(read_json(run), "identity", run.string()), "corpus", run.string());
 }
 
 std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
@@ -92,6 +101,7 @@ std::vector<std::string> linear_names(const model::WeightSource& base) {
 
 void check_plan(const Session& session, const std::vector<std::string>& formats) {
   check_places(session.config);
+  check_signing_key(session);
   exports::check_formats(formats, session.base->spec(), session.config.lora);
   check_merge_aware(session);
   lora::match_targets(session.config.lora, linear_names(*session.base));
@@ -120,13 +130,25 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
                                               const std::vector<std::string>& formats) {
   const fs::path run_dir = fs::absolute(session.run_dir()).lexically_normal();
   const std::string name = run_dir.has_filename() ? run_dir.filename().string() : run_dir.parent_path().filename().string();
-  exports::ExportRequest request{*session.base, adapter, session.dtypes().storage, name,
-                                 sha256_hex(config_json(session.config).dump())};
+  exports::ExportRequest request{.base = *session.base,
+                                 .adapter = adapter,
+                                 .storage = session.dtypes().storage,
+                                 .name = name,
+                                 .config_hash = sha256_hex(config_json(session.config).dump()),
+                                 .corpus = corpus_of(session, adapter)};
   std::optional<exports::Calibration> calibration;
   if (calibrates(formats))
     request.calibration = &calibration.emplace(exports::MergedModel(request.base, &request.adapter, request.storage),
                                                calibration_rows(session), session.dtypes().compute);
   return exports::export_all(formats, request, session.export_dir());
+}
+
+void check_signing_key(const Session& session) {
+  if (const std::string& key = session.config.export_.signing_key; !key.empty()) sign_ed25519("", key);
+}
+
+void sign_export(const Session& session) {
+  if (const std::string& key = session.config.export_.signing_key; !key.empty()) exports::sign_manifest(session.export_dir(), key);
 }
 
 std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter) {

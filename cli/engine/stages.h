@@ -27,6 +27,9 @@ data::PrepareReport prepare_corpus(const Session& session);
 train::TrainReport train_adapter(const Session& session, Restart restart);
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
                                               const std::vector<std::string>& formats);
+// export.signing_key, when there is one: that it can sign, before anything is done; and the manifest, when all is written.
+void check_signing_key(const Session& session);
+void sign_export(const Session& session);
 // Base and adapted model on every held-out set. adapter may be null: the base alone.
 std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter);
 // Every artifact reopened from disk. An adapter's own formats hold the very values of the adapter, so they score as it does.

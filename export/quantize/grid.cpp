@@ -1,63 +1,169 @@
 #include "export/quantize/grid.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
 
 #include "core/error.h"
+#include "core/half.h"
 
 namespace graft::exports {
 namespace {
 
-constexpr double kLargestE4M3 = 448, kScaleOfZeros = 0x1p-7;
+constexpr float kLargestE4M3 = 448, kScaleOfZeros = 0x1p-7f;
+constexpr float kSmallestNormal = 0x1p-6f;  // of e4m3
+constexpr std::int64_t kGrain = 1 << 15;    // elements that one thread takes at a time
 
-double lowest_code(const model::CompressedScheme& scheme) { return -static_cast<double>(1 << (scheme.bits - 1)); }
+float lowest_code(const model::CompressedScheme& scheme) { return -static_cast<float>(1 << (scheme.bits - 1)); }
 
-at::Tensor by_groups(const at::Tensor& x, const model::CompressedScheme& scheme) {
-  const std::int64_t groups = scheme.groups(x.size(1));
-  return x.view({x.size(0), groups, x.size(1) / groups});
+// To nearest, ties to even: whole numbers up to 2^22.
+float nearest(float v) { return (v + 0x1.8p23f) - 0x1.8p23f; }
+float clamped(float v, float low, float high) {  // NaN becomes low
+  v = v > low ? v : low;
+  return v < high ? v : high;
+}
+
+// The value of e4m3 that is nearest to v, |v| <= 448: three bits behind the leading one, or a multiple of 2^-9 below the normal range.
+float nearest_e4m3(float v) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(v);
+  const float normal = std::bit_cast<float>((bits + 0x7FFFFu + (bits >> 20 & 1u)) & 0xFFF00000u);
+  const float small = std::copysign((std::fabs(v) + 0x1.8p14f) - 0x1.8p14f, v);
+  return std::fabs(v) >= kSmallestNormal ? normal : small;
+}
+// Its byte: sign, exponent + 7, three bits.
+std::uint8_t byte_e4m3(float v) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(v), sign = bits >> 24 & 0x80u;
+  const std::uint32_t normal = ((bits & 0x7FFFFFFFu) >> 20) - (120u << 3), small = static_cast<std::uint32_t>(std::fabs(v) * 512);
+  return static_cast<std::uint8_t>(sign | (std::fabs(v) >= kSmallestNormal ? normal : small));
+}
+
+struct Groups {
+  std::int64_t count, size;  // of all rows; elements of one
+};
+Groups groups_of(const at::Tensor& x, const model::CompressedScheme& scheme) {
+  const std::int64_t per_row = scheme.groups(x.size(1));
+  return {x.size(0) * per_row, x.size(1) / per_row};
+}
+
+template <class Each>
+void for_groups(const Groups& groups, const Each& each) {
+  at::parallel_for(0, groups.count, std::max<std::int64_t>(1, kGrain / groups.size), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t group = begin; group < end; ++group) each(group);
+  });
+}
+
+struct Range {
+  float low = 0, high = 0;  // zero is part of it
+  bool finite = true;
+  void add(float v) {
+    finite = finite && std::isfinite(v);
+    low = v < low ? v : low;
+    high = v > high ? v : high;
+  }
+};
+Range range_of(const float* v, std::int64_t n) {
+  using Lanes = float __attribute__((vector_size(16)));
+  constexpr std::int64_t lanes = 4;
+  const Lanes infinity = Lanes{} + std::numeric_limits<float>::infinity();
+  Lanes low{}, high{};
+  auto outside = low != low;
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    Lanes x;
+    std::memcpy(&x, v + i, sizeof x);
+    outside |= (x == infinity) | (x == -infinity) | (x != x);
+    low = x < low ? x : low;
+    high = x > high ? x : high;
+  }
+  Range range;
+  for (; i < n; ++i) range.add(v[i]);
+  for (int lane = 0; lane < lanes; ++lane) {
+    range.finite = range.finite && outside[lane] == 0;
+    range.low = std::min(range.low, low[lane]);
+    range.high = std::max(range.high, high[lane]);
+  }
+  return range;
+}
+
+void codes_of_group(const float* x, std::int64_t n, float scale, float zero, const model::CompressedScheme& scheme, float* out) {
+  if (scheme.format == model::CompressedFormat::floating) {
+    for (std::int64_t i = 0; i < n; ++i) out[i] = nearest_e4m3(clamped(x[i] / scale, -kLargestE4M3, kLargestE4M3));
+    return;
+  }
+  const float low = lowest_code(scheme), high = -low - 1;
+  for (std::int64_t i = 0; i < n; ++i) out[i] = nearest(clamped(x[i] / scale + zero, low, high));
+}
+
+void store_codes(bool floating, const float* codes, std::int64_t n, std::uint8_t* out) {
+  if (floating)
+    for (std::int64_t i = 0; i < n; ++i) out[i] = byte_e4m3(codes[i]);
+  else
+    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<std::uint8_t>(static_cast<int>(codes[i]));
 }
 
 }  // namespace
 
-Grid grid_of(const at::Tensor& x, const model::CompressedScheme& scheme) {
-  const at::Tensor grouped = by_groups(x, scheme);
-  const at::Tensor low = grouped.amin(2).clamp_max(0), high = grouped.amax(2).clamp_min(0);
-  if (!low.isfinite().logical_and(high.isfinite()).all().item<bool>()) throw DataError("a weight is not finite");
-  const double steps = (1 << scheme.bits) - 1;
-  Grid grid;
-  grid.scale = scheme.format == model::CompressedFormat::floating ? at::maximum(-low, high) / kLargestE4M3
-               : scheme.symmetric                                 ? at::maximum(-low, high) / (steps / 2)
-                                                                  : (high - low) / steps;
-  grid.scale = grid.scale.to(at::kBFloat16).to(at::kFloat);
-  grid.scale.masked_fill_(grid.scale == 0, kScaleOfZeros);
-  if (!scheme.symmetric)
-    grid.zero = at::round(lowest_code(scheme) - low / grid.scale).clamp_(lowest_code(scheme), -lowest_code(scheme) - 1);
+Grid grid_of(const at::Tensor& weight, const model::CompressedScheme& scheme) {
+  const at::Tensor x = weight.contiguous();
+  const Groups groups = groups_of(x, scheme);
+  const std::vector<std::int64_t> shape = {x.size(0), scheme.groups(x.size(1))};
+  Grid grid{at::empty(shape, at::kFloat), scheme.symmetric ? at::Tensor() : at::empty(shape, at::kFloat)};
+  const float* values = x.const_data_ptr<float>();
+  float* const scales = grid.scale.mutable_data_ptr<float>();
+  float* const zeros = scheme.symmetric ? nullptr : grid.zero.mutable_data_ptr<float>();
+  const float steps = static_cast<float>((1 << scheme.bits) - 1), lowest = lowest_code(scheme);
+  std::atomic<bool> finite = true;
+  for_groups(groups, [&](std::int64_t group) {
+    const auto [low, high, good] = range_of(values + group * groups.size, groups.size);
+    if (!good) finite = false;
+    const float largest = std::max(-low, high);
+    float scale = scheme.format == model::CompressedFormat::floating ? largest / kLargestE4M3
+                  : scheme.symmetric                                 ? largest / (steps / 2)
+                                                                     : (high - low) / steps;
+    scale = f32_from_bf16(bf16_from_f32(scale));
+    if (scale == 0) scale = kScaleOfZeros;
+    scales[group] = scale;
+    if (zeros != nullptr) zeros[group] = clamped(std::nearbyint(lowest - low / scale), lowest, -lowest - 1);
+  });
+  if (!finite) throw DataError("a weight is not finite");
   return grid;
 }
 
-at::Tensor codes_on(const Grid& grid, const at::Tensor& x, const model::CompressedScheme& scheme) {
-  at::Tensor codes = by_groups(x, scheme) / grid.scale.unsqueeze(2);
-  if (grid.zero.defined()) codes.add_(grid.zero.unsqueeze(2));
-  if (scheme.format == model::CompressedFormat::floating)
-    return codes.clamp_(-kLargestE4M3, kLargestE4M3).to(at::kFloat8_e4m3fn).to(at::kFloat).view(x.sizes());
-  return codes.clamp_(lowest_code(scheme), -lowest_code(scheme) - 1).round_().view(x.sizes());
+at::Tensor codes_on(const Grid& grid, const at::Tensor& weight, const model::CompressedScheme& scheme) {
+  const at::Tensor x = weight.contiguous();
+  const Groups groups = groups_of(x, scheme);
+  at::Tensor codes = at::empty(x.sizes(), at::kFloat);
+  const float* values = x.const_data_ptr<float>();
+  const float* scales = grid.scale.const_data_ptr<float>();
+  const float* zeros = grid.zero.defined() ? grid.zero.const_data_ptr<float>() : nullptr;
+  float* const out = codes.mutable_data_ptr<float>();
+  for_groups(groups, [&](std::int64_t group) {
+    const std::int64_t at = group * groups.size;
+    codes_of_group(values + at, groups.size, scales[group], zeros != nullptr ? zeros[group] : 0, scheme, out + at);
+  });
+  return codes;
 }
 
 model::CompressedWeight compressed(const Grid& grid, const at::Tensor& codes, const model::CompressedScheme& scheme) {
+  const bool floating = scheme.format == model::CompressedFormat::floating;
+  at::Tensor bytes = at::empty(codes.sizes(), at::TensorOptions().dtype(floating ? at::kFloat8_e4m3fn : at::kChar));
+  const at::Tensor points = codes.contiguous();
+  const float* values = points.const_data_ptr<float>();
+  auto* const out = static_cast<std::uint8_t*>(bytes.mutable_data_ptr());
+  at::parallel_for(0, codes.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    store_codes(floating, values + begin, end - begin, out + begin);
+  });
   model::CompressedWeight weight;
   weight.scale = grid.scale.to(at::kBFloat16);
-  switch (scheme.format) {
-    case model::CompressedFormat::packed:
-      weight.codes = model::pack_codes(codes.to(at::kChar), scheme.bits);
-      if (grid.zero.defined())
-        weight.zero_point = model::pack_codes(grid.zero.to(at::kChar).t().contiguous(), scheme.bits).t().contiguous();
-      break;
-    case model::CompressedFormat::integer:
-      weight.codes = codes.to(at::kChar);
-      break;
-    case model::CompressedFormat::floating:
-      weight.codes = codes.to(at::kFloat8_e4m3fn);
-      break;
-  }
+  weight.codes = scheme.format == model::CompressedFormat::packed ? model::pack_codes(bytes, scheme.bits) : bytes;
+  if (grid.zero.defined())
+    weight.zero_point = model::pack_codes(grid.zero.to(at::kChar).t().contiguous(), scheme.bits).t().contiguous();
   return weight;
 }
 

@@ -67,6 +67,20 @@ TEST_CASE("adamw on a GPU equals its formula in f64 over several steps", "[adamw
   CHECK(none.norm[0] == 0);
 }
 
+TEST_CASE("adamw on a GPU looks at the alignment of each argument", "[adamw][simt]") {
+  Case want(70, kClipped);
+  want.step(1);
+  for (int misaligned = 0; misaligned < 4; ++misaligned) {
+    Case c(70, kClipped);
+    Matrix<float>* const arguments[] = {&c.p, &c.g, &c.m, &c.v};
+    Matrix<float> moved(1, 70, kMisaligned);
+    for (std::int64_t i = 0; i < 70; ++i) moved.at(0, i) = arguments[misaligned]->at(0, i);
+    *arguments[misaligned] = moved;
+    c.step(1);
+    CHECK((values_of(c.p) == values_of(want.p) && values_of(c.m) == values_of(want.m) && values_of(c.v) == values_of(want.v)));
+  }
+}
+
 TEST_CASE("adamw on a GPU gives the same bits in any order", "[adamw][simt]") {
   check_order([] {
     Case c(3000, kClipped);
@@ -75,7 +89,7 @@ TEST_CASE("adamw on a GPU gives the same bits in any order", "[adamw][simt]") {
   });
 }
 
-TEST_CASE("adamw on a GPU moves 28 bytes a parameter, and 4 for the norm", "[adamw][simt]") {
+TEST_CASE("adamw on a GPU moves 28 bytes a parameter, and 4 for the norm", "[adamw][simt][traffic]") {
   Case c(40000, kPlain);
   c.measure();
   CHECK(c.g.take_traffic().read == 160000);

@@ -90,7 +90,7 @@ TEST_CASE("gated_activation on a GPU looks at the alignment of each argument", "
   }
 }
 
-TEMPLATE_TEST_CASE("gated_activation on a GPU moves each byte once", "[gated_activation][simt]", Bf16, float) {
+TEMPLATE_TEST_CASE("gated_activation on a GPU moves each byte once", "[gated_activation][simt][traffic]", Bf16, float) {
   Case<TestType> c(9, 512);
   const auto once = static_cast<std::uint64_t>(c.h.bytes());
   c.forward(0);

@@ -52,7 +52,8 @@ TEMPLATE_TEST_CASE("dropout on a GPU draws the mask of the CPU", "[dropout][simt
   }
 }
 
-TEMPLATE_TEST_CASE("dropout on a GPU moves each byte once, in any order, and shows NaN", "[dropout][simt]", Bf16, float) {
+TEMPLATE_TEST_CASE("dropout on a GPU moves each byte once, in any order, and shows NaN", "[dropout][simt][traffic]", Bf16,
+                   float) {
   const auto x = filled<TestType>(4, 640, 1), y = filled<TestType>(4, 640, 2);
   x.at(2, 100) = rounded<TestType>(NAN);
   run(x, y, 0.0, false);
@@ -70,12 +71,21 @@ TEMPLATE_TEST_CASE("dropout on a GPU moves each byte once, in any order, and sho
 }
 
 TEST_CASE("dropout on a GPU looks at the alignment of both sides", "[dropout][simt]") {
-  const auto x = filled<Bf16>(3, 64, 1), moved = filled<Bf16>(3, 64, 1, kMisaligned);
-  const Matrix<Bf16> want(3, 64), y(3, 64, kMisaligned), z(3, 64);
-  run(x, want, 0.5, false);
-  run(x, y, 0.5, false);
-  run(moved, z, 0.5, false);
-  CHECK((values_of(y) == values_of(want) && values_of(z) == values_of(want)));
+  for (const Layout layout : {kMisaligned, Layout{0, 3}}) {
+    const auto x = filled<Bf16>(3, 64, 1), moved = filled<Bf16>(3, 64, 1, layout);
+    const Matrix<Bf16> want(3, 64), y(3, 64, layout), z(3, 64);
+    run(x, want, 0.5, false);
+    run(x, y, 0.5, false);
+    run(moved, z, 0.5, false);
+    CHECK((values_of(y) == values_of(want) && values_of(z) == values_of(want)));
+  }
+}
+
+TEST_CASE("dropout on a GPU keeps a draw that is the probability itself", "[dropout][simt]") {
+  const auto x = filled<float>(1, 4, 1), y = filled<float>(1, 4, 2);
+  const std::uint32_t draw = philox(5, static_cast<std::uint64_t>(graft::Stream::dropout) << 32, 0)[2];
+  run(x, y, draw / 4294967296.0, false, 5);
+  CHECK(y(0, 2) != 0);
 }
 
 TEST_CASE("dropout on a GPU counts rows in 64 bits", "[dropout][simt]") {

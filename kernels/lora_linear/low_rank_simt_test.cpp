@@ -77,7 +77,7 @@ TEST_CASE("outer_sum on a GPU equals the product in f64, both ways round, and ad
   }
 }
 
-TEST_CASE("low-rank products on a GPU read the wide side once", "[low_rank][simt]") {
+TEST_CASE("low-rank products on a GPU read the wide side once", "[low_rank][simt][traffic]") {
   const auto x = filled<Bf16>(64, 256, 1), a = filled<Bf16>(16, 256, 2), s = filled<Bf16>(64, 16, 3);
   shrink(x, a, s, 1);
   CHECK(x.take_traffic().read == static_cast<std::uint64_t>(x.bytes()));

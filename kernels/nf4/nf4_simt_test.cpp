@@ -148,7 +148,7 @@ TEMPLATE_TEST_CASE("NF4 on a GPU quantises its scales and comes back", "[nf4][si
   }
 }
 
-TEMPLATE_TEST_CASE("NF4 on a GPU moves each byte once and shows NaN", "[nf4][simt]", Bf16, float) {
+TEMPLATE_TEST_CASE("NF4 on a GPU moves each byte once and shows NaN", "[nf4][simt][traffic]", Bf16, float) {
   Case<TestType> c(8, 1024);
   launched(graft_nf4_quantize(kType<TestType>, {c.weight.data(), c.codes.data(), c.scales.data(), c.count}, nullptr));
   CHECK(c.weight.take_traffic().read == static_cast<std::uint64_t>(c.weight.bytes()));

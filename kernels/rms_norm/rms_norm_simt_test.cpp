@@ -149,7 +149,7 @@ TEST_CASE("rms_norm on a GPU rounds where Llama and Gemma do", "[rms_norm][simt]
   }
 }
 
-TEMPLATE_TEST_CASE("rms_norm on a GPU moves each byte once", "[rms_norm][simt]", Bf16, float) {
+TEMPLATE_TEST_CASE("rms_norm on a GPU moves each byte once", "[rms_norm][simt][traffic]", Bf16, float) {
   for (const std::int64_t columns : {576, 1024, 4096, 8192}) {
     Case<TestType> c(4, columns, kDense, kLlama);
     const auto once = static_cast<std::uint64_t>(c.x.bytes());

@@ -75,12 +75,33 @@ TEMPLATE_TEST_CASE("rope on a GPU equals the rotation, forward and backward", "[
   }
 }
 
-TEMPLATE_TEST_CASE("rope on a GPU moves each byte once", "[rope][simt]", Bf16, float) {
+TEMPLATE_TEST_CASE("rope on a GPU moves each byte once", "[rope][simt][traffic]", Bf16, float) {
   Case<TestType> c(16, 3, 128, 64);
   c.turn(1);
   const simt::Traffic x = c.x.take_traffic();
   CHECK((x.read == static_cast<std::uint64_t>(c.x.bytes()) && x.written == x.read));
   CHECK(c.cos.take_traffic().read == 3 * static_cast<std::uint64_t>(c.cos.bytes()));
+}
+
+TEST_CASE("rope on a GPU looks at the alignment of tokens, heads, halves and each table", "[rope][simt]") {
+  for (const Shape s : {Shape{3, 2, 20, 8}, Shape{3, 2, 32, 12}, Shape{3, 2, 32, 16}}) {
+    for (const Layout layout : {kDense, Layout{0, 4}}) {
+      for (int table = 0; table < 3; ++table) {
+        INFO("size " << s.size << ", half " << s.half << ", pad " << layout.pad << ", table " << table);
+        Case<Bf16> c(s.tokens, s.heads, s.size, s.half, layout);
+        Matrix<float>* const tables[] = {&c.cos, &c.sin};
+        if (table < 2) {
+          Matrix<float> moved(s.tokens, s.half, Layout{1, 0});
+          for (std::int64_t t = 0; t < s.tokens; ++t)
+            for (std::int64_t i = 0; i < s.half; ++i) moved.at(t, i) = tables[table]->at(t, i);
+          *tables[table] = moved;
+        }
+        const auto want = c.exact(1);
+        c.turn(1);
+        CHECK(relative_error(c.x, want) <= tolerance<Bf16>(want.size()));
+      }
+    }
+  }
 }
 
 TEMPLATE_TEST_CASE("rope on a GPU gives the same bits in any order", "[rope][simt]", Bf16, float) {

@@ -20,9 +20,11 @@
 #include <utility>
 #include <vector>
 
+#ifndef __VECTOR_TYPES_H__  // CUDA's own, in tests/support/gpu_main.cpp
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
+#endif
 
 namespace graft::simt {
 
@@ -54,6 +56,9 @@ struct Traffic {
 void* allocate(std::size_t bytes, std::size_t granule);
 void release(void* memory);
 Traffic take_traffic(const void* memory);  // since the last call
+
+// Waits for what was launched; 0, or CUDA's error. Here a launch has ended when it returns.
+int finish();
 
 template <class T>
 class Buffer {

@@ -12,6 +12,7 @@
 #include "export/exporter.h"
 #include "lora/adapter.h"
 #include "model/weights.h"
+#include "tests/support/tiny_base.h"
 
 namespace graft::testing {
 
@@ -48,6 +49,28 @@ struct GoldenCase {
     return {*base, *adapter, storage, "Tiny", std::string(64, 'c')};
   }
 };
+
+// A base that every format can carry: rows divide into groups of 128 and blocks of 256. Written at `directory` unless it is there.
+struct AnyFormat {
+  std::unique_ptr<model::WeightSource> base;
+  std::unique_ptr<lora::AdapterSet> adapter;
+
+  explicit AnyFormat(const fs::path& directory) {
+    if (!fs::exists(directory)) write_tiny_base(directory, {.vocab = 1700, .ffn = 256, .head_dim = 64, .hidden = 256});
+    base = model::open_weights(directory);
+    adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 256, 256}}, false);
+    adapter->parameters.fill_(0.01);
+  }
+  exports::ExportRequest request() const {
+    return {.base = *base, .adapter = *adapter, .storage = at::kBFloat16, .name = "Tiny", .config_hash = "c", .corpus = "s"};
+  }
+};
+
+inline std::vector<std::string> all_format_names() {
+  std::vector<std::string> names;
+  for (const exports::Exporter* exporter : exports::all_formats()) names.emplace_back(exporter->name);
+  return names;
+}
 
 inline exports::Artifact write(const std::string& format, const exports::ExportRequest& request, const fs::path& directory) {
   return exports::export_one(exports::find_exporter(format), request, directory);

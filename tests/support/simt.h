@@ -150,7 +150,10 @@ struct RestoreOptions {
 };
 
 // A launcher's answer; faults of the simulator pass as exceptions.
-inline void launched(int error) { REQUIRE(error == 0); }
+inline void launched(int error) {
+  REQUIRE(error == 0);
+  REQUIRE(simt::finish() == 0);
+}
 
 using Bits = std::vector<std::uint8_t>;
 

@@ -23,11 +23,12 @@ struct TinyBase {
   bool tokenizer = true;
   std::int64_t head_dim = 8;
   bool bf16_values = false;  // no value changes when it is rounded to bf16
+  std::int64_t hidden = 32;
 };
 
 inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}) {
-  constexpr std::int64_t hidden = 32, heads = 4, kv_heads = 2, layers = 2;
-  const std::int64_t head_dim = base.head_dim;
+  constexpr std::int64_t heads = 4, kv_heads = 2, layers = 2;
+  const std::int64_t hidden = base.hidden, head_dim = base.head_dim;
   fs::create_directories(directory);
   const Json config = {{"architectures", {"LlamaForCausalLM"}},
                        {"model_type", "llama"},

@@ -1,0 +1,177 @@
+#include "export/compare.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <mutex>
+
+#include "core/error.h"
+
+namespace graft::exports {
+namespace {
+
+constexpr float kHalfUlpBf16 = 0x1p-8f, kHalfUlpF16 = 0x1p-11f, kHalfSubnormalF16 = 0x1p-25f;
+constexpr float kHalfSubnormalBf16 = 0x1p-134f;
+constexpr int kBlock = 32;
+constexpr std::int64_t kChunk = 1 << 12, kGrain = 1 << 16;  // elements whose bounds lie on the stack; that one thread takes
+// The rounding of the decoded product or sum itself, in f32.
+constexpr float kDecoding = 1 + 0x1p-20f;
+
+using Lanes = float __attribute__((vector_size(16)));
+constexpr int kLanes = 4;
+Lanes load(const float* from) {
+  Lanes lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+Lanes absolute(Lanes v) { return v < 0 ? -v : v; }
+
+// f16 holds a scale or minimum within this.
+float half_error(float d) { return std::fabs(d) * kHalfUlpF16 + kHalfSubnormalF16; }
+// What `codes` times a scale in f16 may be off by; x/d itself is computed within 3 roundings of f32.
+float codes_error(float step, float codes) { return codes * (half_error(step) + step * 0x1p-22f); }
+
+float largest_of(const float* x) {
+  Lanes largest{};
+  for (int j = 0; j < kBlock; j += kLanes) {
+    const Lanes size = absolute(load(x + j));
+    largest = size > largest ? size : largest;
+  }
+  return std::max(std::max(largest[0], largest[1]), std::max(largest[2], largest[3]));
+}
+
+void q8_0(const float* x, float* out) {
+  const float step = largest_of(x) / 127;
+  std::fill_n(out, kBlock, (step / 2 + codes_error(step, 127)) * kDecoding);
+}
+
+template <int codes>
+void symmetric(const float* x, float* out) {
+  float largest = 0;
+  for (int j = 0; j < kBlock; ++j) largest = std::fabs(x[j]) > std::fabs(largest) ? x[j] : largest;  // the first of two
+  const float step = std::fabs(largest) / codes, sign = largest < 0 ? -1.0f : 1.0f, rounding = codes_error(step, codes);
+  for (int j = 0; j < kBlock; ++j) {
+    const float beyond = -x[j] * sign - (codes - 1) * step;  // on the side of the shorter range
+    out[j] = ((beyond > step / 2 ? beyond : step / 2) + rounding) * kDecoding;
+  }
+}
+
+template <int codes>
+void affine(const float* x, float* out) {
+  const auto [low, high] = std::minmax_element(x, x + kBlock);
+  const float step = (*high - *low) / codes;
+  // The sum of two products: relative to them, not to what is left of it.
+  const float bound =
+      step / 2 + codes_error(step, codes) + half_error(*low) + (std::fabs(*low) + static_cast<float>(codes) * step) * 0x1p-22f;
+  std::fill_n(out, kBlock, bound * kDecoding);
+}
+
+using Bounds = void (*)(const float* x, std::int64_t n, float* out);
+
+template <void (*block)(const float*, float*)>
+void by_blocks(const float* x, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i + kBlock <= n; i += kBlock) block(x + i, out + i);
+}
+
+void exact(const float*, std::int64_t n, float* out) { std::fill_n(out, n, 0.0f); }
+
+// Relative to the value, and no less than what the smallest numbers are apart.
+template <const float& relative, const float& least>
+void to_nearest(const float* x, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float bound = std::fabs(x[i]) * relative;
+    out[i] = bound > least ? bound : least;
+  }
+}
+
+struct Kind {
+  const char* type;
+  Bounds bounds;
+};
+constexpr std::array kKinds = {Kind{"F32", exact},
+                               Kind{"BF16", to_nearest<kHalfUlpBf16, kHalfSubnormalBf16>},
+                               Kind{"F16", to_nearest<kHalfUlpF16, kHalfSubnormalF16>},
+                               Kind{"Q8_0", by_blocks<q8_0>},
+                               Kind{"Q4_0", by_blocks<symmetric<8>>},
+                               Kind{"Q5_0", by_blocks<symmetric<16>>},
+                               Kind{"Q4_1", by_blocks<affine<15>>},
+                               Kind{"Q5_1", by_blocks<affine<31>>}};
+
+Bounds bounds_of(const std::string& stored_as) {
+  for (const Kind& kind : kKinds)
+    if (stored_as == kind.type) return kind.bounds;
+  throw UnsupportedError(cat("no rounding bound is known for tensors stored as ", stored_as));
+}
+
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+// NaN is not good.
+template <bool exact>
+bool is_good(float source, float written, float limit) {
+  return exact ? written == limit && std::fabs(written) <= kLargest : std::fabs(written - source) <= limit;
+}
+
+template <bool exact>
+bool all_good(const float* source, const float* written, const float* limit, std::int64_t n, float& difference, float& largest) {
+  Lanes differences{}, sizes{};
+  auto good = sizes == sizes;
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Lanes x = load(source + i), y = load(written + i), most = load(limit + i), off = absolute(y - x), size = absolute(x);
+    good &= exact ? (y == most) & (absolute(y) <= kLargest) : off <= most;
+    differences = off > differences ? off : differences;
+    sizes = size > sizes ? size : sizes;
+  }
+  bool all = true;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    all = all && good[lane] != 0;
+    difference = std::max(difference, differences[lane]);
+    largest = std::max(largest, sizes[lane]);
+  }
+  for (; i < n; ++i) {
+    all = all && is_good<exact>(source[i], written[i], limit[i]);
+    difference = std::max(difference, std::fabs(written[i] - source[i]));
+    largest = std::max(largest, std::fabs(source[i]));
+  }
+  return all;
+}
+
+}  // namespace
+
+void rounding_bounds(const std::string& stored_as, const float* x, std::int64_t n, float* out) {
+  bounds_of(stored_as)(x, n, out);
+}
+
+Comparison compare_values(const std::string& stored_as, const float* source, const float* written, const float* exact,
+                          std::int64_t n) {
+  const Bounds bounds = exact == nullptr ? bounds_of(stored_as) : nullptr;
+  Comparison result;
+  std::mutex mutex;
+  at::parallel_for(0, (n + kChunk - 1) / kChunk, kGrain / kChunk, [&](std::int64_t first, std::int64_t last) {
+    Comparison own;
+    std::array<float, kChunk> bound;
+    for (std::int64_t chunk = first; chunk < last; ++chunk) {
+      const std::int64_t begin = chunk * kChunk, count = std::min(kChunk, n - begin);
+      const float *x = source + begin, *y = written + begin;
+      if (bounds != nullptr) bounds(x, count, bound.data());
+      const float* limit = bounds != nullptr ? bound.data() : exact + begin;
+      const auto all = bounds != nullptr ? all_good<false> : all_good<true>;
+      if (all(x, y, limit, count, own.difference, own.largest) || own.outside >= 0) continue;
+      const auto good = bounds != nullptr ? is_good<false> : is_good<true>;
+      std::int64_t at = 0;
+      while (good(x[at], y[at], limit[at])) ++at;
+      own.outside = begin + at;
+    }
+    const std::lock_guard lock(mutex);
+    result.difference = std::max(result.difference, own.difference);
+    result.largest = std::max(result.largest, own.largest);
+    if (own.outside >= 0 && (result.outside < 0 || own.outside < result.outside)) result.outside = own.outside;
+  });
+  return result;
+}
+
+}  // namespace graft::exports

@@ -1,0 +1,166 @@
+// From an export to a server that can be trusted: signature, origin, and what a server answers.
+#include <cstdlib>
+
+#include "core/json.h"
+#include "tests/support/catch.h"
+#include "tests/support/workshop.h"
+
+using namespace graft;
+using namespace graft::testing;
+
+namespace {
+
+void contains(const std::string& text, const std::string& part) {
+  INFO(text);
+  CHECK(text.find(part) != std::string::npos);
+}
+
+std::vector<Json> lines_of(const fs::path& file) {
+  std::vector<Json> lines;
+  for (const std::string& line : read_lines(file)) lines.push_back(parse_json(line, file.string()));
+  return lines;
+}
+
+// What vLLM or llama-server would answer if it were the probed model of `format`.
+enum class Server { vllm, llama };
+void write_answers(const Workshop& workshop, const std::string& format, Server server) {
+  std::string answers;
+  for (const Json& line : lines_of(workshop / "run/export/probe/expected.jsonl")) {
+    if (line["format"] != format) continue;
+    Json named = Json::object(), listed = Json::array();
+    for (const Json& token : line["top"]) {
+      named["token_id:" + std::to_string(token["id"].get<int>())] = token["logprob"];
+      listed.push_back({{"id", token["id"]}, {"token", "x"}, {"logprob", token["logprob"]}});
+    }
+    const Json logprobs = server == Server::vllm ? Json{{"top_logprobs", Json::array({named})}}
+                                                 : Json{{"content", Json::array({{{"id", 1}, {"top_logprobs", listed}}})}};
+    answers += Json{{"object", "text_completion"}, {"choices", Json::array({{{"index", 0}, {"logprobs", logprobs}}})}}.dump() + "\n\n";
+  }
+  write_file(workshop / "answers.jsonl", answers);
+}
+
+}  // namespace
+
+TEST_CASE("a signed export is checked against its key and its run", "[verify]") {
+  const Workshop workshop;
+  const auto shell = [&](const std::string& line) { return std::system(("cd " + workshop.path().string() + " && " + line).c_str()); };
+  REQUIRE(shell("openssl genpkey -algorithm ed25519 -out key.pem 2>/dev/null && chmod 600 key.pem"
+                " && openssl pkey -in key.pem -pubout -out public.pem") == 0);
+  REQUIRE(workshop.graft("run", {"export.formats=[peft, gguf-f16]", "export.signing_key=key.pem"}).code == 0);
+  CHECK(shell("openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in run/export/manifest.json -sigfile"
+              " run/export/manifest.json.sig > /dev/null") == 0);
+  const auto verify = [&](const std::vector<std::string>& rest) {
+    std::vector<std::string> words = {"verify", "run/export"};
+    words.insert(words.end(), rest.begin(), rest.end());
+    return workshop.graft_words(words);
+  };
+  const Outcome good = verify({"--key", "public.pem", "--run", "run"});
+  CHECK(good.code == 0);
+  contains(good.out, "signature: good");
+  contains(verify({}).out, "signature: not checked; give --key");
+
+  // Recorded: what the adapter was trained on.
+  const Json identity = read_json(workshop / "run/run.json")["identity"];
+  for (const Json& artifact : read_json(workshop / "run/export/manifest.json")["artifacts"]) {
+    CHECK(artifact["corpus"] == identity["corpus"]);
+    CHECK(artifact["base"] == identity["base"]);
+    contains(artifact["id"], "run-" + artifact["format"].get<std::string>() + "-");
+  }
+
+  SECTION("the manifest of another run, with its files and its signature") {
+    const Workshop other;
+    fs::copy_file(workshop / "key.pem", other / "key.pem");
+    REQUIRE(other.graft("run", {"train.seed=5", "export.formats=[peft, gguf-f16]", "export.signing_key=key.pem"}).code == 0);
+    fs::remove_all(workshop / "run/export");
+    fs::copy(other / "run/export", workshop / "run/export", fs::copy_options::recursive);
+    CHECK(verify({"--key", "public.pem"}).code == 0);  // it is what was signed, and it is whole
+    const Outcome replayed = verify({"--key", "public.pem", "--run", "run"});
+    CHECK(replayed.code == 2);
+    contains(replayed.err, "run/export/peft comes of another adapter, ");
+    contains(replayed.err, "run/export/gguf-f16.gguf comes of another adapter, ");
+    CHECK(replayed.err.find("another base") == std::string::npos);
+  }
+  SECTION("signed by hand") {
+    const auto sign = [&] { return workshop.graft_words({"sign", "run/export", "--key", "key.pem"}); };
+    fs::remove(workshop / "run/export/manifest.json.sig");
+    contains(verify({"--key", "public.pem"}).err, "run/export/manifest.json is not signed");
+    CHECK(verify({}).code == 0);
+    CHECK(sign().code == 0);
+    CHECK(verify({"--key", "public.pem"}).code == 0);
+    REQUIRE(shell("chmod 644 key.pem") == 0);
+    CHECK(sign().code == 2);
+    contains(sign().err, "key.pem: the private key is open to others than its owner; chmod 600 it");
+    contains(workshop.graft("export", {"export.signing_key=key.pem"}).err, "key.pem: the private key is open to others");
+    REQUIRE(shell("chmod 600 key.pem") == 0);
+    write_file(workshop / "run/export/peft/extra", "x");
+    contains(sign().err, "run/export/peft/extra is not in the manifest");  // what is not as it was written is not signed
+  }
+}
+
+TEST_CASE("a server's answers tell which model it serves", "[probe]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run", {"export.formats=[peft, hf, gguf-q8_0, hf-base]"}).code == 0);
+  const auto verify = [&](const std::vector<std::string>& rest) {
+    std::vector<std::string> words = {"verify", "run/export", "--answers", "answers.jsonl"};
+    words.insert(words.end(), rest.begin(), rest.end());
+    return workshop.graft_words(words);
+  };
+  write_file(workshop / "answers.jsonl", "");
+  contains(verify({}).err, "run/export has no probe; `graft probe` writes one");
+  const Outcome probed = workshop.graft("probe");
+  INFO(probed.err);
+  REQUIRE(probed.code == 0);
+  contains(probed.out, "requests, answered by 5 models");
+  CHECK(workshop.graft_words({"verify", "run/export", "--run", "run"}).code == 0);
+
+  const auto requests = lines_of(workshop / "run/export/probe/requests.jsonl");
+  const auto expected = lines_of(workshop / "run/export/probe/expected.jsonl");
+  CHECK(expected.size() == 5 * requests.size());
+  for (const Json& request : requests) CHECK(request["max_tokens"] == 1);
+  for (std::size_t i = 0; i < requests.size(); ++i) {  // hf and peft are one model, hf-base and base another
+    const auto top = [&](std::size_t model) { return expected[model * requests.size() + i]["top"]; };
+    CHECK(top(0).size() == 5);
+    CHECK(top(4) == top(0));
+    CHECK(top(1) != top(0));
+  }
+
+  for (const Server server : {Server::vllm, Server::llama}) {
+    write_answers(workshop, "gguf-q8_0", server);
+    const Outcome same = verify({"--format", "gguf-q8_0", "--json"});
+    INFO(same.err);
+    REQUIRE(same.code == 0);
+    CHECK(parse_json(same.out, "stdout")["divergence"].get<double>() < 1e-6);
+    CHECK(verify({"--format", "hf"}).code == 0);  // 8 bits are not far
+    contains(verify({}).err, "name what the server serves with --format: peft, hf, gguf-q8_0, hf-base");
+    write_answers(workshop, "base", server);
+    const Outcome base = verify({"--format", "gguf-q8_0", "--tolerance", "0.0001"});
+    CHECK(base.code == 2);
+    contains(base.err, "the server does not answer as gguf-q8_0 does: divergence ");
+    contains(base.err, "nearest is base, the base without the adapter");
+  }
+
+  SECTION("answers that say nothing") {
+    write_answers(workshop, "hf", Server::vllm);
+    const std::string answers = read_file(workshop / "answers.jsonl");
+    const auto refused = [&](const std::string& text) {
+      write_file(workshop / "answers.jsonl", text);
+      const Outcome done = verify({"--format", "hf"});
+      CHECK(done.code == 2);
+      return done.err;
+    };
+    contains(refused(answers.substr(0, answers.find('\n') + 1)), "there are 1 answers to 16 requests");
+    contains(refused("{\"error\": {\"code\": 404}}\n"), "answers.jsonl:1: choices is missing");
+    contains(refused("<html>\n"), "answers.jsonl:1: byte");
+    contains(refused("{\"choices\": [{\"logprobs\": null}]}\n"), "the answer has no log probabilities");
+    contains(refused("{\"choices\": [{\"logprobs\": {\"top_logprobs\": [{\" the\": -1.5}]}}]}\n"),
+             "the server names tokens by their text, ' the'");
+    contains(refused("{\"choices\": [{\"logprobs\": {\"top_logprobs\": [{\"token_id:5\": 3}]}}]}\n"), "no number up to 0");
+  }
+  SECTION("a probe of files that were since replaced") {
+    write_answers(workshop, "hf", Server::vllm);
+    REQUIRE(workshop.graft("run", {"train.steps=30", "export.formats=[hf]"}, {"--fresh"}).code == 0);
+    contains(verify({"--format", "hf"}).err, "which is not in the manifest any more; run `graft probe`");
+    write_file(workshop / "run/export/probe/expected.jsonl", "");
+    contains(verify({"--format", "hf"}).err, "run/export/probe/expected.jsonl has 0 bytes");
+  }
+}
