@@ -21,8 +21,11 @@ exports::ProbedModel probe_artifact(const Session& session, const Artifact& arti
     LazyDecoder decoder(weights, dtypes);
     return exports::probe(artifact.format, artifact.id(), decoder.with(adapter), prompts);
   };
-  if (exports::find_exporter(artifact.format).merges || artifact.format == "hf-base")
-    return ask(*model::open_weights(artifact.path), {at::kFloat, session.dtypes().compute}, nullptr);
+  if (artifact.format != "peft" && artifact.format != "gguf-lora") {
+    std::unique_ptr<lora::AdapterSet> beside;  // of a directory that holds the base alone
+    if (fs::exists(artifact.path / "adapter")) beside = lora::load_peft(artifact.path / "adapter");
+    return ask(*model::open_weights(artifact.path), {at::kFloat, session.dtypes().compute}, beside.get());
+  }
   const auto adapter = artifact.format == "peft" ? lora::load_peft(artifact.path) : session.adapter();
   if (exports::adapter_hash(*adapter) != artifact.source.adapter)
     throw DataError(cat(artifact.path.string(), " is not of this run's adapter; run `graft export` first"));

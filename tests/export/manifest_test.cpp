@@ -30,7 +30,8 @@ TEST_CASE("a bit flipped in any file of any format is found, and the file is nam
   const ScratchDirectory scratch;
   const AnyFormat any(scratch / "base");
   const fs::path directory = scratch / "export";
-  const std::vector<std::string> formats = all_format_names();
+  const std::vector<std::string> formats = any.formats();
+  CHECK(formats.size() > 25);
   exports::export_all(formats, any.request(), directory);
   const exports::Manifest manifest(directory);
   REQUIRE(manifest.artifacts().size() == formats.size());

@@ -50,7 +50,7 @@ struct GoldenCase {
   }
 };
 
-// A base that every format can carry: rows divide into groups of 128 and blocks of 256. Written at `directory` unless it is there.
+// A base that (nearly) every format can carry: rows divide into groups of 128 and blocks of 256. Written at `directory` unless it is there.
 struct AnyFormat {
   std::unique_ptr<model::WeightSource> base;
   std::unique_ptr<lora::AdapterSet> adapter;
@@ -64,13 +64,14 @@ struct AnyFormat {
   exports::ExportRequest request() const {
     return {.base = *base, .adapter = *adapter, .storage = at::kBFloat16, .name = "Tiny", .config_hash = "c", .corpus = "s"};
   }
+  // All that carry it. Those that look at documents are written by the same code as those that do not.
+  std::vector<std::string> formats() const {
+    std::vector<std::string> names;
+    for (const exports::Exporter* exporter : exports::all_formats())
+      if (!exporter->calibrates && exporter->refusal(base->spec(), adapter->config).empty()) names.emplace_back(exporter->name);
+    return names;
+  }
 };
-
-inline std::vector<std::string> all_format_names() {
-  std::vector<std::string> names;
-  for (const exports::Exporter* exporter : exports::all_formats()) names.emplace_back(exporter->name);
-  return names;
-}
 
 inline exports::Artifact write(const std::string& format, const exports::ExportRequest& request, const fs::path& directory) {
   return exports::export_one(exports::find_exporter(format), request, directory);
