@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/stop.h"
+#include "train/memory_plan.h"
 
 namespace graft::cli {
 namespace {
