@@ -47,7 +47,8 @@ void FileWriter::write(const void* data, std::size_t size) {
     write_all(descriptor_, data, size, file_);
   else
     buffer_.append(static_cast<const char*>(data), size);
-  // The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show there.
+  // The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show
+  // there.
   if (position_ / kWriteBackBytes != before)
     ::sync_file_range(descriptor_, static_cast<off64_t>(before * kWriteBackBytes), 0, SYNC_FILE_RANGE_WRITE);
 }

@@ -33,7 +33,8 @@ Key ed25519(EVP_PKEY* read, const fs::path& file, const char* kind) {
   Key key(read);
   ERR_clear_error();
   if (!key || EVP_PKEY_id(key.get()) != EVP_PKEY_ED25519)
-    throw UserError(cat(file.string(), ": is no ", kind, " Ed25519 key in PEM", read ? "" : " that can be read without a passphrase",
+    throw UserError(cat(file.string(), ": is no ", kind, " Ed25519 key in PEM",
+                        read ? "" : " that can be read without a passphrase",
                         "; make one with `openssl genpkey -algorithm ed25519`"));
   return key;
 }
@@ -78,7 +79,8 @@ std::string sign_ed25519(std::string_view message, const fs::path& private_key) 
   std::string signature(kSignatureBytes, '\0');
   std::size_t size = signature.size();
   if (EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) != 1 ||
-      EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(signature.data()), &size, bytes(message), message.size()) != 1 ||
+      EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(signature.data()), &size, bytes(message), message.size()) !=
+          1 ||
       size != kSignatureBytes)
     throw MachineError("Ed25519 failed in libcrypto");
   return signature;
@@ -89,7 +91,8 @@ bool verify_ed25519(std::string_view message, std::string_view signature, const 
   const Bio bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
   const Key key = ed25519(PEM_read_bio_PUBKEY(bio.get(), nullptr, no_passphrase, nullptr), public_key, "public");
   const Context context = context_of();
-  if (EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key.get()) != 1) throw MachineError("Ed25519 failed in libcrypto");
+  if (EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key.get()) != 1)
+    throw MachineError("Ed25519 failed in libcrypto");
   const bool good = EVP_DigestVerify(context.get(), bytes(signature), signature.size(), bytes(message), message.size()) == 1;
   ERR_clear_error();
   return good;

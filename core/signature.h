@@ -13,7 +13,8 @@ namespace graft {
 
 inline constexpr std::size_t kSignatureBytes = 64;
 
-// The 64 bytes of the signature. UserError when the key is missing, readable by others than its owner, encrypted, or no Ed25519 key.
+// The 64 bytes of the signature. UserError when the key is missing, readable by others than its owner, encrypted, or no Ed25519
+// key.
 std::string sign_ed25519(std::string_view message, const fs::path& private_key);
 // UserError when the key is missing or no Ed25519 key.
 bool verify_ed25519(std::string_view message, std::string_view signature, const fs::path& public_key);

@@ -27,7 +27,7 @@ struct ExportRequest {
   std::string name;         // of the model, for metadata
   std::string config_hash;  // sha256 of the run's config, for the manifest; may be empty
   Calibration* calibration = nullptr;  // for the formats that look at documents
-  std::string corpus = {};  // snapshot of what the adapter was trained on, for the manifest; may be empty
+  std::string corpus = {};             // snapshot of what the adapter was trained on, for the manifest; may be empty
 };
 
 struct Exporter {

@@ -35,8 +35,8 @@ class Folds {
   // rows: of the writer's weight.
   void add_linear(const FoldSite& site, const at::Tensor& scales, std::int64_t rows);
 
-  // A tensor of the model ("<module>.weight", "<module>.bias"), f32, as it is after the folds; or those of its rows that begin with
-  // row `begin`.
+  // A tensor of the model ("<module>.weight", "<module>.bias"), f32, as it is after the folds; or those of its rows that begin
+  // with row `begin`.
   at::Tensor apply(const std::string& tensor, const at::Tensor& values, std::int64_t begin = 0) const;
 
  private:

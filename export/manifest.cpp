@@ -26,9 +26,10 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
   Artifact artifact;
   artifact.format = text("format");
   artifact.path = inside(directory, text("path"));
-  artifact.source = {text("model"), text("base"), text("adapter"), text("storage"), text("config"),
-                     json_get_or<std::string>(json, "calibration", "", origin), text("program"),
-                     json_get_or<std::string>(json, "corpus", "", origin)};
+  artifact.source = {text("model"),   text("base"),
+                     text("adapter"), text("storage"),
+                     text("config"),  json_get_or<std::string>(json, "calibration", "", origin),
+                     text("program"), json_get_or<std::string>(json, "corpus", "", origin)};
   artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
   artifact.sha256 = text("sha256");
   artifact.max_error = json_get<double>(json, "max_error", origin);

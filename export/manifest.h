@@ -80,6 +80,7 @@ class Manifest {
   // Both write the file and take away the signature, which was another's.
   void record(const Artifact& artifact);  // replaces the format's entry
   void remove(const std::string& format);
+
  private:
   void write() const;
   std::filesystem::path directory_;

@@ -50,7 +50,8 @@ const Json& first(const Json& list, const char* what, const std::string& origin)
 }
 
 double log_probability(const Json& value, const std::string& origin) {
-  if (!value.is_number() || !(value.get<double>() <= 1e-3)) throw FormatError(cat(origin, ": a log probability is no number up to 0"));
+  if (!value.is_number() || !(value.get<double>() <= 1e-3))
+    throw FormatError(cat(origin, ": a log probability is no number up to 0"));
   return value.get<double>();
 }
 
@@ -82,7 +83,8 @@ LogProbs answer_of(const Json& response, const std::string& origin) {
 }
 
 double divergence(const LogProbs& expected, const LogProbs& answered) {
-  const double least = std::min_element(answered.begin(), answered.end(), [](auto& a, auto& b) { return a.second < b.second; })->second;
+  const double least =
+      std::min_element(answered.begin(), answered.end(), [](auto& a, auto& b) { return a.second < b.second; })->second;
   double sum = 0, p_listed = 0, q_listed = 0;
   for (const auto& [id, logprob] : expected) {
     const auto found = answered.find(id);
@@ -127,17 +129,15 @@ Artifact write_probe(const fs::path& directory, const Source& source, std::span<
                      std::span<const ProbedModel> models) {
   std::string requests, expected;
   for (const std::vector<std::int32_t>& prompt : prompts)
-    requests += Json{{"prompt", prompt},
-                     {"max_tokens", 1},
-                     {"temperature", 0},
-                     {"logprobs", kTop},
-                     {"return_tokens_as_token_ids", true}}
-                    .dump() +
-                "\n";
+    requests +=
+        Json{{"prompt", prompt}, {"max_tokens", 1}, {"temperature", 0}, {"logprobs", kTop}, {"return_tokens_as_token_ids", true}}
+            .dump() +
+        "\n";
   for (const ProbedModel& model : models)
     for (std::size_t i = 0; i < model.answers.size(); ++i) {
       Json top = Json::array();
-      for (const auto& [id, logprob] : model.answers[i].top) top.push_back({{"id", id}, {"logprob", static_cast<float>(logprob)}});
+      for (const auto& [id, logprob] : model.answers[i].top)
+        top.push_back({{"id", id}, {"logprob", static_cast<float>(logprob)}});
       expected += Json{{"format", model.format},
                        {"artifact", model.artifact},
                        {"request", i},

@@ -59,8 +59,8 @@ class TensorComparison {
     const at::Tensor found = written.contiguous(), expected = exact.defined() ? exact.contiguous() : exact;
     const auto* values = found.const_data_ptr<float>();
     const auto* x = source.const_data_ptr<float>();
-    const Comparison piece = compare_values(
-        stored_.stored_as, x, values, expected.defined() ? expected.const_data_ptr<float>() : nullptr, source.numel());
+    const Comparison piece = compare_values(stored_.stored_as, x, values,
+                                            expected.defined() ? expected.const_data_ptr<float>() : nullptr, source.numel());
     if (piece.outside >= 0)
       throw FormatError(cat(file_, ": tensor ", stored_.name, " (", stored_.stored_as, ") reads back as ", values[piece.outside],
                             " at element ", done_ + piece.outside, " where the source has ", x[piece.outside],

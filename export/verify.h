@@ -17,8 +17,8 @@ namespace graft::exports {
 // The largest |stored - x| per element, f32, of x's shape. UnsupportedError for a type without one.
 at::Tensor rounding_bound(const std::string& stored_as, const at::Tensor& x);
 
-// What a tensor of the file must read back as, exactly; undefined: the source, within rounding_bound, or what a search makes of it.
-// Asked for whole tensors, not for those stored as F32, BF16 or F16.
+// What a tensor of the file must read back as, exactly; undefined: the source, within rounding_bound, or what a search makes of
+// it. Asked for whole tensors, not for those stored as F32, BF16 or F16.
 using ExpectedValues =
     std::function<at::Tensor(const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& source)>;
 

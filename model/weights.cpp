@@ -54,7 +54,8 @@ at::Tensor TableSource::load(const std::string& name, at::ScalarType type) const
 
 at::Tensor TableSource::load_rows(const std::string& name, std::int64_t begin, std::int64_t end, at::ScalarType type) const {
   const std::size_t row = row_of(name, type);
-  if (begin < 0 || begin > end || end > table_[row].shape[0]) throw std::logic_error(cat("no rows ", begin, " to ", end, " in ", name));
+  if (begin < 0 || begin > end || end > table_[row].shape[0])
+    throw std::logic_error(cat("no rows ", begin, " to ", end, " in ", name));
   return load_part(row, begin, end, type);
 }
 

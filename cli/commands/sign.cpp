@@ -11,10 +11,11 @@ namespace {
 std::function<int()> bind(CLI::App& app, Common& common) {
   auto options = std::make_shared<SignOptions>();
   app.add_option("DIRECTORY", options->directory, "export directory, with a manifest.json")->required();
-  app.add_option("--key", options->key, "private Ed25519 key in PEM, readable by its owner only")->option_text("FILE")->required();
-  return [options, &common] {
-    return call_engine<decltype(graft_sign)>("graft_sign", common.context_without_config(), *options);
-  };
+  app.add_option("--key", options->key, "private Ed25519 key in PEM, readable by its owner only")
+      ->option_text("FILE")
+      ->required();
+  return
+      [options, &common] { return call_engine<decltype(graft_sign)>("graft_sign", common.context_without_config(), *options); };
 }
 
 }  // namespace

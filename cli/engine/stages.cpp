@@ -148,7 +148,8 @@ void check_signing_key(const Session& session) {
 }
 
 void sign_export(const Session& session) {
-  if (const std::string& key = session.config.export_.signing_key; !key.empty()) exports::sign_manifest(session.export_dir(), key);
+  if (const std::string& key = session.config.export_.signing_key; !key.empty())
+    exports::sign_manifest(session.export_dir(), key);
 }
 
 std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter) {

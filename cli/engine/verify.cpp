@@ -52,9 +52,10 @@ int verify_files(const Context& context, const VerifyOptions& options, const Man
     const bool changed = !problems.empty();
     if (run)
       for (std::string& problem : of_another_run(artifact, *run, options.run)) problems.push_back(std::move(problem));
-    list.push_back({{"format", artifact.format}, {"id", artifact.id()}, {"path", artifact.path.string()}, {"problems", problems}});
+    list.push_back(
+        {{"format", artifact.format}, {"id", artifact.id()}, {"path", artifact.path.string()}, {"problems", problems}});
     rows.push_back({artifact.format, std::to_string(artifact.files.size()), human_bytes(static_cast<double>(artifact.bytes)),
-                    changed             ? "differs"
+                    changed            ? "differs"
                     : problems.empty() ? "as written"
                                        : "of another run",
                     artifact.id()});
@@ -64,8 +65,8 @@ int verify_files(const Context& context, const VerifyOptions& options, const Man
   if (context.json)
     print_json({{"directory", options.directory}, {"intact", all.empty()}, {"signature", signature}, {"artifacts", list}});
   else
-    std::cout << columns(rows) << "signature: " << signature << (options.key.empty() && manifest.is_signed() ? "; give --key" : "")
-              << "\n";
+    std::cout << columns(rows) << "signature: " << signature
+              << (options.key.empty() && manifest.is_signed() ? "; give --key" : "") << "\n";
   if (!all.empty()) throw DataError(exports::joined(all));
   return kDone;
 }
@@ -76,8 +77,7 @@ int verify_answers(const Context& context, const VerifyOptions& options, const M
                         [&](const Artifact& artifact) { return artifact.format == format; });
   };
   const auto written = of_format(exports::kProbe);
-  if (written == manifest.artifacts().end())
-    throw UserError(cat(options.directory, " has no probe; `graft probe` writes one"));
+  if (written == manifest.artifacts().end()) throw UserError(cat(options.directory, " has no probe; `graft probe` writes one"));
   if (const Problems problems = exports::changed_files(*written); !problems.empty()) throw DataError(exports::joined(problems));
 
   const auto models = exports::read_probe(options.directory);
@@ -99,7 +99,8 @@ int verify_answers(const Context& context, const VerifyOptions& options, const M
       own = distance;
       const auto artifact = of_format(model.format);
       if (artifact == manifest.artifacts().end() || artifact->id() != model.artifact)
-        throw DataError(cat("the probe was made of ", model.artifact, ", which is not in the manifest any more; run `graft probe`"));
+        throw DataError(
+            cat("the probe was made of ", model.artifact, ", which is not in the manifest any more; run `graft probe`"));
     }
     if (!model.artifact.empty()) known += (known.empty() ? "" : ", ") + model.format;
   }
@@ -110,8 +111,7 @@ int verify_answers(const Context& context, const VerifyOptions& options, const M
     std::cout << columns(rows);
   if (!(*own <= options.tolerance))
     throw DataError(cat("the server does not answer as ", options.format, " does: divergence ", fixed(*own, 5), ", at most ",
-                        options.tolerance, "; nearest is ", nearest,
-                        nearest == "base" ? ", the base without the adapter" : ""));
+                        options.tolerance, "; nearest is ", nearest, nearest == "base" ? ", the base without the adapter" : ""));
   return kDone;
 }
 

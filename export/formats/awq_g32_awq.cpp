@@ -1,4 +1,5 @@
-// A merged Hugging Face directory with linears in int4, scale and zero point for every 32 columns of a row, in AWQ's layout, scaled by AWQ.
+// A merged Hugging Face directory with linears in int4, scale and zero point for every 32 columns of a row, in AWQ's layout,
+// scaled by AWQ.
 #include "export/int4_model.h"
 
 namespace graft::exports {

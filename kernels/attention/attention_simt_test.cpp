@@ -163,7 +163,8 @@ TEST_CASE("attention on a GPU without tensor cores: f32, and heads of any size",
   check<Bf16>({0, 30, 45}, {1, 1, 39, 0, 0}, kMisaligned);
 }
 
-TEMPLATE_TEST_CASE("attention on a GPU gives a segment the same bits packed and alone", "[attention][attention_any][simt]", Bf16, float) {
+TEMPLATE_TEST_CASE("attention on a GPU gives a segment the same bits packed and alone", "[attention][attention_any][simt]", Bf16,
+                   float) {
   const Options o{2, 1, 64, 30, 0};
   Case<TestType> packed({0, 37, 120}, o), alone({0, 83}, o);
   for (std::int64_t i = 0; i < 83; ++i) {

@@ -111,9 +111,10 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
   for (const char* command : {"run", "train"}) {
     check_refused(workshop.graft(command, {"export.formats=[peft, gguf-q8]"}),
                   {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are ct-fp8, "});
-    check_refused(workshop.graft(command, {"export.formats=[peft, ct-w4a16-g128, gguf-lora]", "lora.target_modules=[q_proj, lm_head]"}),
-                  {"export format ct-w4a16-g128: groups of 128 do not divide the rows of model.layers.0.self_attn.q_proj.weight, "
-                   "which have 32 columns; choose groups of 32\nexport format gguf-lora: the head is tied to the embedding"});
+    check_refused(
+        workshop.graft(command, {"export.formats=[peft, ct-w4a16-g128, gguf-lora]", "lora.target_modules=[q_proj, lm_head]"}),
+        {"export format ct-w4a16-g128: groups of 128 do not divide the rows of model.layers.0.self_attn.q_proj.weight, "
+         "which have 32 columns; choose groups of 32\nexport format gguf-lora: the head is tied to the embedding"});
     check_refused(workshop.graft(command, {"export.signing_key=nowhere.pem"}), {"cannot open nowhere.pem"});
     check_refused(workshop.graft(command, {"lora.target_modules=[q_prj]"}),
                   {"lora.target_modules: 'q_prj' matches none of the model's 14 linear layers; their names are q_proj, k_proj"});

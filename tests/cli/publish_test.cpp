@@ -34,7 +34,8 @@ void write_answers(const Workshop& workshop, const std::string& format, Server s
     }
     const Json logprobs = server == Server::vllm ? Json{{"top_logprobs", Json::array({named})}}
                                                  : Json{{"content", Json::array({{{"id", 1}, {"top_logprobs", listed}}})}};
-    answers += Json{{"object", "text_completion"}, {"choices", Json::array({{{"index", 0}, {"logprobs", logprobs}}})}}.dump() + "\n\n";
+    answers +=
+        Json{{"object", "text_completion"}, {"choices", Json::array({{{"index", 0}, {"logprobs", logprobs}}})}}.dump() + "\n\n";
   }
   write_file(workshop / "answers.jsonl", answers);
 }
@@ -43,7 +44,9 @@ void write_answers(const Workshop& workshop, const std::string& format, Server s
 
 TEST_CASE("a signed export is checked against its key and its run", "[verify]") {
   const Workshop workshop;
-  const auto shell = [&](const std::string& line) { return std::system(("cd " + workshop.path().string() + " && " + line).c_str()); };
+  const auto shell = [&](const std::string& line) {
+    return std::system(("cd " + workshop.path().string() + " && " + line).c_str());
+  };
   REQUIRE(shell("openssl genpkey -algorithm ed25519 -out key.pem 2>/dev/null && chmod 600 key.pem"
                 " && openssl pkey -in key.pem -pubout -out public.pem") == 0);
   REQUIRE(workshop.graft("run", {"export.formats=[peft, gguf-f16]", "export.signing_key=key.pem"}).code == 0);

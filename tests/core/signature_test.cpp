@@ -38,15 +38,18 @@ struct Vector {
 constexpr Vector kVectors[] = {  // RFC 8032, 7.1, tests 1 to 3
     {"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
      "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
-     "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100"
+     "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7"
+     "a100"
      "b"},
     {"4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
      "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
-     "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c0"
+     "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612b"
+     "b0c0"
      "0"},
     {"c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
      "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
-     "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40"
+     "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1"
+     "ec40"
      "a"}};
 
 void write_key(const fs::path& file, const std::string& text, mode_t mode = 0600) {
@@ -84,7 +87,8 @@ TEST_CASE("what is no key of its owner alone is refused", "[signature]") {
     write_key(file, private_pem(kVectors[0].secret), mode);
     CHECK(sign() == file.string() + ": the private key is open to others than its owner; chmod 600 it");
   }
-  for (const std::string& text : {std::string("no key"), std::string(), public_pem(kVectors[0].open), std::string(1 << 20, 'x')}) {
+  for (const std::string& text :
+       {std::string("no key"), std::string(), public_pem(kVectors[0].open), std::string(1 << 20, 'x')}) {
     write_key(file, text);
     CHECK(sign().find("is no private Ed25519 key in PEM") != std::string::npos);
   }
@@ -92,6 +96,7 @@ TEST_CASE("what is no key of its owner alone is refused", "[signature]") {
   write_key(file, pem("PRIVATE", unhex(std::string("302e020100300506032b656e04220420") + kVectors[0].secret)));
   CHECK(sign().find("is no private Ed25519 key in PEM; make one with `openssl genpkey -algorithm ed25519`") != std::string::npos);
   write_key(file, private_pem(kVectors[0].secret));
-  CHECK(message_of<UserError>([&] { verify_ed25519("text", std::string(64, 'x'), file); }).find("is no public Ed25519 key in PEM") !=
-        std::string::npos);
+  CHECK(message_of<UserError>([&] {
+          verify_ed25519("text", std::string(64, 'x'), file);
+        }).find("is no public Ed25519 key in PEM") != std::string::npos);
 }

@@ -94,8 +94,9 @@ TEST_CASE("an id names the content", "[export][manifest]") {
   CHECK(exports::export_all({"gguf-q8_0"}, request, scratch.path())[0].reused);
   manifest["artifacts"][0]["id"] = "our-Handbook-2026-gguf-q8_0-000000000000";
   write_file(scratch / "manifest.json", manifest.dump());
-  CHECK(message_of<FormatError>([&] { exports::Manifest read(scratch.path()); }).find("is not that of its artifact, 'our-Handbook") !=
-        std::string::npos);
+  CHECK(message_of<FormatError>([&] {
+          exports::Manifest read(scratch.path());
+        }).find("is not that of its artifact, 'our-Handbook") != std::string::npos);
 }
 
 TEST_CASE("a signed manifest cannot be changed, replaced or outlived", "[export][manifest]") {
@@ -118,9 +119,10 @@ TEST_CASE("a signed manifest cannot be changed, replaced or outlived", "[export]
   CHECK(check("stranger.pub").find("is not what the owner of") != std::string::npos);
   CHECK(problems_of(directory).empty());
   const std::string signature = read_file(directory / "manifest.json.sig"), text = read_file(directory / "manifest.json");
-  CHECK(std::system(("cd " + directory.string() + " && openssl pkeyutl -verify -pubin -inkey ../own.pub -rawin -in manifest.json" +
-                     " -sigfile manifest.json.sig > /dev/null")
-                        .c_str()) == 0);
+  CHECK(
+      std::system(("cd " + directory.string() + " && openssl pkeyutl -verify -pubin -inkey ../own.pub -rawin -in manifest.json" +
+                   " -sigfile manifest.json.sig > /dev/null")
+                      .c_str()) == 0);
 
   SECTION("a changed manifest") {  // a change that reads as well as before
     const std::string hash = golden_case.base->identity();

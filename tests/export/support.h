@@ -50,7 +50,8 @@ struct GoldenCase {
   }
 };
 
-// A base that (nearly) every format can carry: rows divide into groups of 128 and blocks of 256. Written at `directory` unless it is there.
+// A base that (nearly) every format can carry: rows divide into groups of 128 and blocks of 256. Written at `directory` unless it
+// is there.
 struct AnyFormat {
   std::unique_ptr<model::WeightSource> base;
   std::unique_ptr<lora::AdapterSet> adapter;
