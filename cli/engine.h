@@ -44,6 +44,11 @@ struct VerifyOptions {
 struct SignOptions {
   std::string directory, key;
 };
+struct DoctorOptions {
+  bool has_config = false;
+  std::vector<std::string> servers;  // besides export.serve
+  std::int64_t tensor_parallel = 0;  // 0: export.tensor_parallel
+};
 struct InspectOptions {
   std::string path;                                             // empty: the config itself
   std::int64_t batches = 0, length = 1024, rows = 1, seed = 0;  // batches > 0: print packed rows of a corpus
@@ -68,7 +73,7 @@ int graft_verify(const Context&, const VerifyOptions&);
 int graft_inspect(const Context&, const InspectOptions&);
 int graft_estimate(const Context&);
 int graft_bench(const Context&, const BenchOptions&);
-int graft_doctor(const Context&, const bool& has_config);
+int graft_doctor(const Context&, const DoctorOptions&);
 int graft_formats(const Context&);  // `graft help formats`
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 
 #include "core/error.h"
 #include "core/nearest.h"
@@ -48,9 +49,10 @@ std::string artifact_of(const std::string& format) { return artifact_name(find_e
 
 std::int64_t group_of(const std::string& format) {
   if (format.ends_with("fp8-block")) return 128;
-  const auto at = format.rfind("-g");
-  const std::string digits = at == std::string::npos ? "" : format.substr(at + 2);
-  return digits.empty() || digits.find_first_not_of("0123456789") != std::string::npos ? 0 : std::stoll(digits);
+  for (auto at = format.find("-g"); at != std::string::npos; at = format.find("-g", at + 1))  // "-gptq" is another
+    if (at + 2 < format.size() && std::isdigit(static_cast<unsigned char>(format[at + 2])))
+      return std::stoll(format.substr(at + 2));
+  return 0;
 }
 
 bool adapts_head(const ServingPlan& plan) { return has_format(plan.modules, "lm_head"); }

@@ -98,7 +98,8 @@ struct CalibrationConfig {
 
 struct ExportConfig {
   std::string dir = "export";
-  std::vector<std::string> formats = {"peft"};
+  std::vector<std::string> formats = {"peft"}, serve;
+  std::int64_t tensor_parallel = 1;
   double min_survival = 0.8;
   CalibrationConfig calibration;
   std::string signing_key;
@@ -107,6 +108,9 @@ struct ExportConfig {
   void visit(V& v) {
     v.field(dir, "dir", "directory of the exported artifacts, one folder or file each; relative to run_dir");
     v.field(formats, "formats", "what to write; `graft help formats` lists them");
+    v.field(serve, "serve",
+            "servers that must read these formats, checked before training: vllm, llama.cpp, ollama, tensorrt-llm, triton");
+    v.field(tensor_parallel, "tensor_parallel", 1, 1024, "devices over which those servers cut each matrix");
     v.field(min_survival, "min_survival", 0.0, 1.0,
             "a quantized file that keeps less of the adapter's gain on the held-out documents is not kept; 0: any is");
     v.section(calibration, "calibration", "documents for quantizers that look at some");

@@ -1,12 +1,15 @@
 #include <ATen/Parallel.h>
 #include <torch/headeronly/version.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <iostream>
+#include <utility>
 
 #include "cli/engine/machine.h"
 #include "cli/engine/output.h"
+#include "cli/engine/servers.h"
 #include "cli/engine/stages.h"
 #include "core/error.h"
 #include "core/progress.h"
@@ -73,7 +76,7 @@ std::string free_space(const fs::path& directory) {
   return cat(human_bytes(static_cast<double>(fs::space(existing).available)), " free at ", existing.string());
 }
 
-std::vector<Finding> config_findings(train::RunConfig config) {
+std::vector<Finding> config_findings(train::RunConfig config, const std::vector<std::string>& servers) {
   std::vector<Finding> findings;
   check(findings, "device", [&] { return cat(config.device, ": ", kernels::device_name(device_of(config))); });
   config.device = "cpu";  // one finding is enough
@@ -90,6 +93,16 @@ std::vector<Finding> config_findings(train::RunConfig config) {
       return cat("rows of ", config.train.length, " tokens; this base and adapter can be written as ",
                  joined(config.export_.formats));
     });
+    for (const std::string& server : servers) {
+      std::vector<exports::ServerFinding> found;
+      try {
+        found = server_findings(*session, server);
+      } catch (const Error& error) {
+        found = {{"formats", "fault", error.what()}};
+      }
+      for (const exports::ServerFinding& finding : found)
+        findings.push_back({cat(server, ": ", finding.topic), finding.state, finding.detail});
+    }
   }
   for (const auto& source : config.corpus.sources)
     check(findings, "source", [&] {
@@ -111,10 +124,17 @@ std::vector<Finding> config_findings(train::RunConfig config) {
 
 }  // namespace
 
-int graft_doctor(const Context& context, const bool& has_config) {
+int graft_doctor(const Context& context, const DoctorOptions& options) {
   std::vector<Finding> findings = machine();
-  if (has_config)
-    for (Finding& finding : config_findings(context.config)) findings.push_back(std::move(finding));
+  if (options.has_config) {
+    train::RunConfig config = context.config;
+    // Asked about by --for: findings, where the plan would stop at the first fault.
+    std::vector<std::string> servers = std::exchange(config.export_.serve, {});
+    for (const std::string& server : options.servers)
+      if (std::find(servers.begin(), servers.end(), server) == servers.end()) servers.push_back(server);
+    if (options.tensor_parallel > 0) config.export_.tensor_parallel = options.tensor_parallel;
+    for (Finding& finding : config_findings(config, servers)) findings.push_back(std::move(finding));
+  }
   bool fault = false;
   Json list = Json::array();
   std::vector<std::vector<std::string>> rows = {{"", "", "graft " GRAFT_VERSION}};

@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "cli/engine/output.h"
+#include "cli/engine/servers.h"
 #include "cli/engine/stages.h"
 #include "cli/engine/survival.h"
 #include "core/error.h"
@@ -36,6 +37,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
   const std::vector<Score> scores = score_quantized(session, *adapter, artifacts);
   const std::string withdrawn = withdraw_poor(artifacts, scores, session.config.export_.min_survival, session.export_dir());
   sign_export(session);
+  const fs::path serving = write_serving(session, *adapter);
   if (context.json) {
     Json list = Json::array();
     for (const auto& artifact : artifacts) {
@@ -45,7 +47,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
     print_json({{"directory", session.export_dir().string()}, {"artifacts", list}, {"withdrawn", withdrawn}});
   } else {
     if (!scores.empty()) std::cout << score_table(scores) << "\n";
-    std::cout << text_of(artifacts);
+    std::cout << text_of(artifacts) << serving_line(serving);
   }
   if (!withdrawn.empty()) throw DataError(withdrawn);
   return kDone;

@@ -14,6 +14,7 @@ struct RunResult {
   train::TrainReport trained;
   std::vector<Score> scores;
   std::vector<exports::Artifact> artifacts;
+  fs::path serving;       // the README of the files for servers
   std::string withdrawn;  // what was said of artifacts that keep too little of the gain
   std::vector<train::ReportAnswer> answers;
   double seconds = 0;             // of this command

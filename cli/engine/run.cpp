@@ -5,6 +5,7 @@
 #include "cli/engine/machine.h"
 #include "cli/engine/output.h"
 #include "cli/engine/report.h"
+#include "cli/engine/servers.h"
 #include "cli/engine/survival.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -49,6 +50,7 @@ void score_and_export(const Session& session, RunResult& result) {
     result.scores.push_back(std::move(score));
   result.withdrawn = withdraw_poor(result.artifacts, result.scores, session.config.export_.min_survival, session.export_dir());
   sign_export(session);
+  result.serving = write_serving(session, *adapter);
 }
 
 void print_summary(const Session& session, const RunResult& result, const fs::path& report) {
@@ -57,7 +59,7 @@ void print_summary(const Session& session, const RunResult& result, const fs::pa
   for (const auto& answer : result.answers)
     std::cout << "\nprompt   " << answer.prompt << "\nbase     " << answer.base << "\nadapted  " << answer.adapted << "\n";
   std::cout << "\n";
-  if (!result.artifacts.empty()) std::cout << text_of(result.artifacts) << "\n";
+  if (!result.artifacts.empty()) std::cout << text_of(result.artifacts) << serving_line(result.serving) << "\n";
   std::cout << columns({{"corpus", session.config.corpus.dir},
                         {"adapter", result.trained.adapter.string()},
                         {"report", report.string()},

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "cli/engine/output.h"
+#include "cli/engine/servers.h"
 #include "core/config_reader.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -105,6 +106,7 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   exports::check_formats(formats, session.base->spec(), session.config.lora);
   check_merge_aware(session);
   lora::match_targets(session.config.lora, linear_names(*session.base));
+  check_servers(session, formats);
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
 
@@ -126,14 +128,17 @@ train::TrainReport train_adapter(const Session& session, Restart restart) {
   return train::train(session.config, *session.base, *session.tokenizer, resume, served_values(session));
 }
 
+std::string model_name(const Session& session) {
+  const fs::path run_dir = fs::absolute(session.run_dir()).lexically_normal();
+  return run_dir.has_filename() ? run_dir.filename().string() : run_dir.parent_path().filename().string();
+}
+
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
                                               const std::vector<std::string>& formats) {
-  const fs::path run_dir = fs::absolute(session.run_dir()).lexically_normal();
-  const std::string name = run_dir.has_filename() ? run_dir.filename().string() : run_dir.parent_path().filename().string();
   exports::ExportRequest request{.base = *session.base,
                                  .adapter = adapter,
                                  .storage = session.dtypes().storage,
-                                 .name = name,
+                                 .name = model_name(session),
                                  .config_hash = sha256_hex(config_json(session.config).dump()),
                                  .corpus = corpus_of(session, adapter)};
   std::optional<exports::Calibration> calibration;
@@ -181,13 +186,15 @@ std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora
       // The values as they are in the file: nothing is rounded to the base's type on the way in.
       const Dtypes as_written{at::kFloat, session.dtypes().compute};
       std::unique_ptr<model::WeightSource> weights;
+      std::unique_ptr<lora::AdapterSet> beside;  // of a file that holds the base alone
+      if (fs::exists(artifact.path / "adapter")) beside = lora::load_peft(artifact.path / "adapter");
       std::unique_ptr<LazyDecoder> own;
       scores = book.scores(artifact.format, artifact.sha256, as_written, [&]() -> model::Decoder& {
         if (!own) {
           weights = model::open_weights(artifact.path);
           own = std::make_unique<LazyDecoder>(*weights, as_written);
         }
-        return own->get();
+        return own->with(beside.get());
       });
     }
     all.insert(all.end(), scores.begin(), scores.end());

@@ -14,7 +14,8 @@
 namespace graft::cli {
 
 // What can be known to fail before any work is done: unknown or refused export formats, patterns that match no layer,
-// rows longer than the base's context, a place to write in that is a source of documents. ConfigError.
+// rows longer than the base's context, what the servers of export.serve refuse, a place to write in that is a source of
+// documents. ConfigError.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
 // Too few documents for the formats that look at some; DataError. Once the corpus is there.
@@ -22,6 +23,9 @@ void check_calibration(const Session& session, const std::vector<std::string>& f
 
 // Linear layers by the names that adapters use: every matrix but the embedding.
 std::vector<std::string> linear_names(const model::WeightSource& base);
+
+// The last name of run_dir, which exported files call the model by.
+std::string model_name(const Session& session);
 
 data::PrepareReport prepare_corpus(const Session& session);
 train::TrainReport train_adapter(const Session& session, Restart restart);

@@ -140,3 +140,57 @@ TEST_CASE("graft verify names the file that is not as it was written", "[verify]
   CHECK(workshop.graft_words({"verify", "docs"}).code == 2);
   contains(workshop.graft_words({"verify", "docs"}).err, "docs: has no manifest.json");
 }
+
+TEST_CASE("doctor --for says what a server makes of the config, export.serve asks before training", "[servers]") {
+  const Workshop workshop;
+  const Outcome good = workshop.graft("doctor", {"export.formats=[peft, hf, gguf-q8_0]"}, {"--for", "vllm", "--for", "ollama"});
+  CHECK(good.code == 0);
+  contains(good.out, "vllm: peft");
+  contains(good.out, "served with --max-lora-rank 8");
+  contains(good.out, "ollama: gguf-q8_0");
+  contains(good.out, "not for this server");
+  const Outcome sharded = workshop.graft("doctor", {"export.formats=[hf]"}, {"--for", "vllm", "--tensor-parallel", "3"});
+  CHECK(sharded.code == 2);
+  contains(sharded.out, "3 devices do not divide 4 heads");
+  const Outcome none = workshop.graft("doctor", {"export.formats=[hf]"}, {"--for", "llama.cpp"});
+  CHECK(none.code == 2);
+  contains(none.out, "llama.cpp reads none of export.formats");
+  const Outcome unknown = workshop.graft("doctor", {}, {"--for", "vlm"});
+  CHECK(unknown.code == 2);
+  contains(unknown.out, "did you mean 'vllm'?");
+  const Outcome alone = workshop.graft_words({"doctor", "--for", "vllm"});
+  CHECK(alone.code == 2);
+  contains(alone.err, "--for asks about a config; give one with -c");
+
+  const Outcome refused =
+      workshop.graft("run", {"export.formats=[hf]", "export.serve=[llama.cpp, vllm]", "export.tensor_parallel=3"});
+  CHECK(refused.code == 2);
+  contains(refused.err, "export.serve llama.cpp: formats: llama.cpp reads none of export.formats");
+  contains(refused.err, "export.serve vllm: hf: 3 devices do not divide 4 heads");
+  CHECK(!fs::exists(workshop / "run"));
+  const Outcome misspelt = workshop.graft("run", {"export.serve=[olama]"});
+  CHECK(misspelt.code == 2);
+  contains(misspelt.err, "server 'olama' is not known; did you mean 'ollama'?");
+}
+
+TEST_CASE("an export comes with what servers need beside it", "[servers]") {
+  const Workshop workshop;
+  const Outcome run = workshop.graft("run", {"export.formats=[peft, gguf-q8_0, bnb-nf4]", "export.min_survival=0.01"});
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  contains(run.out, "how to serve them: run/export/serving/README.md");
+  const std::string readme = read_file(workshop / "run/export/serving/README.md");
+  contains(readme, "vllm serve ../../base --enable-lora --max-lora-rank 8 --lora-modules run=peft");
+  contains(readme, "llama-server -m gguf-q8_0.gguf --alias run");
+  contains(read_file(workshop / "run/export/serving/ollama/gguf-q8_0.Modelfile"), "FROM ../../gguf-q8_0.gguf");
+  const Json manifest = read_json(workshop / "run/export/manifest.json");
+  CHECK(manifest["artifacts"].size() == 3);  // the files for servers are there to be edited
+  CHECK(workshop.graft_words({"verify", "run/export"}).code == 0);
+  // The base in NF4 is scored with the adapter beside it.
+  const Json book = read_json(workshop / "run/scores.json");
+  std::map<std::string, double> bits;
+  for (const Json& score : book["scores"]) bits[score["model"]] = score["bits_per_byte"];
+  const double kept = (bits.at("base") - bits.at("bnb-nf4")) / (bits.at("base") - bits.at("adapted"));
+  CHECK(kept > 0.3);
+  CHECK(kept < 1.7);
+}

@@ -109,6 +109,9 @@ TEST_CASE("vLLM: ranks, heads, GGUF bases and shards", "[export][servers]") {
   says(plan.lines("vllm"), "ct-w8a8: ok");
   says(plan.lines("vllm"), "gptq-g128: fault: a device's share of o_proj has 64 columns, which groups of 128 do not divide\n");
   says(plan.lines("vllm"), "fp8-block: fault: a device's share of o_proj has 64 columns");
+  CHECK(exports::group_of("ct-w4a16-g64-gptq") == 64);
+  CHECK(exports::group_of("ct-w4a16-asym-g128-awq") == 128);
+  CHECK(exports::group_of("ct-w8a8-smooth") == 0);
   plan.tensor_parallel = 3;
   says(plan.lines("vllm"), "hf: fault: 3 devices do not divide 8 heads\n");
   plan.spec.heads = 9, plan.spec.kv_heads = 2;

@@ -1,0 +1,73 @@
+#include "cli/engine/servers.h"
+
+#include "cli/engine/stages.h"
+#include "core/error.h"
+#include "data/chat_template.h"
+#include "export/exporter.h"
+#include "export/serving.h"
+
+namespace graft::cli {
+namespace {
+
+exports::ServingPlan plan_of(const Session& session, const std::vector<std::string>& formats) {
+  exports::ServingPlan plan = {.spec = session.base->spec(),
+                               .lora = session.config.lora,
+                               .modules = lora::match_targets(session.config.lora, linear_names(*session.base)),
+                               .formats = {},
+                               .base_is_gguf = session.base->is_gguf(),
+                               .tensor_parallel = session.config.export_.tensor_parallel};
+  for (const std::string& format : formats) plan.formats.emplace_back(exports::find_exporter(format).name);
+  return plan;
+}
+
+// A path as seen from the export directory; absolute when the user's is.
+std::string from_exports(const Session& session, const fs::path& path) {
+  return path.is_absolute() ? path.string() : fs::absolute(path).lexically_proximate(fs::absolute(session.export_dir())).string();
+}
+
+// How conversations are laid out; nothing when the base is no chat model, or in a way that graft does not know.
+void describe_chat(const data::Tokenizer& tokenizer, exports::Served& served) {
+  if (tokenizer.chat_template().empty()) return;
+  try {
+    const auto chat = data::make_chat_template(tokenizer);
+    served.chat = chat->name();
+    if (served.chat == "mistral" && tokenizer.kind() == "bpe") served.chat = "tekken";  // no spaces beside the markers
+    served.system = chat->default_system();
+    for (const std::int32_t id : chat->stop_ids()) served.stop.push_back(tokenizer.decode({&id, 1}, true));
+  } catch (const UnsupportedError&) {
+  }
+}
+
+}  // namespace
+
+std::vector<exports::ServerFinding> server_findings(const Session& session, const std::string& server) {
+  return exports::findings_of(exports::find_server(server), plan_of(session, session.config.export_.formats));
+}
+
+void check_servers(const Session& session, const std::vector<std::string>& formats) {
+  std::string problems;
+  for (const std::string& server : session.config.export_.serve)
+    for (const exports::ServerFinding& finding : exports::findings_of(exports::find_server(server), plan_of(session, formats)))
+      if (finding.state == "fault")
+        problems += cat(problems.empty() ? "" : "\n", "export.serve ", server, ": ", finding.topic, ": ", finding.detail);
+  if (!problems.empty()) throw ConfigError(problems);
+}
+
+fs::path write_serving(const Session& session, const lora::AdapterSet& adapter) {
+  exports::Served served = {.name = exports::served_name(model_name(session)),
+                            .base = from_exports(session, session.config.base),
+                            .base_is_gguf = session.base->is_gguf(),
+                            .formats = {},
+                            .rank = adapter.config.rank,
+                            .chat = {},
+                            .system = {},
+                            .stop = {}};
+  describe_chat(*session.tokenizer, served);
+  return exports::write_serving(session.export_dir(), std::move(served));
+}
+
+std::string serving_line(const fs::path& readme) {
+  return readme.empty() ? "" : cat("how to serve them: ", readme.string(), "\n");
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,23 @@
+// What the servers of export.serve make of a config, and the files that are written for them beside the artifacts
+// (export/server.h, export/serving.h).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/engine/session.h"
+#include "export/server.h"
+
+namespace graft::cli {
+
+// ConfigError for a server or format that is not known.
+std::vector<exports::ServerFinding> server_findings(const Session& session, const std::string& server);
+
+// ConfigError with the faults of every server of export.serve for these formats.
+void check_servers(const Session& session, const std::vector<std::string>& formats);
+
+// The folder serving/ of the export directory; returns its README.md, or nothing when nothing lies there to be served.
+fs::path write_serving(const Session& session, const lora::AdapterSet& adapter);
+std::string serving_line(const fs::path& readme);  // "how to serve them: ...", or empty
+
+}  // namespace graft::cli
