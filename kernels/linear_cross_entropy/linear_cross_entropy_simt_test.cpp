@@ -157,9 +157,17 @@ TEMPLATE_TEST_CASE("cross-entropy on a GPU with every label ignored, extreme log
   CHECK(c.loss[2] == 0);
   for (std::int64_t j = 0; j < 600; ++j) REQUIRE(c.z(2, j) == 0);
   CHECK((std::isfinite(c.loss[3]) && c.z(3, 4) == 0));
-  c.labels[3] = 600;
-  c.run();
-  CHECK((std::isnan(c.loss[3]) && std::isnan(c.logprob[3]) && std::isnan(c.z(3, 0))));
+  for (const std::int64_t outside : {std::int64_t{600}, (std::int64_t{1} << 32) + 3}) {
+    c.labels[3] = outside;
+    c.z.fill(1);
+    c.run();
+    CHECK((std::isnan(c.loss[3]) && std::isnan(c.logprob[3]) && std::isnan(c.z(3, 0))));
+  }
+
+  Case<TestType> low(1, 7, kPlain);  // a part of a chunk: the zeros behind it are no logits
+  for (std::int64_t j = 0; j < 7; ++j) low.z.at(0, j) = rounded<TestType>(-512);
+  low.run();
+  CHECK(low.loss[0] == Approx(std::log(7)).epsilon(1e-6));
 }
 
 TEMPLATE_TEST_CASE("cross-entropy on a GPU reads the logits twice and writes them once", "[linear_cross_entropy][simt][traffic]",

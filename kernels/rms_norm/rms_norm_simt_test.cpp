@@ -165,6 +165,16 @@ TEMPLATE_TEST_CASE("rms_norm on a GPU moves each byte once", "[rms_norm][simt][t
   }
 }
 
+TEMPLATE_TEST_CASE("rms_norm on a GPU writes each byte of long rows once", "[rms_norm][simt][traffic]", Bf16, float) {
+  Case<TestType> c(1, 8208, kDense, kLlama);
+  const auto once = static_cast<std::uint64_t>(c.y.bytes());
+  c.forward(false);
+  CHECK(c.y.take_traffic().written == once);
+  c.dx.take_traffic();
+  c.backward(false);
+  CHECK(c.dx.take_traffic().written == once);
+}
+
 TEMPLATE_TEST_CASE("rms_norm on a GPU gives the same bits in any order", "[rms_norm][simt]", Bf16, float) {
   for (const std::int64_t columns : {40, 1100}) {
     check_order([&] {
