@@ -1,5 +1,5 @@
 // attention.h on a GPU. bf16 with heads of 64, 96, 128 or 256: on tensor cores (sm_80 on). f32, and other heads of up to 256:
-// everything in f32, without tensor cores (attention_any_cuda.cu).
+// everything in f32, without tensor cores (attention_any_cuda.cu), in 97 KiB of shared memory, which sm_75 does not have either.
 //
 // A block takes a tile of 64 tokens of one segment and one head, or 16 of them without tensor cores; `tiles`, made once per batch
 // by attention_tiles, lists them. The keys and queries of a tile are counted from the start of its segment, so that a segment
