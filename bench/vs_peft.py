@@ -81,8 +81,9 @@ def train_peft(args, config):
 
 
 def run_graft(args, rows):
-    command = [args.graft, "bench", "step", "-c", args.config, "--json", "--repeat", str(args.steps), "--set", f"train.rows={rows}",
-               "--set", "run_dir=build/bench/none"]
+    command = [args.graft, "bench", "step", "-c", args.config, "--json", "--repeat", str(args.steps)]
+    for setting in [f"train.rows={rows}", "run_dir=build/bench/none", *args.set]:
+        command += ["--set", setting]
     out = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return {"tokens_per_second": out["tokens_per_second"], "peak": out["memory"]["peak"], "share": out["share_of_floor"],
             "processor": out["processor"], "threads": out["threads"], "compute": out["compute"]}
@@ -128,6 +129,7 @@ parser.add_argument("--pairs", type=int, default=5)
 parser.add_argument("--steps", type=int, default=3, help="timed steps of each run")
 parser.add_argument("--batch", type=int, nargs="*", default=[1, 4], help="rows")
 parser.add_argument("--peers", nargs="*", choices=list(PEERS))
+parser.add_argument("--set", action="append", default=[], help="a setting of ours: train.base_precision=int8")
 parser.add_argument("--report")
 parser.add_argument("--peer", choices=list(PEERS), help=argparse.SUPPRESS)
 parser.add_argument("--rows", type=int, default=1, help=argparse.SUPPRESS)

@@ -30,7 +30,7 @@ struct Affine {
 
 // w = rms of the sub-block + |x|
 Groups<kSub> plain_weights(const Groups<kSub>& x) {
-  Lanes squares = all(0), rms;
+  Lanes squares = all(0), rms = all(0);
   for (const Lanes& value : x.of) squares += value * value;
   for (int lane = 0; lane < kLanes; ++lane) rms[lane] = std::sqrt(squares[lane] / kSub);
   Groups<kSub> weights;

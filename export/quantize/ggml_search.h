@@ -49,7 +49,7 @@ struct AffineFit {
 template <int size>
 AffineFit<size> fit_affine(const Groups<size>& x, const Groups<size>& w, const Grids& grids) {
   const Lanes *v = x.of, *weight = w.of;
-  Groups<size> best_codes, codes;
+  Groups<size> best_codes = {}, codes = {};
   Lanes low = v[0], high = v[0], sum_w = weight[0], sum_x = weight[0] * v[0];
   for (int j = 1; j < size; ++j) {
     low = v[j] < low ? v[j] : low;
@@ -109,7 +109,7 @@ inline constexpr float kNothing = 1e-15f;
 template <int size>
 SymmetricFit<size> fit_symmetric(const Groups<size>& x, const Groups<size>& w, float half) {
   const Lanes *v = x.of, *weight = w.of;
-  Groups<size> best_codes, codes;
+  Groups<size> best_codes = {}, codes = {};
   Lanes magnitude = all(0), largest = all(0);
   for (int j = 0; j < size; ++j) {
     const auto larger = absolute(v[j]) > magnitude;

@@ -75,7 +75,7 @@ class Run:
     def tool(self, name, *arguments, **options):
         return subprocess.run([self.build / name, *map(str, arguments)], check=True, stdout=subprocess.PIPE, **options).stdout
 
-    def ours(self, model, segments, adapter=None, storage="bf16", compute="bf16", logprob=False):
+    def ours(self, model, segments, adapter=None, storage="bf16", compute="bf16", logprob=False, plain_inputs=False):
         """Our logits (T, V), or log probabilities (T), of each segment run alone."""
         starts = [0]
         for ids in segments:
@@ -84,7 +84,7 @@ class Run:
             tokens = torch.tensor([i for ids in segments for i in ids], dtype=torch.int32)
             save_file({"tokens": tokens, "starts": torch.tensor(starts, dtype=torch.int32)}, f"{scratch}/in")
             self.tool("model_logits", model, f"{scratch}/in", f"{scratch}/out", "--storage", storage, "--compute", compute,
-                      *(["--adapter", adapter] if adapter else []), *(["--logprob"] if logprob else []))
+                      *(["--adapter", adapter] if adapter else []), *(["--logprob"] if logprob else []), *(["--plain-inputs"] if plain_inputs else []))
             return load_file(f"{scratch}/out")["logprob" if logprob else "logits"]
 
     def our_ids(self, tokenizer, texts):

@@ -9,6 +9,7 @@
 #include "model/decoder.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
+#include "tests/support/plain_inputs.h"
 #include "tests/support/tensors.h"
 #include "tests/support/tiny_base.h"
 
@@ -158,22 +159,6 @@ TEST_CASE("the inputs of linears are rounded where the server rounds them", "[ex
   const GoldenCase golden_case("llama");
   const ScratchDirectory directory;
   const model::Packed batch = {at::arange(3, 20, at::kLong), at::arange(17, at::kInt), {0, 17}};
-  // The same weights, served with the inputs as they are.
-  class Plain final : public model::WeightSource {
-   public:
-    explicit Plain(const model::WeightSource& source) : source_(source) {}
-    const model::ModelSpec& spec() const override { return source_.spec(); }
-    const std::vector<model::WeightInfo>& weights() const override { return source_.weights(); }
-    bool has(const std::string& name) const override { return source_.has(name); }
-    at::Tensor load(const std::string& name, at::ScalarType type) const override { return source_.load(name, type); }
-    const fs::path& path() const override { return source_.path(); }
-    bool is_gguf() const override { return source_.is_gguf(); }
-    const Json& hf_config() const override { return source_.hf_config(); }
-    const std::string& identity() const override { return source_.identity(); }
-
-   private:
-    const model::WeightSource& source_;
-  };
   struct Kind {
     const char* format;
     kernels::RowRounding inputs;
@@ -187,7 +172,7 @@ TEST_CASE("the inputs of linears are rounded where the server rounds them", "[ex
     const auto logits = [&](const model::WeightSource& source) {
       return model::Decoder::load(source, at::kFloat, at::kFloat)->logits(batch);
     };
-    const double moved = relative_error(logits(*served), logits(Plain(*served)));
+    const double moved = relative_error(logits(*served), logits(PlainInputs(*served)));
     CHECK(moved > least);
     CHECK(moved < most);
   }

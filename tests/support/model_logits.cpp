@@ -1,6 +1,7 @@
-// model_logits MODEL INPUT OUTPUT [--adapter DIRECTORY] [--storage bf16|f32] [--compute bf16|f32] [--logprob]
+// model_logits MODEL INPUT OUTPUT [--adapter DIRECTORY] [--storage bf16|f32] [--compute bf16|f32] [--logprob] [--plain-inputs]
 // INPUT: safetensors with tokens (T) I32 and starts (segments + 1) I32. OUTPUT: logits (T, V) F32; with --logprob instead
 // logprob (T) F32 of each token given those before it in its segment, natural logarithm, 0 for a segment's first.
+// --plain-inputs: the weights of a directory alone, the inputs of its linears not rounded as it is served.
 // The program's side of the comparisons with other engines (tests/engines); not installed.
 #include <ATen/ATen.h>
 
@@ -11,6 +12,7 @@
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "lora/adapter.h"
+#include "tests/support/plain_inputs.h"
 
 namespace {
 
@@ -20,12 +22,13 @@ struct Options {
   std::string model, input, output;
   std::optional<std::string> adapter;
   at::ScalarType storage = at::kBFloat16, compute = at::kBFloat16;
-  bool logprob = false;
+  bool logprob = false, plain_inputs = false;
 };
 
 Options parse(int argc, char** argv) {
   if (argc < 4)
-    throw UserError("usage: model_logits MODEL INPUT OUTPUT [--adapter DIRECTORY] [--storage T] [--compute T] [--logprob]");
+    throw UserError(
+        "usage: model_logits MODEL INPUT OUTPUT [--adapter DIRECTORY] [--storage T] [--compute T] [--logprob] [--plain-inputs]");
   Options options{.model = argv[1], .input = argv[2], .output = argv[3], .adapter = {}};
   const auto type_of = [](const std::string& name) {
     if (name != "bf16" && name != "f32") throw UserError(cat("type ", quote(name), " is neither bf16 nor f32"));
@@ -35,6 +38,8 @@ Options parse(int argc, char** argv) {
     const std::string option = argv[i];
     if (option == "--logprob")
       options.logprob = true;
+    else if (option == "--plain-inputs")
+      options.plain_inputs = true;
     else if (i + 1 == argc)
       throw UserError(cat("option ", option, " is not known or lacks its value"));
     else if (option == "--adapter")
@@ -91,7 +96,9 @@ int main(int argc, char** argv) try {
   const SafetensorsFile input(options.input);
   const auto tokens = integers(input, "tokens"), starts = integers(input, "starts");
   const auto source = model::open_weights(options.model);
-  const auto decoder = model::Decoder::load(*source, options.storage, options.compute);
+  const testing::PlainInputs plain(*source);
+  const model::WeightSource& served = options.plain_inputs ? plain : *source;
+  const auto decoder = model::Decoder::load(served, options.storage, options.compute);
   std::unique_ptr<lora::AdapterSet> adapter;
   if (options.adapter) {
     adapter = lora::load_peft(*options.adapter);
