@@ -56,7 +56,9 @@ const Exporter& find_exporter(const std::string& name) {
   }
   std::string list;
   for (const std::string& format : known) list += (list.empty() ? "" : ", ") + format;
-  const std::string nearest = nearest_name(name, known);
+  std::string nearest = nearest_name(name, known);
+  for (const std::string& other : known)
+    if (nearest.empty() && other.ends_with("-" + name)) nearest = other;  // q4_0
   throw ConfigError(cat("export format ", quote(name), " is not known; ",
                         nearest.empty() ? "there are " : cat("did you mean '", nearest, "'? There are "), list));
 }

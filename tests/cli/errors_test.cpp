@@ -110,7 +110,7 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
   const Workshop workshop({}, 3);
   for (const char* command : {"run", "train"}) {
     check_refused(workshop.graft(command, {"export.formats=[peft, gguf-q8]"}),
-                  {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are ct-fp8, "});
+                  {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are awq-g128, "});
     check_refused(
         workshop.graft(command, {"export.formats=[peft, ct-w4a16-g128, gguf-lora]", "lora.target_modules=[q_proj, lm_head]"}),
         {"export format ct-w4a16-g128: groups of 128 do not divide the rows of model.layers.0.self_attn.q_proj.weight, "
@@ -124,7 +124,7 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
     check_refused(workshop.graft(command, {"eval.length=300"}),
                   {"eval.length is 300, the base's context is 256 tokens; lower eval.length"});
     check_refused(workshop.graft(command, {"train.merge_aware.format=q4_0"}),
-                  {"export format 'q4_0' is not known; did you mean"});
+                  {"export format 'q4_0' is not known; did you mean 'gguf-q4_0'?"});
     for (const char* format : {"peft", "hf", "gguf-f16"})
       check_refused(workshop.graft(command, {cat("train.merge_aware.format=", format)}),
                     {cat("train.merge_aware.format: ", format, " has no grid that training could learn to live with")});
@@ -133,7 +133,7 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
     check_refused(workshop.graft(command, {"train.merge_aware.format=gguf-q4_0", "train.base_precision=int8"}),
                   {"train.merge_aware rounds the weights at each step, train.base_precision: int8 has them in codes of its own"});
     check_refused(workshop.graft(command, {"train.merge_aware.share=1.5"}),
-                  {"train.merge_aware.share: 1.5 is outside [0.001, 1]"});
+                  {"train.merge_aware.share: 1.5 is out of range; 0.001 to 1 is expected"});
   }
   check_untouched(workshop);
 }

@@ -102,7 +102,7 @@ TEST_CASE("a signed export is checked against its key and its run", "[verify]") 
 
 TEST_CASE("a server's answers tell which model it serves", "[probe]") {
   const Workshop workshop;
-  REQUIRE(workshop.graft("run", {"export.formats=[peft, hf, gguf-q8_0, hf-base]"}).code == 0);
+  REQUIRE(workshop.graft("run", {"export.formats=[peft, hf, gguf-q8_0, hf-base]", "train.dtype=bf16"}).code == 0);
   const auto verify = [&](const std::vector<std::string>& rest) {
     std::vector<std::string> words = {"verify", "run/export", "--answers", "answers.jsonl"};
     words.insert(words.end(), rest.begin(), rest.end());
@@ -110,7 +110,7 @@ TEST_CASE("a server's answers tell which model it serves", "[probe]") {
   };
   write_file(workshop / "answers.jsonl", "");
   contains(verify({}).err, "run/export has no probe; `graft probe` writes one");
-  const Outcome probed = workshop.graft("probe");
+  const Outcome probed = workshop.graft("probe", {"train.dtype=bf16"});  // hf-base is in bf16
   INFO(probed.err);
   REQUIRE(probed.code == 0);
   contains(probed.out, "requests, answered by 5 models");

@@ -97,7 +97,7 @@ int main(int argc, char** argv) try {
   const auto tokens = integers(input, "tokens"), starts = integers(input, "starts");
   const auto source = model::open_weights(options.model);
   const testing::PlainInputs plain(*source);
-  const model::WeightSource& served = options.plain_inputs ? plain : *source;
+  const model::WeightSource& served = options.plain_inputs ? static_cast<const model::WeightSource&>(plain) : *source;
   const auto decoder = model::Decoder::load(served, options.storage, options.compute);
   std::unique_ptr<lora::AdapterSet> adapter;
   if (options.adapter) {
