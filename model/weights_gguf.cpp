@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "core/error.h"
 #include "core/gguf.h"
@@ -126,15 +127,15 @@ class GgufSource : public TableSource {
     at::Tensor flat = out.view({-1});
     const std::int64_t blocks = out.numel() / info.block, chunk = std::max<std::int64_t>(1, kChunkElements / info.block);
     at::parallel_for(0, (blocks + chunk - 1) / chunk, 1, [&](std::int64_t first, std::int64_t last) {
-      at::Tensor buffer = type == at::kFloat ? at::Tensor() : at::empty({chunk * info.block}, at::kFloat);
+      std::vector<float> buffer(type == at::kFloat ? 0 : static_cast<std::size_t>(chunk * info.block));
       for (std::int64_t i = first; i < last; ++i) {
         const std::int64_t begin = i * chunk, count = std::min(chunk, blocks - begin), elements = count * info.block;
         const std::byte* source = bytes.data() + begin * info.bytes;
         if (type == at::kFloat) {
           dequantize(stored, source, elements, flat.data_ptr<float>() + begin * info.block);
         } else {
-          dequantize(stored, source, elements, buffer.data_ptr<float>());
-          flat.narrow(0, begin * info.block, elements).copy_(buffer.narrow(0, 0, elements));
+          dequantize(stored, source, elements, buffer.data());
+          std::copy_n(buffer.data(), elements, flat.data_ptr<c10::BFloat16>() + begin * info.block);
         }
       }
     });

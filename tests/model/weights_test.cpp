@@ -377,6 +377,16 @@ TEST_CASE("frequency divisors that no Llama 3 has are kept as they are", "[weigh
   CHECK(weights->hf_config()["rope_scaling"]["rope_type"] == "longrope");
 }
 
+TEST_CASE("blocks are decoded on all threads, also where no gradients are kept", "[weights][gguf]") {
+  const char* path = std::getenv("GRAFT_SMOLLM2_GGUF");
+  if (path == nullptr) return;
+  const auto weights = open_weights(path);
+  const std::string name = "model.layers.0.mlp.up_proj.weight";  // 884,736 elements: each thread has some
+  const at::Tensor exact = weights->load(name, at::kFloat);
+  const c10::InferenceMode no_autograd;  // of this thread alone
+  CHECK(same_bits(weights->load(name, at::kBFloat16), exact.to(at::kBFloat16)));
+}
+
 TEST_CASE("the real SmolLM2 GGUF", "[weights][gguf][.real]") {
   const char* path = std::getenv("GRAFT_SMOLLM2_GGUF");
   if (path == nullptr) return;
