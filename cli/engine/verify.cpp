@@ -95,7 +95,7 @@ int verify_answers(const Context& context, const VerifyOptions& options, const M
       nearest = model.format;
       least = distance;
     }
-    if (model.format == options.format) {
+    if (model.format == options.format && !model.artifact.empty()) {
       own = distance;
       const auto artifact = of_format(model.format);
       if (artifact == manifest.artifacts().end() || artifact->id() != model.artifact)

@@ -135,6 +135,7 @@ TEST_CASE("a server's answers tell which model it serves", "[probe]") {
     CHECK(parse_json(same.out, "stdout")["divergence"].get<double>() < 1e-6);
     CHECK(verify({"--format", "hf"}).code == 0);  // 8 bits are not far
     contains(verify({}).err, "name what the server serves with --format: peft, hf, gguf-q8_0, hf-base");
+    contains(verify({"--format", "base"}).err, "name what the server serves with --format: peft, ");  // no exported file
     write_answers(workshop, "base", server);
     const Outcome base = verify({"--format", "gguf-q8_0", "--tolerance", "0.0001"});
     CHECK(base.code == 2);
