@@ -127,14 +127,14 @@ struct Scene {
 
 // Every call in turn; `modes`: alone, with all writes after it as on a full disk, or one after the other in turns.
 enum class Modes { both, in_turns };
-void fail_each_call(Scene& scene, Modes modes, int rerun_every) {
+void fail_each_call(Scene& scene, Modes modes, int rerun_every, int least_calls) {
   const auto request = scene.any.request();
   scene.reset();
   faults = {.armed = true};
   exports::export_all(scene.formats, request, scene.directory);
   const int calls = faults.calls;
   faults = {};
-  CHECK(calls >= 10);
+  CHECK(calls > least_calls);
 
   int refused = 0, tried = 0;
   for (const bool sticky : {false, true})
@@ -159,14 +159,14 @@ void fail_each_call(Scene& scene, Modes modes, int rerun_every) {
       }
       if (k % rerun_every == 0) scene.check_rerun();
     }
-  CHECK(refused >= tried - 8);  // a lock file that cannot note its process is no failure
+  CHECK(refused >= tried - (modes == Modes::both ? 8 : 4));  // a lock file that cannot note its process is no failure
 }
 
 }  // namespace
 
 TEST_CASE("each failing call of the disk leaves the old artifact or the new one", "[export][faults]") {
   Scene scene({"peft", "hf", "gguf-q8_0"});
-  fail_each_call(scene, Modes::both, 5);
+  fail_each_call(scene, Modes::both, 5, 50);
 }
 
 TEST_CASE("and so it does in every format", "[export][faults]") {
@@ -174,7 +174,7 @@ TEST_CASE("and so it does in every format", "[export][faults]") {
   for (const std::string& format : AnyFormat(scratch / "base").formats()) {
     INFO(format);
     Scene scene({format});
-    fail_each_call(scene, Modes::in_turns, 20);
+    fail_each_call(scene, Modes::in_turns, 20, 9);
   }
 }
 
@@ -231,6 +231,6 @@ TEST_CASE("killed at any instant, the export is old or new and the rerun complet
     ::close(from_child);
     INFO("kill " << i);
     scene.check_whole();
-    if (i % 6 == 0) scene.check_rerun();
+    if (i % 3 == 0) scene.check_rerun();
   }
 }
