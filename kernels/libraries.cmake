@@ -6,7 +6,7 @@ target_link_libraries(graft_kernels PUBLIC "${torch_root}/lib/libgomp.so.1")
 # header of intrinsics.
 function(graft_instruction_set pattern)
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/cpu/*_${pattern}.cpp")
-  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN};-Wno-maybe-uninitialized;-Wno-uninitialized")
+  set_source_files_properties(${sources} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "${ARGN};-Wno-maybe-uninitialized;-Wno-uninitialized")
 endfunction()
 graft_instruction_set(avx2 -mavx2 -mfma)
 graft_instruction_set(avx512 -mavx512f)
