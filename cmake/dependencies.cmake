@@ -23,6 +23,10 @@ add_library(graft_torch INTERFACE)
 target_compile_options(graft_torch INTERFACE
   "SHELL:-idirafter ${torch_root}/include" "SHELL:-idirafter ${torch_root}/include/torch/csrc/api/include")
 target_link_libraries(graft_torch INTERFACE torch_cpu c10)
+# at::parallel_for is a header: it is parallel only where OpenMP is on. One runtime: the one that libtorch_cpu brought.
+# No errno from sqrt, so that loops with it are vectorised.
+target_compile_options(graft_torch INTERFACE -fopenmp -fno-math-errno)
+target_link_libraries(graft_torch INTERFACE "${torch_root}/lib/libgomp.so.1")
 # libtorch_cpu finds libcudart and libcupti through its own RPATH beside it; the linker need not.
 target_link_options(graft_torch INTERFACE -Wl,--allow-shlib-undefined)
 set(CMAKE_BUILD_RPATH "${torch_root}/lib")

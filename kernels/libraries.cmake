@@ -1,12 +1,9 @@
-# at::parallel_for is a header: it is parallel only where OpenMP is on. One runtime: the one that libtorch_cpu brought.
-# No errno from sqrt, so that loops with it are vectorised.
-target_compile_options(graft_kernels PRIVATE -fopenmp -fno-math-errno)
-target_link_libraries(graft_kernels PUBLIC "${torch_root}/lib/libgomp.so.1")
 # Nothing but loops in these, each for one instruction set; kernels/cpu/tile.cpp chooses at run time. The warnings are about g++ 12's own
 # header of intrinsics.
 function(graft_instruction_set pattern)
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/cpu/*_${pattern}.cpp")
-  set_source_files_properties(${sources} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "${ARGN};-Wno-maybe-uninitialized;-Wno-uninitialized")
+  set_source_files_properties(${sources} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+    COMPILE_OPTIONS "${ARGN};-Wno-maybe-uninitialized;-Wno-uninitialized")
 endfunction()
 graft_instruction_set(avx2 -mavx2 -mfma)
 graft_instruction_set(avx512 -mavx512f)

@@ -1,3 +1,3 @@
-# at::parallel_for is a header: it is parallel only where OpenMP is on (kernels/libraries.cmake).
+# As in export/libraries.cmake.
 set_source_files_properties("${CMAKE_SOURCE_DIR}/model/weights_gguf.cpp" "${CMAKE_SOURCE_DIR}/model/compressed_tensors.cpp"
-                            PROPERTIES COMPILE_OPTIONS "-fopenmp;-O3;-fno-trapping-math")
+                            PROPERTIES COMPILE_OPTIONS "-O3;-fno-trapping-math")

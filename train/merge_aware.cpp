@@ -65,7 +65,9 @@ void MergeAware::round(const Matrix& matrix) const {
   const at::Tensor weight = base_.load(matrix.tensor.name, storage_).to(at::kFloat).contiguous();
   const at::Tensor merged = lora::merged_weight(adapters_, matrix.module, weight);
   const std::int64_t rows = weight.size(0);
+  const bool inference = c10::InferenceMode::is_enabled();
   at::parallel_for(0, (rows + kRows - 1) / kRows, 1, [&](std::int64_t begin, std::int64_t end) {
+    const c10::InferenceMode mode(inference);  // workers do not inherit it
     for (std::int64_t row = begin * kRows; row < std::min(end * kRows, rows); row += kRows) {
       const std::int64_t count = std::min(kRows, rows - row);
       const at::Tensor part = merged.narrow(0, row, count);
