@@ -66,7 +66,7 @@ std::vector<std::string> differences(const Json& then, const Json& now) {
   const auto text = [](const Json& side, const std::string& key) {
     if (!side.contains(key)) return std::string("nothing");
     const std::string dump = side[key].is_string() ? side[key].get<std::string>() : side[key].dump();
-    return dump.size() > 72 ? dump.substr(0, 69) + "..." : dump;
+    return dump.size() > 72 ? cat(dump.substr(0, 69), "...") : dump;
   };
   for (const auto& key : keys)
     if (!then.contains(key) || !now.contains(key) || then[key] != now[key])
