@@ -29,7 +29,7 @@ TEST_CASE("event records are the bytes that TensorBoard writes", "[train]") {
                            scalars_record(t + 1, 1, {{"train/loss", 2.5f}, {"train/learning_rate", 1e-4f}}) +
                            scalars_record(t + 300, 300, {{"train/loss", std::numeric_limits<float>::quiet_NaN()}}) +
                            scalars_record(t + static_cast<double>(far), far, {{std::string(200, 'a'), -0.0f}});
-  CHECK(ours == read_file(std::string(GRAFT_SOURCE_DIR) + "/tests/golden/train/events.bin"));
+  CHECK(ours == read_file(std::filesystem::path(GRAFT_SOURCE_DIR) / "tests/golden/train/events.bin"));
 }
 
 TEST_CASE("a log is cut back to the position of a checkpoint and goes on from there", "[train]") {
