@@ -69,7 +69,7 @@ function(graft_simt_kernels name)
   target_link_libraries(${name} PRIVATE graft_flags)
   target_compile_options(${name} PRIVATE -x c++ -fno-sanitize=all -fsanitize=thread
     -fsanitize=alignment,bounds,shift,signed-integer-overflow -fno-sanitize-recover=all -fno-strict-aliasing
-    -Wno-unknown-pragmas)
+    -Wno-unknown-pragmas -Wconversion)  # an offset that loses its upper half is an error
 endfunction()
 
 # kernels/**/*_cuda.cu on the host: libgraft_simt.so beside the program, for `device: simt`, and simt_test. Under other sanitizers

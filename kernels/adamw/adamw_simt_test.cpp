@@ -33,7 +33,7 @@ struct Case {
 }  // namespace
 
 TEST_CASE("adamw on a GPU equals its formula in f64 over several steps", "[adamw][simt]") {
-  for (const std::int64_t n : {1, 7003, 300001}) {  // less than a block, more than the blocks of a step, of a norm
+  for (const std::int64_t n : {1, 1024, 7003, 300001}) {  // less than a block, one, more than those of a step, of a norm
     for (const Options& o : {kPlain, kClipped}) {
       for (const Layout layout : {kDense, kMisaligned}) {
         if (n > 10000 && (o.max_norm == 0 || layout.offset == 0)) continue;

@@ -87,7 +87,7 @@ TEST_CASE("the map of NF4's scales is bitsandbytes' signed dynamic one", "[nf4][
 
 TEMPLATE_TEST_CASE("NF4 on a GPU takes the nearest level and the largest of a block", "[nf4][simt]", Bf16, float) {
   for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{
-           {0, 8}, {1, 1}, {1, 63}, {1, 64}, {5, 13}, {3, 65}, {20, 1000}, {70, 512}}) {
+           {0, 8}, {1, 1}, {1, 63}, {1, 64}, {5, 13}, {3, 65}, {20, 1000}, {70, 512}, {2, 1024}}) {
     Case<TestType> c(rows, columns);
     if (c.count > 200)
       for (std::int64_t i = 64; i < 128; ++i) c.weight.at(0, i) = rounded<TestType>(0);  // a block of zeros
@@ -111,7 +111,7 @@ TEMPLATE_TEST_CASE("NF4 on a GPU takes the nearest level and the largest of a bl
 
 TEMPLATE_TEST_CASE("NF4 on a GPU quantises its scales and comes back", "[nf4][simt]", Bf16, float) {
   for (const auto& [rows, columns] :
-       std::vector<std::pair<std::int64_t, std::int64_t>>{{1, 1}, {1, 64}, {5, 13}, {3, 65}, {9, 64}, {40, 1000}, {7, 2056}}) {
+       std::vector<std::pair<std::int64_t, std::int64_t>>{{1, 1}, {1, 64}, {5, 13}, {3, 65}, {9, 64}, {40, 1000}, {7, 2056}, {8, 2048}, {2, 2101}}) {
     for (const Layout layout : {kDense, kPadded, kMisaligned}) {
       INFO(rows << " x " << columns << ", offset " << layout.offset);
       Case<TestType> c(rows, columns, layout);
@@ -161,6 +161,38 @@ TEMPLATE_TEST_CASE("NF4 on a GPU moves each byte once and shows NaN", "[nf4][sim
   c.quantize();
   c.dequantize();
   CHECK((std::isnan(c.scales[1]) && !std::isnan(c.scales[0]) && std::isnan(c.back(0, 70))));
+}
+
+TEMPLATE_TEST_CASE("NF4 on a GPU writes and reads codes at any address", "[nf4][simt]", Bf16, float) {
+  Case<TestType> c(5, 64), beside(5, 64);
+  c.quantize();
+  const auto size = static_cast<std::size_t>(c.count / 2);
+  const Buffer<std::uint8_t> codes(size + 1);
+  launched(graft_nf4_quantize(kType<TestType>, {c.weight.data(), codes.data() + 1, c.scales.data(), c.count}, nullptr));
+  for (std::size_t i = 0; i < size; ++i) CHECK(codes[i + 1] == c.codes[i]);
+  CHECK(codes[0] == 0xff);
+  c.dequantize();
+  launched(graft_nf4_dequantize(kType<TestType>,
+                                {codes.data() + 1, c.scales8.data(), c.group_scales.data(), c.offset.data(), c.map.data(),
+                                 beside.back.data(), 64, 5, 64},
+                                nullptr));
+  CHECK(beside.back.bits() == c.back.bits());
+}
+
+TEST_CASE("NF4 on a GPU quantises scales of whole groups, one between two codes to the lower", "[nf4][simt]") {
+  for (const std::int64_t blocks : {256, 2048}) {  // no more groups than there are; more than blocks of threads
+    const Buffer<float> scales(static_cast<std::size_t>(blocks)), map = scale_map(), offset(1),
+        groups(static_cast<std::size_t>(blocks / 256));
+    const Buffer<std::uint8_t> codes(static_cast<std::size_t>(blocks));
+    std::size_t code = 0;  // whose middle to the next is as far from both, in f32
+    const auto middle = [&] { return 0.5f * (map[code] + map[code + 1]); };
+    while (middle() - map[code] != map[code + 1] - middle() || middle() == map[code]) ++code;
+    for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = (i % 2 ? -1.f : 1.f) * (i % 256 < 2 ? 1.f : middle());
+    launched(graft_nf4_quantize_scales({scales.data(), map.data(), offset.data(), codes.data(), groups.data(), blocks}, nullptr));
+    CHECK(offset[0] == 0.f);
+    for (std::size_t i = 0; i < groups.size(); ++i) CHECK(groups[i] == 1.f);
+    for (std::size_t i = 2; i < scales.size(); i += 2) CHECK((i % 256 == 0 || codes[i] == code));
+  }
 }
 
 TEMPLATE_TEST_CASE("NF4 on a GPU gives the same bits in any order", "[nf4][simt]", Bf16, float) {
