@@ -1,5 +1,6 @@
-# graft_registry(<module> <folder> <header> <type>): every <module>/<folder>/x.cpp defines one `extern const <type> x`; this writes
-# the table of them, so that adding one is adding its file. No static initialisers, nothing a linker can drop.
+# graft_registry(<module> <folder> <header> <type> [<function>]): every <module>/<folder>/x.cpp defines one `extern const <type> x`;
+# this writes the table of them, which all_<folder>(), or <function>(), returns, so that adding one is adding its file. No static
+# initialisers, nothing a linker can drop.
 function(graft_registry module folder header type)
   file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${module}/${folder}/*.cpp")
   list(SORT files)
@@ -10,6 +11,10 @@ function(graft_registry module folder header type)
     string(APPEND declarations "extern const ${type} ${name};\n")
     string(APPEND entries "    &${name},\n")
   endforeach()
+  set(function all_${folder})
+  if(ARGC GREATER 4)
+    set(function ${ARGV4})
+  endif()
   string(REPLACE "::" ";" parts ${type})
   list(POP_BACK parts short)
   string(REPLACE ";" "::" namespace "${parts}")
@@ -26,7 +31,7 @@ const ${short}* const table[] = {
 ${entries}};
 }
 
-std::span<const ${short}* const> all_${folder}() { return table; }
+std::span<const ${short}* const> ${function}() { return table; }
 
 }  // namespace ${namespace}
 " @ONLY)

@@ -221,16 +221,13 @@ const Folds& Calibration::folds(Quantizer quantizer, const model::CompressedSche
   return folds_.emplace(key, awq ? find_awq(scheme) : find_smooth()).first->second;
 }
 
-RoundLinear Calibration::gptq(const model::CompressedScheme& scheme, const Fit& fit) {
+RoundLinear Calibration::gptq(const model::CompressedScheme& scheme) {
   digests_.clear();
   const auto layers = std::make_shared<GptqLayers>(source_, rows(), compute_, scheme);
-  return [this, layers, fit](const model::TensorSpec& tensor, const at::Tensor&) {
-    Rounded rounded = layers->take(tensor.name);
-    if (fit) rounded = fit(std::move(rounded));
-    digests_[tensor.name] = digest_of(rounded.values());
-    return rounded;
-  };
+  return [layers](const model::TensorSpec& tensor, const at::Tensor&) { return layers->take(tensor.name); };
 }
+
+void Calibration::remember_gptq(const std::string& tensor, const at::Tensor& values) { digests_[tensor] = digest_of(values); }
 
 void Calibration::check_gptq(const std::string& tensor, const at::Tensor& values, const std::string& file) const {
   if (const auto known = digests_.find(tensor); known == digests_.end() || known->second != digest_of(values))
@@ -242,20 +239,8 @@ MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const 
   return {request.base, &request.adapter, request.storage, folds ? request.calibration->folds(quantizer, scheme) : Folds()};
 }
 
-RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme,
-                         const Fit& fit) {
-  if (quantizer == Quantizer::gptq) return request.calibration->gptq(scheme, fit);
-  const RoundLinear nearest = to_nearest(scheme);
-  if (!fit) return nearest;
-  return [=](const model::TensorSpec& tensor, const at::Tensor& weight) { return fit(nearest(tensor, weight)); };
-}
-
-at::Tensor rounded_values(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme,
-                          const std::string& tensor, const at::Tensor& values, const model::WeightSource& written) {
-  if (quantizer != Quantizer::gptq) return rounded_to_nearest(values, scheme).values();
-  at::Tensor read = written.load(tensor, at::kFloat);
-  request.calibration->check_gptq(tensor, read, written.path().string());
-  return read;
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
+  return quantizer == Quantizer::gptq ? request.calibration->gptq(scheme) : to_nearest(scheme);
 }
 
 }  // namespace graft::exports

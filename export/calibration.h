@@ -38,8 +38,6 @@ using LayerInputs = std::map<std::string, std::shared_ptr<InputSums>>;  // by li
 
 void check_enough(const CalibrationRows& rows);  // DataError when the training documents have fewer than rows * length tokens
 
-using Fit = std::function<Rounded(Rounded)>;
-
 class Calibration {
  public:
   // What `source` refers to must outlive it. compute: of the forward; sums are f32 and f64. Documents are read when first needed;
@@ -54,9 +52,10 @@ class Calibration {
   at::Tensor importance(const std::string& tensor);
   // Of Quantizer::awq and smooth; found once for each scheme.
   const Folds& folds(Quantizer quantizer, const model::CompressedScheme& scheme);
-  // Of Quantizer::gptq. Tensors must be asked for in the order of the model. fit: to what the layout can hold.
-  RoundLinear gptq(const model::CompressedScheme& scheme, const Fit& fit = {});
-  // FormatError when `values`, read back, are not what the latest function of gptq() made of the tensor.
+  // Of Quantizer::gptq. Tensors must be asked for in the order of the model.
+  RoundLinear gptq(const model::CompressedScheme& scheme);
+  // Remembers what was written of a tensor since gptq() was last called; FormatError when `values`, read back, are not that.
+  void remember_gptq(const std::string& tensor, const at::Tensor& values);
   void check_gptq(const std::string& tensor, const at::Tensor& values, const std::string& file) const;
 
  private:
@@ -79,10 +78,6 @@ class Calibration {
 // How the linears of a request are rounded: the model that stands in for the merged one, and its codes.
 struct ExportRequest;
 MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme);
-RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme,
-                         const Fit& fit = {});
-// What a tensor of a file that was written so must read back as; `values`: of source_for.
-at::Tensor rounded_values(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme,
-                          const std::string& tensor, const at::Tensor& values, const model::WeightSource& written);
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme);
 
 }  // namespace graft::exports

@@ -44,6 +44,17 @@ void publish(const fs::path& staged, const fs::path& target) {
 
 }  // namespace
 
+std::span<const Exporter* const> all_formats() {
+  static const std::vector<const Exporter*> formats = [] {
+    std::vector<const Exporter*> all;
+    for (const FormatFamily* family : format_families())
+      for (const Exporter& exporter : *family) all.push_back(&exporter);
+    std::sort(all.begin(), all.end(), [](const Exporter* a, const Exporter* b) { return a->name < b->name; });
+    return all;
+  }();
+  return formats;
+}
+
 const Exporter& find_exporter(const std::string& name) {
   std::string wanted = name;
   std::replace(wanted.begin(), wanted.end(), '-', '_');

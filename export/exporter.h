@@ -1,6 +1,6 @@
-// An export format is one file in export/formats/ that defines one Exporter. Every artifact is written beside its final name,
-// reopened by our own reader, compared with its source tensor by tensor, and only then moved into place: the name holds the old
-// artifact or the new, verified one. The formats: docs/formats.md.
+// A family of export formats is one file in export/formats/: how it stores a model, and a table of its Exporters. Every artifact
+// is written beside its final name, reopened by our own reader, compared with its source tensor by tensor, and only then moved
+// into place: the name holds the old artifact or the new, verified one. The formats: docs/formats.md.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,7 +31,7 @@ struct ExportRequest {
 };
 
 struct Exporter {
-  std::string_view name;       // what the user writes: "gguf-q8_0"; the file and the variable are the same with '_': gguf_q8_0
+  std::string_view name;       // what the user writes: "gguf-q8_0"
   std::string_view summary;    // one line for --help
   std::string_view loads_in;   // "vLLM, transformers, TensorRT-LLM"
   std::string_view extension;  // ".gguf"; empty: the artifact is a directory
@@ -50,7 +50,10 @@ struct Exporter {
   at::Tensor (*served)(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) = nullptr;
 };
 
-std::span<const Exporter* const> all_formats();
+using FormatFamily = std::span<const Exporter>;  // what a file in export/formats/ defines
+std::span<const FormatFamily* const> format_families();
+
+std::span<const Exporter* const> all_formats();          // by name
 const Exporter& find_exporter(const std::string& name);  // ConfigError with the known names and the nearest
 std::string artifact_name(const Exporter& exporter);     // file or directory name inside the export directory
 

@@ -36,34 +36,7 @@ Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format) {
           }};
 }
 
-}  // namespace
-
-bool is_quantized_linear(const model::ModelSpec& spec, const model::TensorSpec& tensor) {
-  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") && tensor.name.ends_with(kSuffix) &&
-         !is_router(spec, tensor.name);
-}
-
-std::vector<std::string> routers_of(const model::ModelSpec& spec) {
-  std::vector<std::string> names;
-  for (const model::TensorSpec& tensor : model::tensors_of(spec))
-    if (is_router(spec, tensor.name)) names.push_back(tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
-  return names;
-}
-
-std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format) {
-  const Encoding encoding = encoding_of(spec, format);
-  std::uint64_t offset = 0;
-  for (const model::TensorSpec& tensor : model::tensors_of(spec))
-    for (const StoredTensor& part : encoding.layout(tensor)) {
-      if (offset % size_of(part.type) != 0)
-        return cat(part.name, " would begin at byte ", offset, "; readers of safetensors need multiples of ", size_of(part.type));
-      std::uint64_t bytes = size_of(part.type);
-      for (const std::int64_t size : part.shape) bytes *= static_cast<std::uint64_t>(size);
-      offset += bytes;
-    }
-  return "";
-}
-
+// "groups of 128 do not divide ..., choose groups of 64", or empty.
 std::string group_refusal(const model::ModelSpec& spec, std::int64_t group) {
   const auto undivided = [&](std::int64_t by) -> std::optional<model::TensorSpec> {
     for (const model::TensorSpec& tensor : model::tensors_of(spec))
@@ -79,15 +52,7 @@ std::string group_refusal(const model::ModelSpec& spec, std::int64_t group) {
              fitting > 0 ? cat("choose groups of ", fitting) : "choose a format with one scale per row");
 }
 
-void write_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& directory) {
-  write_hf_weights(source, encoding_of(source.spec(), format), directory);
-  write_hf_companions(source.base(), directory);
-  Json config = read_json(directory / "config.json");
-  config["quantization_config"] = format.config;
-  write_file(directory / "config.json", config.dump(2) + "\n");
-  for (const auto& [name, content] : format.files) write_file(directory / name, content.dump(2) + "\n");
-}
-
+// FormatError when a linear of the layers is not stored as it was to be.
 void check_stored_as(const MergedModel& source, const model::WeightSource& written, const std::string& stored_as) {
   std::set<std::string> quantized;
   for (const model::TensorSpec& tensor : source.tensors())
@@ -98,13 +63,87 @@ void check_stored_as(const MergedModel& source, const model::WeightSource& writt
                             stored_as, " was written"));
 }
 
-double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& written) {
-  const auto reopened = model::open_weights(written);
-  check_stored_as(source, *reopened, format.stored_as);
+}  // namespace
+
+bool is_quantized_linear(const model::ModelSpec& spec, const model::TensorSpec& tensor) {
+  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") && tensor.name.ends_with(kSuffix) &&
+         !is_router(spec, tensor.name);
+}
+
+std::vector<std::string> kept_plain(const model::ModelSpec& spec) {
+  std::vector<std::string> names = {"lm_head"};
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    if (is_router(spec, tensor.name)) names.push_back(tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
+  return names;
+}
+
+std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format) {
+  const Encoding encoding = encoding_of(spec, format);
+  for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
+    std::uint64_t bytes = 0;
+    for (const StoredTensor& part : encoding.layout(tensor)) {
+      std::uint64_t size = size_of(part.type);
+      if (bytes % size != 0)
+        return cat(part.name, " would begin at byte ", bytes, " of its linear; readers of safetensors need multiples of ", size);
+      for (const std::int64_t count : part.shape) size *= static_cast<std::uint64_t>(count);
+      bytes += size;
+    }
+    if (bytes % format.alignment != 0)
+      return cat(tensor.name, " would have ", bytes, " bytes; readers of safetensors need multiples of ", format.alignment);
+  }
+  return "";
+}
+
+std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target) {
+  std::string refusal;
+  const model::CompressedScheme& scheme = target.rounding.scheme;
+  if (scheme.group > 0) refusal = group_refusal(spec, scheme.group);
+  if (refusal.empty() && target.refusal != nullptr) refusal = target.refusal(spec);
+  return refusal.empty() ? alignment_refusal(spec, target.format(spec, scheme, {})) : refusal;
+}
+
+void write_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& directory) {
+  write_hf_weights(source, encoding_of(source.spec(), format), directory);
+  write_hf_companions(source.base(), directory);
+  Json config = read_json(directory / "config.json");
+  config["quantization_config"] = format.config;
+  write_file(directory / "config.json", config.dump(2) + "\n");
+  for (const auto& [name, content] : format.files) write_file(directory / name, content.dump(2) + "\n");
+}
+
+void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& directory) {
+  const auto& [scheme, quantizer] = target.rounding;
+  const MergedModel source = source_for(request, quantizer, scheme);
+  LinearFormat format = target.format(source.spec(), scheme, rounding_for(request, quantizer, scheme));
+  if (quantizer == Quantizer::gptq)
+    format.encode = [encode = std::move(format.encode), &request](const model::TensorSpec& linear, const at::Tensor& weight) {
+      EncodedLinear encoded = encode(linear, weight);
+      request.calibration->remember_gptq(linear.name, encoded.values());
+      return encoded;
+    };
+  write_quantized_model(source, format, directory);
+}
+
+double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written) {
+  check_stored_as(source, written, format.stored_as);
   const auto expected = [&](const model::TensorSpec& tensor, const std::string&, const at::Tensor& weight) {
-    return format.encode(tensor, weight).values;
+    return format.encode(tensor, weight).values();
   };
-  return verify_model(source, *reopened, expected);
+  return verify_model(source, written, expected);
+}
+
+double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& written) {
+  const auto& [scheme, quantizer] = target.rounding;
+  const MergedModel source = source_for(request, quantizer, scheme);
+  const auto reopened = model::open_weights(written);
+  LinearFormat format = target.format(source.spec(), scheme, to_nearest(scheme));
+  if (quantizer == Quantizer::gptq)
+    format.encode = [&](const model::TensorSpec& linear, const at::Tensor&) {
+      const at::Tensor read = reopened->load(linear.name, at::kFloat);
+      request.calibration->check_gptq(linear.name, read, written.string());
+      return EncodedLinear{{}, [read] { return read; }};
+    };
+  return verify_quantized_model(source, format, *reopened);
 }
 
 }  // namespace graft::exports

@@ -1,5 +1,6 @@
-// A merged model as a Hugging Face directory whose linears are quantized: what the layouts of several servers have in common.
-// Embedding, head, norms, biases and the experts' router stay in bf16. Layouts as they are read: model/layouts/.
+// A merged model as a Hugging Face directory whose linears are quantized: the walk over the model, rounding, verification and the
+// files beside the weights, once for the layouts of all servers. What is a layout's own is a LinearFormat (export/formats/); how
+// it is read, a LinearLayout (model/layouts/). Embedding, head, norms, biases and the experts' router stay in bf16.
 #pragma once
 
 #include <functional>
@@ -8,17 +9,16 @@
 #include <vector>
 
 #include "core/json.h"
+#include "export/calibration.h"
 #include "export/exporter.h"
 #include "export/hf_model.h"
+#include "export/quantize/rounding.h"
 
 namespace graft::exports {
 
-bool is_quantized_linear(const model::ModelSpec& spec, const model::TensorSpec& tensor);  // a linear of the layers
-std::vector<std::string> routers_of(const model::ModelSpec& spec);  // "model.layers.0.mlp.gate"; none when dense
-
 struct EncodedLinear {
-  std::vector<at::Tensor> parts;  // contiguous, in the order and of the sizes that `layout` says
-  at::Tensor values;              // f32 (out, in): what must be read back, exactly
+  std::vector<at::Tensor> parts;       // contiguous, in the order and of the sizes that `layout` says
+  std::function<at::Tensor()> values;  // f32 (out, in): what must be read back, exactly
 };
 
 struct LinearFormat {
@@ -28,21 +28,36 @@ struct LinearFormat {
   // `weight`: f32 (out, in). Called once for each linear, in the order of the model. DataError without the tensor's name.
   std::function<EncodedLinear(const model::TensorSpec& linear, const at::Tensor& weight)> encode;
   std::map<std::string, Json> files = {};  // beside config.json
+  // Every tensor of the model takes a multiple of these bytes, so that none begins where its elements cannot be read.
+  std::uint64_t alignment = 4;
 };
 
-// Where readers of safetensors would find a tensor that does not begin at a multiple of its element size; empty: nowhere.
-std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format);
-// "groups of 128 do not divide ..., choose groups of 64", or empty.
-std::string group_refusal(const model::ModelSpec& spec, std::int64_t group);
+// How codes are found: on the grids of a scheme (export/quantize/grid.h) where the layout takes such.
+struct LinearRounding {
+  model::CompressedScheme scheme = {};
+  Quantizer quantizer = Quantizer::nearest;
+};
 
-// FormatError when a linear of the layers is not stored as it was to be.
-void check_stored_as(const MergedModel& source, const model::WeightSource& written, const std::string& stored_as);
+// A row of a table in export/formats/.
+struct LinearTarget {
+  // Called for the refusal with no `round`, for writing, and again for verifying.
+  LinearFormat (*format)(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round);
+  std::string (*refusal)(const model::ModelSpec& spec);  // beyond groups and alignment; may be null
+  LinearRounding rounding;
+};
+
+bool is_quantized_linear(const model::ModelSpec& spec, const model::TensorSpec& tensor);  // a linear of the layers
+std::vector<std::string> kept_plain(const model::ModelSpec& spec);  // "lm_head", "model.layers.0.mlp.gate" of each router
+
+std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target);
+std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format);
 
 void write_quantized_model(const MergedModel& source, const LinearFormat& format, const std::filesystem::path& directory);
-double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const std::filesystem::path& written);
+void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& directory);
+double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written);
+double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& written);
 
-// What a file in export/formats/ defines. `make` is called for writing and again for verifying.
-template <LinearFormat (*make)(const model::ModelSpec&), std::string (*refusal)(const model::ModelSpec&)>
+template <auto format, auto refusal = nullptr, LinearRounding rounding = LinearRounding{}>
 constexpr Exporter quantized_exporter(std::string_view name, std::string_view summary, std::string_view loads_in) {
   return {
       .name = name,
@@ -51,16 +66,18 @@ constexpr Exporter quantized_exporter(std::string_view name, std::string_view su
       .extension = "",
       .merges = true,
       .quantizes = true,
-      .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return refusal(spec); },
+      .calibrates = rounding.quantizer != Quantizer::nearest,
+      .refusal =
+          [](const model::ModelSpec& spec, const lora::LoraConfig&) {
+            return quantized_refusal(spec, {format, refusal, rounding});
+          },
       .write =
           [](const ExportRequest& request, const std::filesystem::path& directory) {
-            const MergedModel source(request.base, &request.adapter, request.storage);
-            write_quantized_model(source, make(source.spec()), directory);
+            write_quantized_model(request, {format, refusal, rounding}, directory);
           },
       .verify =
           [](const ExportRequest& request, const std::filesystem::path& written) {
-            const MergedModel source(request.base, &request.adapter, request.storage);
-            return verify_quantized_model(source, make(source.spec()), written);
+            return verify_quantized_model(request, {format, refusal, rounding}, written);
           },
   };
 }

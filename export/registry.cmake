@@ -1,2 +1,2 @@
-graft_registry(export formats export/exporter.h graft::exports::Exporter)
+graft_registry(export formats export/exporter.h graft::exports::FormatFamily format_families)
 graft_registry(export servers export/server.h graft::exports::Server)

@@ -64,7 +64,7 @@ LinearFormat nf4_format() {
             const Nf4Weight weight = round_to_nf4(values);
             return EncodedLinear{
                 {weight.group_scales, nf4_scale_levels(), nf4_levels(), weight.codes, weight.scales, state_of(linear, weight)},
-                weight.values};
+                [values = weight.values] { return values; }};
           },
   };
 }
@@ -76,10 +76,7 @@ std::string refusal(const model::ModelSpec& spec, const lora::LoraConfig&) {
 
 MergedModel base_of(const ExportRequest& request) { return {request.base, nullptr, request.storage}; }
 
-}  // namespace
-
-extern const Exporter bnb_nf4;
-const Exporter bnb_nf4 = {
+constexpr Exporter kFormats[] = {{
     .name = "bnb-nf4",
     .summary = "the base in bitsandbytes' NF4 as a Hugging Face directory, with the adapter as PEFT in its folder adapter/",
     .loads_in = "transformers with bitsandbytes and peft",
@@ -96,8 +93,13 @@ const Exporter bnb_nf4 = {
     .verify =
         [](const ExportRequest& request, const fs::path& written) {
           find_exporter("peft").verify(request, written / "adapter");
-          return verify_quantized_model(base_of(request), nf4_format(), written);
+          return verify_quantized_model(base_of(request), nf4_format(), *model::open_weights(written));
         },
-};
+}};
+
+}  // namespace
+
+extern const FormatFamily bnb_nf4;
+const FormatFamily bnb_nf4 = kFormats;
 
 }  // namespace graft::exports

@@ -1,10 +1,96 @@
-// A merged Hugging Face directory with linears in fp8, one scale for each linear (quant_method fp8).
-#include "export/fp8_model.h"
+// Merged Hugging Face directories with linears in fp8, as quant_method fp8 and as NVIDIA's ModelOpt writes it (docs/formats.md).
+// Activations are rounded to fp8 when served, scaled as they come, so that nothing is calibrated.
+#include "export/quantize/fp8.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "export/linear_formats.h"
 
 namespace graft::exports {
+namespace {
 
-extern const Exporter fp8;
-const Exporter fp8 = quantized_exporter<fp8_format, fp8_refusal>(
-    "fp8", "merged model as a Hugging Face directory, linears in fp8, one scale each; activations in fp8", "vLLM, SGLang");
+constexpr model::Fp8Tiles kMatrix = {.rows = 0, .columns = 0, .input_scale = false},
+                          kRows = {.rows = 1, .columns = 0, .input_scale = false},
+                          kBlocks = {.rows = kFp8Block, .columns = kFp8Block, .input_scale = false};
+
+Json config_of(const model::ModelSpec& spec) {
+  return {{"quant_method", "fp8"},
+          {"activation_scheme", "dynamic"},
+          {"ignored_layers", kept_plain(spec)},           // vLLM
+          {"modules_to_not_convert", kept_plain(spec)}};  // transformers
+}
+
+LinearFormat matrix_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+  return tiles_format(kMatrix, "_scale", 0, config_of(spec));
+}
+
+LinearFormat block_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+  Json config = config_of(spec);
+  config["weight_block_size"] = {kFp8Block, kFp8Block};
+  return tiles_format(kBlocks, "_scale_inv", 2, std::move(config));
+}
+
+// Both files: the one of before ModelOpt 0.31 and the one of today say the same.
+LinearFormat modelopt_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+  constexpr const char* kAlgorithm = "FP8_PER_CHANNEL_PER_TOKEN";
+  const Json producer = {{"name", "graft"}, {"version", GRAFT_VERSION}};
+  LinearFormat format = tiles_format(kRows, "_scale", 1,
+                                     {{"quant_method", "modelopt"},
+                                      {"quant_algo", kAlgorithm},
+                                      {"kv_cache_scheme", Json()},
+                                      {"ignore", kept_plain(spec)},
+                                      {"producer", producer}});
+  format.files["hf_quant_config.json"] = {
+      {"producer", producer},
+      {"quantization", {{"quant_algo", kAlgorithm}, {"kv_cache_quant_algo", Json()}, {"exclude_modules", kept_plain(spec)}}}};
+  return format;
+}
+
+constexpr Exporter kFormats[] = {
+    quantized_exporter<matrix_format>(
+        "fp8", "merged model as a Hugging Face directory, linears in fp8, one scale each; activations in fp8", "vLLM, SGLang"),
+    quantized_exporter<block_format, fp8_block_refusal>(
+        "fp8-block", "merged model as a Hugging Face directory, linears in fp8 by blocks of 128 x 128; activations in fp8",
+        "vLLM, SGLang, TensorRT-LLM, transformers"),
+    quantized_exporter<modelopt_format>(
+        "modelopt-fp8", "merged model as ModelOpt's unified directory, linears in fp8 by rows, activations by tokens",
+        "TensorRT-LLM, vLLM"),
+};
+
+}  // namespace
+
+// Scales first: they need the larger alignment.
+LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffix, int scale_dims, Json config) {
+  return {
+      .stored_as = tiles.stored_as(),
+      .config = std::move(config),
+      .layout =
+          [=](const model::TensorSpec& linear) {
+            std::vector<std::int64_t> shape = {tiles.down(linear.shape[0]), tiles.across(linear.shape[1])};
+            shape.resize(static_cast<std::size_t>(scale_dims));
+            return std::vector<StoredTensor>{{linear.name + suffix, DType::f32, shape},
+                                             {linear.name, DType::f8_e4m3, linear.shape}};
+          },
+      .encode =
+          [=](const model::TensorSpec&, const at::Tensor& weight) {
+            const Fp8Weight rounded = round_to_fp8(weight, tiles);
+            return EncodedLinear{{rounded.scale.contiguous(), rounded.codes.contiguous()}, [=] { return rounded.values(tiles); }};
+          },
+  };
+}
+
+std::string fp8_block_refusal(const model::ModelSpec& spec) {
+  const std::int64_t ffn = spec.moe.experts > 0 ? spec.moe.ffn : spec.ffn;
+  for (const auto& [what, rows] :
+       {std::pair{"q", spec.heads * spec.head_dim}, {"k", spec.kv_heads * spec.head_dim}, {"gate", ffn}})
+    if (rows % kFp8Block != 0)
+      return cat("blocks of ", kFp8Block, " do not divide the ", rows, " rows of ", what,
+                 ", which servers join with others; choose ct-fp8");
+  return "";
+}
+
+extern const FormatFamily fp8;
+const FormatFamily fp8 = kFormats;
 
 }  // namespace graft::exports

@@ -102,10 +102,7 @@ std::string refusal(const model::ModelSpec& spec, const lora::LoraConfig& config
   return "";
 }
 
-}  // namespace
-
-extern const Exporter gguf_lora;
-const Exporter gguf_lora = {
+constexpr Exporter kFormats[] = {{
     .name = "gguf-lora",
     .summary = "the adapter alone as a GGUF LoRA",
     .loads_in = "llama.cpp (--lora), Ollama (ADAPTER)",
@@ -114,6 +111,11 @@ const Exporter gguf_lora = {
     .refusal = refusal,
     .write = write,
     .verify = verify,
-};
+}};
+
+}  // namespace
+
+extern const FormatFamily gguf_lora;
+const FormatFamily gguf_lora = kFormats;
 
 }  // namespace graft::exports

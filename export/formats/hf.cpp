@@ -1,26 +1,46 @@
-// A merged Hugging Face directory in bf16.
-#include "export/exporter.h"
+// A Hugging Face directory in bf16: the merged model, or the base itself, which a server needs beside a PEFT adapter when the
+// base came as GGUF.
 #include "export/hf_model.h"
 
-namespace graft::exports {
+#include "export/exporter.h"
 
-extern const Exporter hf;
-const Exporter hf = {
-    .name = "hf",
-    .summary = "merged model as a Hugging Face directory, safetensors in bf16",
-    .loads_in = "vLLM, transformers, TensorRT-LLM, SGLang",
-    .extension = "",
-    .merges = true,
-    .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
-    .write =
-        [](const ExportRequest& request, const std::filesystem::path& target) {
-          write_hf_weights({request.base, &request.adapter, request.storage}, bf16_encoding(), target);
-          write_hf_companions(request.base, target);
-        },
-    .verify =
-        [](const ExportRequest& request, const std::filesystem::path& written) {
-          return verify_hf_model({request.base, &request.adapter, request.storage}, written);
-        },
+namespace graft::exports {
+namespace {
+
+template <bool merged>
+MergedModel source_of(const ExportRequest& request) {
+  return {request.base, merged ? &request.adapter : nullptr, request.storage};
+}
+
+template <bool merged>
+constexpr Exporter exporter(std::string_view name, std::string_view summary) {
+  return {
+      .name = name,
+      .summary = summary,
+      .loads_in = "vLLM, transformers, TensorRT-LLM, SGLang",
+      .extension = "",
+      .merges = merged,
+      .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
+      .write =
+          [](const ExportRequest& request, const std::filesystem::path& target) {
+            write_hf_weights(source_of<merged>(request), bf16_encoding(), target);
+            write_hf_companions(request.base, target);
+          },
+      .verify = [](const ExportRequest& request,
+                   const std::filesystem::path& written) { return verify_hf_model(source_of<merged>(request), written); },
+  };
+}
+
+constexpr Exporter kFormats[] = {
+    exporter<true>("hf", "merged model as a Hugging Face directory, safetensors in bf16"),
+    exporter<false>(
+        "hf-base",
+        "the base without the adapter as a Hugging Face directory in bf16, to serve `peft` on when the base is a GGUF file"),
 };
+
+}  // namespace
+
+extern const FormatFamily hf;
+const FormatFamily hf = kFormats;
 
 }  // namespace graft::exports

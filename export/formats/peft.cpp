@@ -25,10 +25,7 @@ double verify(const ExportRequest& request, const std::filesystem::path& written
   return 0;
 }
 
-}  // namespace
-
-extern const Exporter peft;
-const Exporter peft = {
+constexpr Exporter kFormats[] = {{
     .name = "peft",
     .summary = "the adapter alone as a PEFT directory",
     .loads_in = "vLLM, peft, TensorRT-LLM, SGLang",
@@ -38,6 +35,11 @@ const Exporter peft = {
     .write = [](const ExportRequest& request,
                 const std::filesystem::path& target) { lora::save_peft(request.adapter, target, request.base.path().string()); },
     .verify = verify,
-};
+}};
+
+}  // namespace
+
+extern const FormatFamily peft;
+const FormatFamily peft = kFormats;
 
 }  // namespace graft::exports

@@ -4,7 +4,6 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
-#include "export/compressed_model.h"
 #include "export/verify.h"
 #include "model/decoder.h"
 #include "tests/export/support.h"

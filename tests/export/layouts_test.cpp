@@ -4,8 +4,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
-#include "export/fp8_model.h"
-#include "export/int4_model.h"
+#include "export/linear_formats.h"
 #include "export/quantize/fp8.h"
 #include "export/quantize/nf4.h"
 #include "model/linear_layout.h"
@@ -80,7 +79,7 @@ TEST_CASE("int4 words are those of vLLM's packers", "[export][layouts]") {
       CHECK(file().tensors().at(name).dtype == layout[i].type);
       CHECK(same_bytes(encoded.parts[i], stored(name)));
     }
-    CHECK(at::equal(encoded.values, stored(cat(kind.name, "values"))));
+    CHECK(at::equal(encoded.values(), stored(cat(kind.name, "values"))));
   }
 }
 
@@ -94,8 +93,8 @@ TEST_CASE("groups too small for scales in f16 move to the smallest that is exact
     const at::Tensor scales = encoded.parts.back().to(at::kFloat);
     CHECK(scales.min().item<double>() == 0x1p-17);
     // Half a step, and what lies beyond the last code: less than a step of 2^-17 here.
-    CHECK((encoded.values - tiny).select(0, 1).abs().max().item<double>() <= 0x1p-18);
-    CHECK(at::equal(encoded.values.select(0, 2), format.encode(linear(), weight()).values.select(0, 2)));
+    CHECK((encoded.values() - tiny).select(0, 1).abs().max().item<double>() <= 0x1p-18);
+    CHECK(at::equal(encoded.values().select(0, 2), format.encode(linear(), weight()).values().select(0, 2)));
   }
   tiny.select(0, 1).mul_(1e15);
   CHECK_THROWS_AS(exports::gptq_format(32, exports::to_nearest(exports::gptq_scheme(32))).encode(linear(), tiny), DataError);

@@ -1,14 +1,16 @@
-#include "export/int4_model.h"
-
+// Merged Hugging Face directories with linears in int4, in the layouts of GPTQ and AWQ (docs/formats.md).
 #include <ATen/ATen.h>
 
 #include "core/error.h"
+#include "export/linear_formats.h"
+#include "model/compressed_tensors.h"
 #include "model/linear_layout.h"
 #include "model/tensors.h"
 
 namespace graft::exports {
 namespace {
 
+constexpr std::string_view kLoadsIn = "vLLM, SGLang, transformers with GPTQModel";
 constexpr std::int64_t kPerWord = 8;
 constexpr double kSmallestScale = 0x1p-17, kLargestScale = 65504;  // bf16's 8 bits are exact in F16 between these
 
@@ -35,10 +37,69 @@ at::Tensor pack_interleaved(const at::Tensor& codes) {
 
 at::Tensor scales_of(const Rounded& rounded) { return rounded.grid.scale.t().to(at::kHalf).contiguous(); }
 
+constexpr model::CompressedScheme by_groups(std::int64_t group, bool symmetric) {
+  return {model::CompressedFormat::packed, 4, group, symmetric};
+}
+
+std::string refusal(const model::ModelSpec& spec) {
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    if (is_quantized_linear(spec, tensor) && tensor.shape[0] % kPerWord != 0)
+      return cat(tensor.name, " has ", tensor.shape[0], " rows, which words of ", kPerWord, " codes do not divide");
+  if (spec.moe.experts > 0) return "the layouts of GPTQ and AWQ are not written for mixtures of experts; choose a ct- format";
+  return "";
+}
+
+template <LinearFormat (*format)(std::int64_t group, const RoundLinear& round)>
+LinearFormat format_of(const model::ModelSpec&, const model::CompressedScheme& scheme, const RoundLinear& round) {
+  return format(scheme.group, round);
+}
+
+template <std::int64_t group, Quantizer quantizer = Quantizer::nearest>
+constexpr Exporter gptq(std::string_view name, std::string_view summary) {
+  return quantized_exporter<format_of<gptq_format>, refusal, LinearRounding{by_groups(group, true), quantizer}>(name, summary,
+                                                                                                                kLoadsIn);
+}
+template <std::int64_t group, Quantizer quantizer = Quantizer::nearest>
+constexpr Exporter awq(std::string_view name, std::string_view summary) {
+  return quantized_exporter<format_of<awq_format>, refusal, LinearRounding{by_groups(group, false), quantizer}>(name, summary,
+                                                                                                                kLoadsIn);
+}
+
+constexpr Exporter kFormats[] = {
+    gptq<32>("gptq-g32",
+             "merged model as a Hugging Face directory, linears in int4 by groups of 32, rounded to nearest (GPTQ's layout)"),
+    gptq<64>("gptq-g64",
+             "merged model as a Hugging Face directory, linears in int4 by groups of 64, rounded to nearest (GPTQ's layout)"),
+    gptq<128>("gptq-g128",
+              "merged model as a Hugging Face directory, linears in int4 by groups of 128, rounded to nearest (GPTQ's layout)"),
+    gptq<32, Quantizer::gptq>(
+        "gptq-g32-gptq",
+        "merged model as a Hugging Face directory, linears in int4 by groups of 32, rounded by GPTQ (GPTQ's layout)"),
+    gptq<64, Quantizer::gptq>(
+        "gptq-g64-gptq",
+        "merged model as a Hugging Face directory, linears in int4 by groups of 64, rounded by GPTQ (GPTQ's layout)"),
+    gptq<128, Quantizer::gptq>(
+        "gptq-g128-gptq",
+        "merged model as a Hugging Face directory, linears in int4 by groups of 128, rounded by GPTQ (GPTQ's layout)"),
+    awq<32>("awq-g32",
+            "merged model as a Hugging Face directory, linears in int4 by groups of 32, rounded to nearest (AWQ's layout)"),
+    awq<64>("awq-g64",
+            "merged model as a Hugging Face directory, linears in int4 by groups of 64, rounded to nearest (AWQ's layout)"),
+    awq<128>("awq-g128",
+             "merged model as a Hugging Face directory, linears in int4 by groups of 128, rounded to nearest (AWQ's layout)"),
+    awq<32, Quantizer::awq>(
+        "awq-g32-awq", "merged model as a Hugging Face directory, linears in int4 by groups of 32, scaled by AWQ (AWQ's layout)"),
+    awq<64, Quantizer::awq>(
+        "awq-g64-awq", "merged model as a Hugging Face directory, linears in int4 by groups of 64, scaled by AWQ (AWQ's layout)"),
+    awq<128, Quantizer::awq>(
+        "awq-g128-awq",
+        "merged model as a Hugging Face directory, linears in int4 by groups of 128, scaled by AWQ (AWQ's layout)"),
+};
+
 }  // namespace
 
-model::CompressedScheme gptq_scheme(std::int64_t group) { return {model::CompressedFormat::packed, 4, group, true}; }
-model::CompressedScheme awq_scheme(std::int64_t group) { return {model::CompressedFormat::packed, 4, group, false}; }
+model::CompressedScheme gptq_scheme(std::int64_t group) { return by_groups(group, true); }
+model::CompressedScheme awq_scheme(std::int64_t group) { return by_groups(group, false); }
 
 LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
   return {
@@ -66,7 +127,7 @@ LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
             const at::Tensor seven = at::full({in / group, out}, -1, at::kChar);  // zero point 8, stored less one
             return EncodedLinear{{model::pack_codes(rounded.codes.to(at::kChar), 4).t().contiguous(), model::pack_codes(seven, 4),
                                   at::floor_divide(at::arange(in, at::kInt), group), scales_of(rounded)},
-                                 rounded.values()};
+                                 [rounded] { return rounded.values(); }};
           },
   };
 }
@@ -93,37 +154,12 @@ LinearFormat awq_format(std::int64_t group, const RoundLinear& round) {
             const Rounded rounded = in_half(round(linear, weight));
             return EncodedLinear{{pack_interleaved(rounded.codes.t().contiguous()),
                                   pack_interleaved(rounded.grid.zero.t().contiguous()), scales_of(rounded)},
-                                 rounded.values()};
+                                 [rounded] { return rounded.values(); }};
           },
   };
 }
 
-std::string int4_refusal(const model::ModelSpec& spec, std::int64_t group) {
-  if (const std::string refusal = group_refusal(spec, group); !refusal.empty()) return refusal;
-  for (const model::TensorSpec& tensor : model::tensors_of(spec))
-    if (is_quantized_linear(spec, tensor) && tensor.shape[0] % kPerWord != 0)
-      return cat(tensor.name, " has ", tensor.shape[0], " rows, which words of ", kPerWord, " codes do not divide");
-  if (spec.moe.experts > 0) return "the layouts of GPTQ and AWQ are not written for mixtures of experts; choose a ct- format";
-  return alignment_refusal(spec, gptq_format(group, {}));
-}
-
-void write_int4_model(const ExportRequest& request, const Int4Target& target, const std::filesystem::path& directory) {
-  const model::CompressedScheme scheme = target.awq ? awq_scheme(target.group) : gptq_scheme(target.group);
-  const RoundLinear round = rounding_for(request, target.quantizer, scheme, in_half);
-  write_quantized_model(source_for(request, target.quantizer, scheme),
-                        target.awq ? awq_format(target.group, round) : gptq_format(target.group, round), directory);
-}
-
-double verify_int4_model(const ExportRequest& request, const Int4Target& target, const std::filesystem::path& written) {
-  const model::CompressedScheme scheme = target.awq ? awq_scheme(target.group) : gptq_scheme(target.group);
-  const RoundLinear round = to_nearest(scheme);
-  LinearFormat format = target.awq ? awq_format(target.group, round) : gptq_format(target.group, round);
-  const auto reopened = model::open_weights(written);
-  if (target.quantizer == Quantizer::gptq)
-    format.encode = [&](const model::TensorSpec& linear, const at::Tensor& weight) {
-      return EncodedLinear{{}, rounded_values(request, target.quantizer, scheme, linear.name, weight, *reopened)};
-    };
-  return verify_quantized_model(source_for(request, target.quantizer, scheme), format, written);
-}
+extern const FormatFamily int4;
+const FormatFamily int4 = kFormats;
 
 }  // namespace graft::exports

@@ -1,0 +1,167 @@
+// Merged Hugging Face directories in the layout of compressed-tensors (docs/formats.md; layout: model/compressed_tensors.h,
+// grids: export/quantize/grid.h; blocks of fp8: model/fp8_layout.h). Activations in 8 bits: one scale per token, found as they
+// come.
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "export/linear_formats.h"
+#include "model/compressed_tensors.h"
+
+namespace graft::exports {
+namespace {
+
+using model::CompressedFormat;
+using model::CompressedScheme;
+
+constexpr std::uint64_t kAlignment = 8;  // weight_shape is I64
+
+Json arguments(const char* type, int bits, const char* strategy) {
+  return {{"num_bits", bits},     {"type", type},
+          {"symmetric", true},    {"strategy", strategy},
+          {"group_size", Json()}, {"block_structure", Json()},
+          {"dynamic", false},     {"actorder", Json()},
+          {"observer", "minmax"}, {"observer_kwargs", Json::object()}};
+}
+
+// Of activations, whose scales are found as they come.
+Json dynamic(const char* type, const char* strategy) {
+  Json args = arguments(type, 8, strategy);
+  args["dynamic"] = true;
+  args["observer"] = Json();
+  return args;
+}
+
+Json config_of(const char* format, const Json& ignore, const Json& weights, const Json& activations) {
+  return {{"quant_method", "compressed-tensors"},
+          {"format", format},
+          {"quantization_status", "compressed"},
+          {"global_compression_ratio", Json()},
+          {"kv_cache_scheme", Json()},
+          {"ignore", ignore},
+          {"config_groups",
+           {{"group_0",
+             {{"targets", Json::array({"Linear"})},
+              {"weights", weights},
+              {"input_activations", activations},
+              {"output_activations", Json()},
+              {"format", format}}}}}};
+}
+
+Json config_of(const model::ModelSpec& spec, const CompressedScheme& scheme) {
+  const char* type = scheme.format == CompressedFormat::floating ? "float" : "int";
+  Json weights = arguments(type, scheme.bits, scheme.group == 0 ? "channel" : "group");
+  weights["symmetric"] = scheme.symmetric;
+  if (scheme.group > 0) weights["group_size"] = scheme.group;
+  Json ignore = {"lm_head"};
+  if (spec.moe.experts > 0) ignore.push_back(cat("re:.*", spec.moe.block, "\\.gate$"));
+  if (scheme.format == CompressedFormat::packed) return config_of("pack-quantized", ignore, weights, Json());
+  return config_of(scheme.format == CompressedFormat::integer ? "int-quantized" : "float-quantized", ignore, weights,
+                   dynamic(type, "token"));
+}
+
+std::vector<StoredTensor> layout_of(const model::TensorSpec& linear, const CompressedScheme& scheme) {
+  const std::int64_t rows = linear.shape[0], columns = linear.shape[1], groups = scheme.groups(columns);
+  const StoredTensor scale = {linear.name + "_scale", DType::bf16, {rows, groups}};
+  if (scheme.format != CompressedFormat::packed)
+    return {{linear.name, scheme.format == CompressedFormat::integer ? DType::i8 : DType::f8_e4m3, linear.shape}, scale};
+  const std::int64_t per_word = 32 / scheme.bits;
+  std::vector<StoredTensor> parts = {{linear.name + "_shape", DType::i64, {2}},
+                                     {linear.name + "_packed", DType::i32, {rows, (columns + per_word - 1) / per_word}},
+                                     scale};
+  if (!scheme.symmetric) parts.push_back({linear.name + "_zero_point", DType::i32, {(rows + per_word - 1) / per_word, groups}});
+  return parts;
+}
+
+LinearFormat grid_format(const model::ModelSpec& spec, const CompressedScheme& scheme, const RoundLinear& round) {
+  return {
+      .stored_as = scheme.stored_as(),
+      .config = config_of(spec, scheme),
+      .layout = [scheme](const model::TensorSpec& linear) { return layout_of(linear, scheme); },
+      .encode =
+          [scheme, round](const model::TensorSpec& linear, const at::Tensor& values) {
+            const Rounded rounded = round(linear, values);
+            const model::CompressedWeight weight = compressed(rounded.grid, rounded.codes, scheme);
+            std::vector<at::Tensor> parts = {weight.codes, weight.scale};
+            if (scheme.format == CompressedFormat::packed) parts.insert(parts.begin(), at::tensor(linear.shape, at::kLong));
+            if (weight.zero_point.defined()) parts.push_back(weight.zero_point);
+            return EncodedLinear{parts, [rounded] { return rounded.values(); }};
+          },
+      .alignment = kAlignment,
+  };
+}
+
+LinearFormat fp8_block_format(const model::ModelSpec& spec, const CompressedScheme&, const RoundLinear&) {
+  Json weights = arguments("float", 8, "block"), activations = dynamic("float", "group");
+  weights["block_structure"] = {kFp8Block, kFp8Block};
+  activations["group_size"] = kFp8Block;
+  return tiles_format({.rows = kFp8Block, .columns = kFp8Block, .input_scale = false}, "_scale", 2,
+                      config_of("float-quantized", kept_plain(spec), weights, activations));
+}
+
+constexpr CompressedScheme int4(std::int64_t group) { return {CompressedFormat::packed, 4, group, true}; }
+constexpr CompressedScheme int4_with_zeros(std::int64_t group) { return {CompressedFormat::packed, 4, group, false}; }
+constexpr CompressedScheme int8(std::int64_t group) { return {CompressedFormat::packed, 8, group, true}; }
+constexpr CompressedScheme int8_by_row = {CompressedFormat::integer, 8, 0, true},
+                           fp8_by_row = {CompressedFormat::floating, 8, 0, true};
+
+// Exporter::served.
+at::Tensor rows_on(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
+                   const CompressedScheme& scheme) {
+  if (!is_quantized_linear(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
+  return rounded_to_nearest(rows, scheme).values();
+}
+
+template <CompressedScheme scheme, Quantizer quantizer = Quantizer::nearest>
+constexpr Exporter exporter(std::string_view name, std::string_view summary) {
+  Exporter made = quantized_exporter<grid_format, nullptr, LinearRounding{scheme, quantizer}>(
+      name, summary, "vLLM, transformers with compressed-tensors");
+  if (!made.calibrates)
+    made.served = [](const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) {
+      return rows_on(spec, tensor, rows, scheme);
+    };
+  return made;
+}
+
+constexpr Exporter kFormats[] = {
+    exporter<int8_by_row>("ct-w8a8", "merged model as a compressed-tensors directory, linears and activations in int8 (W8A8)"),
+    exporter<int8_by_row, Quantizer::smooth>("ct-w8a8-smooth",
+                                             "as ct-w8a8, outliers of the activations moved into the weights by SmoothQuant"),
+    exporter<fp8_by_row>("ct-fp8",
+                         "merged model as a compressed-tensors directory, linears and activations in fp8 (FP8_DYNAMIC)"),
+    quantized_exporter<fp8_block_format, fp8_block_refusal>(
+        "ct-fp8-block", "merged model as a compressed-tensors directory, linears in fp8 by blocks of 128 x 128 (FP8_BLOCK)",
+        "vLLM, TensorRT-LLM, transformers with compressed-tensors"),
+    exporter<int8(32)>("ct-w8a16-g32", "merged model as a compressed-tensors directory, linears in int8 by groups of 32 (W8A16)"),
+    exporter<int8(64)>("ct-w8a16-g64", "merged model as a compressed-tensors directory, linears in int8 by groups of 64 (W8A16)"),
+    exporter<int8(128)>("ct-w8a16-g128",
+                        "merged model as a compressed-tensors directory, linears in int8 by groups of 128 (W8A16)"),
+    exporter<int4(32)>("ct-w4a16-g32", "merged model as a compressed-tensors directory, linears in int4 by groups of 32 (W4A16)"),
+    exporter<int4(64)>("ct-w4a16-g64", "merged model as a compressed-tensors directory, linears in int4 by groups of 64 (W4A16)"),
+    exporter<int4(128)>("ct-w4a16-g128",
+                        "merged model as a compressed-tensors directory, linears in int4 by groups of 128 (W4A16)"),
+    exporter<int4(32), Quantizer::gptq>("ct-w4a16-g32-gptq", "as ct-w4a16-g32, rounded by GPTQ for the training documents"),
+    exporter<int4(64), Quantizer::gptq>("ct-w4a16-g64-gptq", "as ct-w4a16-g64, rounded by GPTQ for the training documents"),
+    exporter<int4(128), Quantizer::gptq>("ct-w4a16-g128-gptq", "as ct-w4a16-g128, rounded by GPTQ for the training documents"),
+    exporter<int4_with_zeros(32)>(
+        "ct-w4a16-asym-g32",
+        "merged model as a compressed-tensors directory, linears in int4 with zero points by groups of 32 (W4A16_ASYM)"),
+    exporter<int4_with_zeros(64)>(
+        "ct-w4a16-asym-g64",
+        "merged model as a compressed-tensors directory, linears in int4 with zero points by groups of 64 (W4A16_ASYM)"),
+    exporter<int4_with_zeros(128)>(
+        "ct-w4a16-asym-g128",
+        "merged model as a compressed-tensors directory, linears in int4 with zero points by groups of 128 (W4A16_ASYM)"),
+    exporter<int4_with_zeros(32), Quantizer::awq>("ct-w4a16-asym-g32-awq",
+                                                  "as ct-w4a16-asym-g32, channels scaled by AWQ for the training documents"),
+    exporter<int4_with_zeros(64), Quantizer::awq>("ct-w4a16-asym-g64-awq",
+                                                  "as ct-w4a16-asym-g64, channels scaled by AWQ for the training documents"),
+    exporter<int4_with_zeros(128), Quantizer::awq>("ct-w4a16-asym-g128-awq",
+                                                   "as ct-w4a16-asym-g128, channels scaled by AWQ for the training documents"),
+};
+
+}  // namespace
+
+extern const FormatFamily compressed_tensors;
+const FormatFamily compressed_tensors = kFormats;
+
+}  // namespace graft::exports

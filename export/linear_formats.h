@@ -1,0 +1,24 @@
+// Layouts of quantized linears that stand by themselves, without a row of a table: defined in the files of export/formats/.
+#pragma once
+
+#include "export/quantized_model.h"
+#include "model/fp8_layout.h"
+
+namespace graft::exports {
+
+// int4.cpp: model/layouts/gptq.cpp and awq.cpp, from codes of any rounding. Scales are F16 there, as their first tools write
+// them; values that bf16 holds, so that a server that computes in bf16 reads the same numbers. A scale below 2^-17 is not exact
+// in F16: the group gets the scale 2^-17.
+model::CompressedScheme gptq_scheme(std::int64_t group);  // symmetric
+model::CompressedScheme awq_scheme(std::int64_t group);   // with zero points
+LinearFormat gptq_format(std::int64_t group, const RoundLinear& round);
+LinearFormat awq_format(std::int64_t group, const RoundLinear& round);
+
+// fp8.cpp: model/fp8_layout.h. Activations are rounded to fp8 when served. scale_dims: 0, 1 or 2 dimensions of the scale, as the
+// server's own tools write it.
+inline constexpr std::int64_t kFp8Block = 128;
+LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffix, int scale_dims, Json config);
+// Servers join q, k and v, and gate and up, and need whole blocks there.
+std::string fp8_block_refusal(const model::ModelSpec& spec);
+
+}  // namespace graft::exports
