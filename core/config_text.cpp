@@ -4,6 +4,7 @@
 
 #include "core/config_reader.h"
 #include "core/error.h"
+#include "core/wrap.h"
 
 namespace graft {
 namespace {
@@ -65,12 +66,14 @@ std::string scalar_text(const ConfigField& field) {
       field.value);
 }
 
-// "1 to 1024", "a, b, c" or nothing.
+constexpr std::int64_t kUnlimited = std::int64_t{1} << 40;  // a bound that nobody meets is none
+
+// "1 to 1024", "at least 1", "a, b, c" or nothing.
 std::string limits_text(const ConfigField& field) {
   std::string out;
   for (const std::string& choice : field.choices) out += (out.empty() ? "" : ", ") + choice;
   if (std::holds_alternative<std::int64_t*>(field.value) && field.highest != std::numeric_limits<std::int64_t>::max())
-    out = cat(field.lowest, " to ", field.highest);
+    out = field.highest < kUnlimited ? cat(field.lowest, " to ", field.highest) : cat("at least ", field.lowest);
   if (std::holds_alternative<double*>(field.value) && field.high != std::numeric_limits<double>::max())
     out = number_text(field.low) + " to " + number_text(field.high);
   return out;
@@ -97,23 +100,16 @@ void dump(const ConfigSection& fields, const std::string& indent, std::string le
   }
 }
 
-const char* type_text(const ConfigField& field) {
-  return std::visit(
-      Overloaded{[](const std::int64_t*) { return "integer"; }, [](const double*) { return "number"; },
-                 [](const bool*) { return "true/false"; }, [](const std::string*) { return "text"; },
-                 [](const std::vector<std::string>*) { return "list of text"; }, [](const ConfigSection&) { return "section"; },
-                 [](const ConfigList&) { return "list of sections"; }},
-      field.value);
-}
-
 struct Row {
-  std::string path, type, standard, limits, help;
+  std::string path, standard, meaning;
+  bool section = false;
 };
 void collect_rows(const ConfigSection& fields, const std::string& prefix, std::vector<Row>& rows) {
   for (const ConfigField& field : fields) {
-    const std::string path = prefix + field.name;
-    rows.push_back({path, type_text(field), scalar_text(field), limits_text(field), field.help});
-    if (const auto* section = std::get_if<ConfigSection>(&field.value)) collect_rows(*section, path + ".", rows);
+    const std::string path = prefix + field.name, limits = limits_text(field);
+    const auto* section = std::get_if<ConfigSection>(&field.value);
+    rows.push_back({path, scalar_text(field), field.help + (limits.empty() ? "" : " (" + limits + ")"), section != nullptr});
+    if (section) collect_rows(*section, path + ".", rows);
     if (const auto* list = std::get_if<ConfigList>(&field.value)) collect_rows(list->prototype, path + "[].", rows);
   }
 }
@@ -143,22 +139,16 @@ Json fields_json(const ConfigSection& fields) {
 }
 
 std::string document_fields(const ConfigSection& fields) {
-  std::vector<Row> rows = {{"field", "type", "default", "range", "meaning"}};
+  constexpr std::size_t kDefault = 12;
+  std::vector<Row> rows = {{"key", "default", "meaning"}};
   collect_rows(fields, "", rows);
-  std::size_t path = 0, type = 0, standard = 0, limits = 0;
-  for (const Row& row : rows) {
-    path = std::max(path, row.path.size());
-    type = std::max(type, row.type.size());
-    standard = std::max(standard, std::min<std::size_t>(row.standard.size(), 24));
-    limits = std::max(limits, std::min<std::size_t>(row.limits.size(), 36));
-  }
-  auto padded = [](const std::string& text, std::size_t width) {
-    return text + std::string(width - std::min(width, text.size()), ' ');
-  };
+  std::size_t path = 0;
+  for (const Row& row : rows) path = std::max(path, row.path.size());
   std::string out;
-  for (const Row& row : rows)
-    out += padded(row.path, path) + "  " + padded(row.type, type) + "  " + padded(row.standard, standard) + "  " +
-           padded(row.limits, limits) + "  " + row.help + "\n";
+  for (const Row& row : rows) {
+    const std::string key = row.path + std::string(path + 2 - row.path.size(), ' ') + row.standard;
+    out += (row.section ? "\n" : "") + in_column(key, path + kDefault + 4, row.meaning);
+  }
   return out;
 }
 

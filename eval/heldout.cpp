@@ -12,6 +12,8 @@
 namespace graft::eval {
 namespace {
 
+constexpr std::int64_t kSampled = 2048, kMostSampled = 2 * kSampled;  // tokens; the most where max_tokens ends in a long document
+
 // Windows of several documents that go through the decoder together; attention stays within each.
 struct Run {
   std::vector<std::int64_t> tokens, labels;
@@ -23,7 +25,9 @@ struct Run {
 // but the first is predicted exactly once.
 class Scorer {
  public:
-  Scorer(model::Decoder& decoder, std::int64_t length, HeldoutScore& score) : decoder_(decoder), length_(length), score_(score) {}
+  // every: of that many predicted tokens one goes into the sample; 0: none does.
+  Scorer(model::Decoder& decoder, std::int64_t length, std::int64_t every, HeldoutScore& score)
+      : decoder_(decoder), length_(length), every_(every), score_(score) {}
 
   void add_window(const std::int32_t* tokens, const std::uint8_t* loss, std::int64_t inputs, std::size_t document) {
     if (std::none_of(loss + 1, loss + 1 + inputs, [](std::uint8_t carries) { return carries != 0; })) return;
@@ -44,16 +48,32 @@ class Scorer {
     const at::Tensor labels = at::from_blob(run_.labels.data(), {n}, at::kLong);
     const model::Packed packed{at::from_blob(run_.tokens.data(), {n}, at::kLong),
                                at::from_blob(run_.positions.data(), {n}, at::kInt), run_.starts};
-    const at::Tensor logprob = decoder_.loss(packed, labels, /*want_logprob=*/true).logprob.contiguous();
+    const model::TokenLoss loss = decoder_.loss(packed, labels, /*want_logprob=*/true);
+    const at::Tensor logprob = loss.logprob.contiguous();
     const float* values = logprob.const_data_ptr<float>();
     for (std::size_t i = 0; i < run_.owner.size(); ++i) score_.document_nll[run_.owner[i]] -= values[i];
+    if (every_ > 0) keep_some(loss.hidden);
     run_ = {};
   }
 
+  at::Tensor sample() const { return at::cat(kept_); }
+
  private:
+  void keep_some(const at::Tensor& hidden) {
+    std::vector<std::int64_t> rows;
+    for (std::size_t i = 0; i < run_.labels.size(); ++i)
+      if (run_.labels[i] != data::kNoLoss && predicted_++ % every_ == 0 && sampled_ < kMostSampled) {
+        rows.push_back(static_cast<std::int64_t>(i));
+        ++sampled_;
+      }
+    kept_.push_back(hidden.index_select(0, at::tensor(rows, at::kLong)));
+  }
+
   model::Decoder& decoder_;
-  const std::int64_t length_;
+  const std::int64_t length_, every_;
   HeldoutScore& score_;
+  std::vector<at::Tensor> kept_;  // (rows, H) each
+  std::int64_t predicted_ = 0, sampled_ = 0;
   Run run_;
 };
 
@@ -73,11 +93,12 @@ Json HeldoutScore::json() const {
 }
 
 HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const std::string& set, std::int64_t length,
-                     std::int64_t max_tokens) {
+                     std::int64_t max_tokens, Predictions* sample) {
   if (length < 1) throw ConfigError(cat("the evaluation window is ", length, " tokens; it must be at least 1"));
   HeldoutScore score;
   score.set = set;
-  Scorer scorer(decoder, length, score);
+  const std::int64_t tokens_at_most = max_tokens == 0 ? corpus.tokens() : std::min(corpus.tokens(), max_tokens);
+  Scorer scorer(decoder, length, sample == nullptr ? 0 : std::max<std::int64_t>(1, tokens_at_most / kSampled), score);
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> loss;
   for (std::int64_t d = 0; d < corpus.documents() && (max_tokens == 0 || score.tokens < max_tokens); ++d) {
@@ -112,6 +133,7 @@ HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const 
     score.nll += score.document_nll[i];
     score.bytes += score.document_bytes[i];
   }
+  if (sample != nullptr) *sample = predictions_of(decoder, scorer.sample());
   return score;
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/json.h"
 #include "data/corpus.h"
+#include "eval/divergence.h"
 #include "model/decoder.h"
 
 namespace graft::eval {
@@ -26,8 +27,9 @@ struct HeldoutScore {
 };
 
 // Documents in order, cut into windows of `length`; stops after max_tokens (0: all), always at a document's end, so that bytes
-// and tokens match.
+// and tokens match. sample: filled with what the decoder predicts for some of the tokens, spread over all of them and the same
+// for every decoder.
 HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const std::string& set, std::int64_t length,
-                     std::int64_t max_tokens);
+                     std::int64_t max_tokens, Predictions* sample = nullptr);
 
 }  // namespace graft::eval

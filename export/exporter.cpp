@@ -65,13 +65,12 @@ const Exporter& find_exporter(const std::string& name) {
     std::replace(own.begin(), own.end(), '-', '_');
     if (own == wanted) return *exporter;
   }
-  std::string list;
-  for (const std::string& format : known) list += (list.empty() ? "" : ", ") + format;
   std::string nearest = nearest_name(name, known);
   for (const std::string& other : known)
-    if (nearest.empty() && other.ends_with("-" + name)) nearest = other;  // q4_0
+    if (nearest.empty() && name.size() > 2 && other.find(name) != std::string::npos) nearest = other;  // q4_0, w4a16
   throw ConfigError(cat("export format ", quote(name), " is not known; ",
-                        nearest.empty() ? "there are " : cat("did you mean '", nearest, "'? There are "), list));
+                        nearest.empty() ? "" : cat("did you mean '", nearest, "'? "),
+                        "`graft help formats` lists what there is, by server"));
 }
 
 std::string artifact_name(const Exporter& exporter) { return cat(exporter.name, exporter.extension); }

@@ -54,7 +54,7 @@ using FormatFamily = std::span<const Exporter>;  // what a file in export/format
 std::span<const FormatFamily* const> format_families();
 
 std::span<const Exporter* const> all_formats();          // by name
-const Exporter& find_exporter(const std::string& name);  // ConfigError with the known names and the nearest
+const Exporter& find_exporter(const std::string& name);  // ConfigError with the nearest known name
 std::string artifact_name(const Exporter& exporter);     // file or directory name inside the export directory
 
 // Refusals of every format at once; ConfigError listing them. For the check before training and for export_all.

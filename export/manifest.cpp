@@ -236,8 +236,12 @@ std::string joined(const std::vector<std::string>& lines) {
 }
 
 Manifest open_manifest(const fs::path& directory) {
-  if (!fs::is_regular_file(directory / kName))
-    throw UserError(cat(directory.string(), ": has no manifest.json; name the directory that `graft export` wrote"));
+  if (!fs::is_regular_file(directory / kName)) {
+    const bool run = fs::is_regular_file(directory / "export" / kName);
+    throw UserError(
+        cat(directory.string(), ": has no manifest.json; ",
+            run ? cat("did you mean ", (directory / "export").string(), "?") : "name the directory that `graft export` wrote"));
+  }
   return Manifest(directory);
 }
 

@@ -179,6 +179,7 @@ std::vector<ProbedModel> read_probe(const fs::path& directory) {
 }
 
 std::vector<LogProbs> read_answers(const fs::path& file) {
+  if (!fs::is_regular_file(file)) throw UserError(cat(file.string(), ": no such file"));
   std::vector<LogProbs> answers;
   std::size_t number = 0;
   for (const std::string& line : read_lines(file, kMaxBytes)) {

@@ -45,8 +45,9 @@ struct LossTerms {
 };
 
 struct TokenLoss {
-  double sum = 0;      // over trained tokens of the negative log likelihood, nats; in training with its LossTerms
-  at::Tensor logprob;  // (trained tokens) f32 natural log probabilities of the labels, when asked for
+  double sum = 0;          // over trained tokens of the negative log likelihood, nats; in training with its LossTerms
+  at::Tensor logprob;      // (trained tokens) f32 natural log probabilities of the labels, when asked for
+  at::Tensor hidden = {};  // (T, H) in the compute type: what the head was given; of loss() only
 };
 
 class Decoder {

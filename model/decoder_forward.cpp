@@ -167,7 +167,7 @@ TokenLoss DecoderImpl::loss(const Packed& batch, const at::Tensor& labels, bool 
   options.softcap = spec_.final_softcap;
   options.want_logprob = want_logprob;
   auto result = kernels::linear_cross_entropy(hidden, head_.weight, adapters_enabled_ ? head_.adapter : nullptr, labels, options);
-  return {result.sum, result.logprob};
+  return {result.sum, result.logprob, hidden};
 }
 
 }  // namespace graft::model

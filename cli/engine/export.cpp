@@ -1,5 +1,6 @@
 #include <iostream>
 
+#include "cli/engine/artifact_scores.h"
 #include "cli/engine/output.h"
 #include "cli/engine/servers.h"
 #include "cli/engine/stages.h"
@@ -42,7 +43,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
     Json list = Json::array();
     for (const auto& artifact : artifacts) {
       list.push_back(artifact.json());
-      if (const auto share = survival(scores, artifact.format)) list.back()["survival"] = *share;
+      list.back().update(survival_json(scores, artifact.format));
     }
     print_json({{"directory", session.export_dir().string()}, {"artifacts", list}, {"withdrawn", withdrawn}});
   } else {

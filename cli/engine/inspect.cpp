@@ -62,7 +62,9 @@ void print_text(const Json& object, const std::string& indent) {
       flush();
       std::cout << indent << name << "\n";
       std::vector<std::string> head;
-      for (const auto& [key, each] : value[0].items()) head.push_back(key);
+      for (const Json& item : value)
+        for (const auto& [key, each] : item.items())
+          if (std::find(head.begin(), head.end(), key) == head.end()) head.push_back(key);
       rows.push_back(head);
       for (const Json& item : value) {
         rows.emplace_back();

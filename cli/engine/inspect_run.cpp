@@ -24,6 +24,7 @@ Json inspect_run(const fs::path& directory) {
     const Json book = read_json(directory / "scores.json");
     for (Json score : json_get<Json>(book, "scores", "scores.json")) {
       score.erase("key");
+      score.erase("kl_to");
       scores.push_back(score);
     }
     found["scores"] = scores;

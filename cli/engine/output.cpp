@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <map>
 
 #include "cli/engine/survival.h"
 #include "core/error.h"
@@ -48,22 +49,30 @@ std::string fixed(double value, int decimals) {
 }
 
 std::string score_table(const std::vector<Score>& scores) {
-  std::vector<std::vector<std::string>> rows = {
-      {"model", "held-out set", "bits per byte", "against base", "gain kept", "perplexity", "tokens"}};
+  std::vector<std::vector<std::string>> rows = {{"model", "held-out set", "bits per byte", "against base", "gain kept",
+                                                 "quantized base", "update kept", "KL to merged", "perplexity"}};
+  std::map<std::string, std::string> sets;  // what is said of each below the table
   for (const Score& score : scores) {
-    const auto base =
-        std::find_if(scores.begin(), scores.end(), [&](auto& s) { return s.model == "base" && s.set == score.set; });
-    const double change = base == scores.end() ? 0 : 100 * (score.bits_per_byte / base->bits_per_byte - 1);
-    const bool compared = base != scores.end() && score.model != "base";
+    if (is_base_in(score)) continue;
+    const Score *const base = find_score(scores, "base", score.set), *const rounded =
+                                                                         find_score(scores, base_in(score.model), score.set);
+    const double change = base == nullptr ? 0 : 100 * (score.bits_per_byte / base->bits_per_byte - 1);
     rows.push_back({score.model, score.set, fixed(score.bits_per_byte, 4),
-                    compared ? cat(change < 0 ? "" : "+", fixed(change, 1), " %") : "",
-                    score.model == "base" || score.model == "adapted" ? "" : percent(survival(scores, score.model)),
-                    fixed(score.perplexity, 3), std::to_string(score.tokens)});
+                    base == nullptr || score.model == "base" ? "" : cat(change < 0 ? "" : "+", fixed(change, 1), " %"),
+                    kept(scores, score.model), rounded == nullptr ? "" : fixed(rounded->bits_per_byte, 4),
+                    percent(update_kept(scores, score.model)), score.kl ? fixed(*score.kl, 4) : "", fixed(score.perplexity, 3)});
+    std::string& said = sets[score.set];
+    if (said.empty()) said = cat(score.set, ": ", score.tokens, " tokens of ", score.documents, " documents");
+    if (score.kl && said.find("KL") == std::string::npos) said += cat(", KL over ", score.kl_tokens, " of them");
   }
-  // A column that would be empty is left out.
-  if (std::all_of(rows.begin() + 1, rows.end(), [](const auto& row) { return row[4].empty(); }))
-    for (auto& row : rows) row.erase(row.begin() + 4);
-  return columns(rows);
+  for (std::size_t column = rows[0].size(); column-- > 0;) {  // one that would be empty, or name the only set, is left out
+    const bool empty = std::all_of(rows.begin() + 1, rows.end(), [&](const auto& row) { return row[column].empty(); });
+    if (!empty && !(column == 1 && sets.size() == 1)) continue;
+    for (auto& row : rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(column));
+  }
+  std::string out = columns(rows);
+  for (const auto& [set, said] : sets) out += said + "\n";
+  return out + "`graft help scores` explains the columns\n";
 }
 
 void print_json(const Json& json) { std::cout << json.dump(2, ' ', false, Json::error_handler_t::replace) << "\n"; }

@@ -1,6 +1,7 @@
 #include "cli/engine/report.h"
 
 #include <ctime>
+#include <optional>
 
 #include "cli/engine/machine.h"
 #include "cli/engine/survival.h"
@@ -68,6 +69,26 @@ Pairs resources_of(const RunResult& result) {
           {"machine", cat(processor_name(), ", ", processor_count(), " processors")}};
 }
 
+// A format's base alone is shown beside the file of that format.
+std::vector<train::ReportScore> report_scores(const std::vector<Score>& scores) {
+  std::vector<train::ReportScore> rows;
+  for (const Score& score : scores) {
+    if (is_base_in(score)) continue;
+    const Score* const base = find_score(scores, base_in(score.model), score.set);
+    rows.push_back({.model = score.model,
+                    .set = score.set,
+                    .bits_per_byte = score.bits_per_byte,
+                    .perplexity = score.perplexity,
+                    .tokens = score.tokens,
+                    .documents = score.documents,
+                    .kept = kept(scores, score.model),
+                    .update_kept = percent(update_kept(scores, score.model)),
+                    .quantized_base = base == nullptr ? std::nullopt : std::optional(base->bits_per_byte),
+                    .kl = score.kl});
+  }
+  return rows;
+}
+
 }  // namespace
 
 train::Report make_report(const Session& session, const RunResult& result) {
@@ -76,8 +97,7 @@ train::Report make_report(const Session& session, const RunResult& result) {
   report.program = "graft " GRAFT_VERSION;
   report.created = now_utc();
   report.history = train::read_history(session.run_dir() / "metrics.jsonl");
-  for (const Score& score : result.scores)
-    report.scores.push_back({score.model, score.set, score.bits_per_byte, score.perplexity, score.tokens, score.documents});
+  report.scores = report_scores(result.scores);
   const auto shards = data::read_manifest(session.config.corpus.dir);
   report.lineage = lineage_of(session, result, shards);
   for (const auto& shard : shards)
@@ -88,7 +108,7 @@ train::Report make_report(const Session& session, const RunResult& result) {
   for (const exports::Artifact& artifact : result.artifacts)
     report.artifacts.push_back({artifact.format, artifact.path.string(),
                                 std::string(exports::find_exporter(artifact.format).loads_in), artifact.sha256, artifact.bytes,
-                                artifact.max_error, percent(survival(result.scores, artifact.format))});
+                                artifact.max_error});
   report.withdrawn = result.withdrawn;
   report.config = dump_config(session.config);
   return report;
@@ -99,7 +119,7 @@ Json json_of(const RunResult& result, const std::string& report_path) {
   for (const Score& score : result.scores) scores.push_back(score.json());
   for (const exports::Artifact& artifact : result.artifacts) {
     artifacts.push_back(artifact.json());
-    if (const auto share = survival(result.scores, artifact.format)) artifacts.back()["survival"] = *share;
+    artifacts.back().update(survival_json(result.scores, artifact.format));
   }
   for (const auto& answer : result.answers)
     answers.push_back({{"prompt", answer.prompt}, {"base", answer.base}, {"adapted", answer.adapted}});

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <iostream>
 
+#include "cli/engine/artifact_scores.h"
 #include "cli/engine/machine.h"
 #include "cli/engine/output.h"
 #include "cli/engine/report.h"

@@ -1,5 +1,8 @@
 #include "cli/engine/scores.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "cli/engine/prompt.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -9,22 +12,36 @@
 namespace graft::cli {
 namespace {
 
+double number(const Json& json, const char* key, const std::string& origin) {
+  if (json.contains(key) && json[key].is_null()) return std::numeric_limits<double>::quiet_NaN();  // JSON has no NaN
+  return json_get<double>(json, key, origin);
+}
+
 Score from_json(const std::string& model, const Json& json, const std::string& origin) {
   return {.model = model,
           .set = json_get<std::string>(json, "set", origin),
-          .bits_per_byte = json_get<double>(json, "bits_per_byte", origin),
-          .perplexity = json_get<double>(json, "perplexity", origin),
-          .nll = json_get<double>(json, "nll", origin),
+          .bits_per_byte = number(json, "bits_per_byte", origin),
+          .perplexity = number(json, "perplexity", origin),
+          .nll = number(json, "nll", origin),
           .tokens = json_get<std::int64_t>(json, "tokens", origin),
           .documents = json_get<std::int64_t>(json, "documents", origin),
-          .bytes = json_get<std::int64_t>(json, "bytes", origin)};
+          .bytes = json_get<std::int64_t>(json, "bytes", origin),
+          .kl = json.contains("kl") ? std::optional(number(json, "kl", origin)) : std::nullopt,
+          .kl_tokens = json_get_or<std::int64_t>(json, "kl_tokens", 0, origin)};
 }
 
 }  // namespace
 
 Json Score::json() const {
-  return {{"model", model}, {"set", set},       {"bits_per_byte", bits_per_byte}, {"perplexity", perplexity},
-          {"nll", nll},     {"tokens", tokens}, {"documents", documents},         {"bytes", bytes}};
+  Json json = {{"model", model}, {"set", set},       {"bits_per_byte", bits_per_byte}, {"perplexity", perplexity},
+               {"nll", nll},     {"tokens", tokens}, {"documents", documents},         {"bytes", bytes}};
+  if (kl) json.update({{"kl", *kl}, {"kl_tokens", kl_tokens}});
+  return json;
+}
+
+const Score* find_score(const std::vector<Score>& scores, const std::string& model, const std::string& set) {
+  const auto found = std::find_if(scores.begin(), scores.end(), [&](auto& s) { return s.model == model && s.set == set; });
+  return found == scores.end() ? nullptr : &*found;
 }
 
 std::string identity_of(const model::WeightSource& weights, const lora::AdapterSet* adapter) {
@@ -43,6 +60,7 @@ ScoreBook::ScoreBook(const Session& session) : session_(session) {
     const Json book = read_json(file);
     for (const Json& score : json_get<Json>(book, "scores", file.string())) {
       from_json("", score, file.string());
+      json_get_or<std::string>(score, "kl_to", "", file.string());
       scores_[json_get<std::string>(score, "key", file.string())] = score;
     }
     for (const Json& answer : json_get<Json>(book, "answers", file.string()))
@@ -79,19 +97,44 @@ std::string ScoreBook::heldout_key(const std::string& identity, Dtypes dtypes, c
 }
 
 std::vector<Score> ScoreBook::scores(const std::string& model, const std::string& identity, Dtypes dtypes,
-                                     const std::function<model::Decoder&()>& decoder) {
+                                     const std::function<model::Decoder&()>& decoder, const Comparison* comparison) {
   std::vector<Score> result;
   for (const auto& [set, snapshot] : snapshots_) {
     const std::string key = heldout_key(identity, dtypes, set);
-    if (!scores_.count(key)) {
-      const auto corpus = data::Corpus::open(session_.config.corpus.dir, set, session_.tokenizer->hash(), snapshot);
-      log::info("eval", "scoring ", model, " on ", set);
-      record(key, model, eval::heldout(decoder(), *corpus, set, session_.config.eval.length, session_.config.eval.max_tokens));
+    const std::string to = comparison == nullptr ? "" : heldout_key(comparison->identity, dtypes, set);
+    if (!scores_.count(key) ||
+        (comparison != nullptr && json_get_or<std::string>(scores_[key], "kl_to", "", "scores.json") != to)) {
+      const eval::Predictions* const reference = comparison == nullptr ? nullptr : &comparison->predictions().at(set);
+      eval::Predictions sample;
+      record(key, model, score(model, set, decoder(), reference == nullptr ? nullptr : &sample));
+      if (reference != nullptr)
+        scores_[key].update({{"kl", eval::divergence(*reference, sample)}, {"kl_tokens", sample.hidden.size(0)}, {"kl_to", to}});
       save();
     }
     result.push_back(from_json(model, scores_[key], "scores.json"));
   }
   return result;
+}
+
+bool ScoreBook::has_scores(const std::string& identity, Dtypes dtypes) const {
+  return std::all_of(snapshots_.begin(), snapshots_.end(),
+                     [&](const auto& each) { return scores_.count(heldout_key(identity, dtypes, each.first)) > 0; });
+}
+
+PredictionsBySet ScoreBook::predictions(const std::string& model, const std::string& identity, Dtypes dtypes,
+                                        model::Decoder& decoder) {
+  PredictionsBySet samples;
+  for (const auto& [set, snapshot] : snapshots_)
+    record(heldout_key(identity, dtypes, set), model, score(model, set, decoder, &samples[set]));
+  save();
+  return samples;
+}
+
+eval::HeldoutScore ScoreBook::score(const std::string& model, const std::string& set, model::Decoder& decoder,
+                                    eval::Predictions* sample) const {
+  const auto corpus = data::Corpus::open(session_.config.corpus.dir, set, session_.tokenizer->hash(), snapshots_.at(set));
+  log::info("eval", "scoring ", model, " on ", set);
+  return eval::heldout(decoder, *corpus, set, session_.config.eval.length, session_.config.eval.max_tokens, sample);
 }
 
 void ScoreBook::record(const std::string& key, const std::string& model, const eval::HeldoutScore& score) {

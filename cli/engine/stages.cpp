@@ -167,41 +167,6 @@ std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDec
   return scores;
 }
 
-std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora::AdapterSet& adapter,
-                                   const std::vector<exports::Artifact>& artifacts, LazyDecoder& decoder) {
-  std::vector<Score> all;
-  for (const exports::Artifact& artifact : artifacts) {
-    throw_if_stopped();
-    std::vector<Score> scores;
-    if (artifact.format == "peft") {
-      const auto reopened = lora::load_peft(artifact.path);
-      scores = book.scores(artifact.format, identity_of(*session.base, reopened.get()), session.dtypes(),
-                           [&]() -> model::Decoder& { return decoder.with(reopened.get()); });
-      decoder.release();
-    } else if (artifact.format == "gguf-lora") {  // verified to hold the adapter's values, bit for bit
-      scores = book.scores(artifact.format, identity_of(*session.base, &adapter), session.dtypes(),
-                           [&]() -> model::Decoder& { return decoder.with(&adapter); });
-      decoder.release();
-    } else {
-      // The values as they are in the file: nothing is rounded to the base's type on the way in.
-      const Dtypes as_written{at::kFloat, session.dtypes().compute};
-      std::unique_ptr<model::WeightSource> weights;
-      std::unique_ptr<lora::AdapterSet> beside;  // of a file that holds the base alone
-      if (fs::exists(artifact.path / "adapter")) beside = lora::load_peft(artifact.path / "adapter");
-      std::unique_ptr<LazyDecoder> own;
-      scores = book.scores(artifact.format, artifact.sha256, as_written, [&]() -> model::Decoder& {
-        if (!own) {
-          weights = model::open_weights(artifact.path);
-          own = std::make_unique<LazyDecoder>(*weights, as_written);
-        }
-        return own->with(beside.get());
-      });
-    }
-    all.insert(all.end(), scores.begin(), scores.end());
-  }
-  return all;
-}
-
 std::string text_of(const data::PrepareReport& report, const std::string& corpus) {
   std::vector<std::vector<std::string>> rows = {{"split", "documents", "tokens"}};
   for (const auto& [split, documents] : report.documents_by_split)

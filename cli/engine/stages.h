@@ -36,9 +36,6 @@ void check_signing_key(const Session& session);
 void sign_export(const Session& session);
 // Base and adapted model on every held-out set. adapter may be null: the base alone.
 std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter);
-// Every artifact reopened from disk. An adapter's own formats hold the very values of the adapter, so they score as it does.
-std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora::AdapterSet& adapter,
-                                   const std::vector<exports::Artifact>& artifacts, LazyDecoder& decoder);
 
 std::string text_of(const data::PrepareReport& report, const std::string& corpus);
 std::string text_of(const train::TrainReport& report);

@@ -57,18 +57,50 @@ std::string alternative(const exports::Artifact& poor, const std::vector<exports
   return cat("try ", poor.format.starts_with("gguf") ? larger_in(kGguf, poor.format) : larger_in(kCompressed, poor.format));
 }
 
-}  // namespace
-
-std::optional<double> survival(const std::vector<Score>& scores, const std::string& model) {
+// What `from` spends more than `to`, of what the base spends more than the adapted model.
+std::optional<double> share_of_gain(const std::vector<Score>& scores, const std::string& from, const std::string& to) {
   const auto bits = [&](const std::string& name) {
     double sum = 0;
     for (const Score& score : scores)
       if (score.model == name) sum += score.bits_per_byte * static_cast<double>(score.bytes);
     return sum;
   };
-  const double base = bits("base"), adapted = bits("adapted"), own = bits(model);
-  if (adapted == 0 || own == 0 || !(adapted < base)) return std::nullopt;
-  return (base - own) / (base - adapted);
+  const double base = bits("base"), adapted = bits("adapted"), high = bits(from), low = bits(to);
+  if (adapted == 0 || high == 0 || low == 0 || !(adapted < base)) return std::nullopt;
+  return (high - low) / (base - adapted);
+}
+
+}  // namespace
+
+std::optional<double> survival(const std::vector<Score>& scores, const std::string& model) {
+  return share_of_gain(scores, "base", model);
+}
+
+std::optional<double> update_kept(const std::vector<Score>& scores, const std::string& format) {
+  return share_of_gain(scores, base_in(format), format);
+}
+
+std::optional<double> divergence(const std::vector<Score>& scores, const std::string& model) {
+  double sum = 0;
+  std::int64_t tokens = 0;
+  for (const Score& score : scores) {
+    if (score.model != model || !score.kl) continue;
+    sum += *score.kl * static_cast<double>(score.kl_tokens);
+    tokens += score.kl_tokens;
+  }
+  return tokens == 0 ? std::nullopt : std::optional(sum / static_cast<double>(tokens));
+}
+
+Json survival_json(const std::vector<Score>& scores, const std::string& format) {
+  Json json = Json::object();
+  if (const auto share = survival(scores, format)) json["survival"] = *share;
+  if (const auto share = update_kept(scores, format)) json["update_kept"] = *share;
+  if (const auto nats = divergence(scores, format)) json["kl"] = *nats;
+  return json;
+}
+
+std::string kept(const std::vector<Score>& scores, const std::string& model) {
+  return model == "base" || model == "adapted" ? "" : percent(survival(scores, model));
 }
 
 std::string percent(const std::optional<double>& share) { return share ? cat(fixed(100 * *share, 1), " %") : ""; }
@@ -87,6 +119,8 @@ std::string withdraw_poor(std::vector<exports::Artifact>& artifacts, const std::
     problems += cat(problems.empty() ? "" : "\n", artifact.format, " keeps ", percent(share),
                     " of what the adapter gained, export.min_survival asks for ", percent(least),
                     "; it was not kept: ", alternative(artifact, artifacts, scores, least));
+    if (const auto update = update_kept(scores, artifact.format); update && *update >= least)
+      problems += cat("; of the update itself ", percent(update), " is there: it is the base that this format costs so much");
   }
   artifacts = std::move(kept);
   return problems;

@@ -1,8 +1,11 @@
 // How much of what an adapter learned is left in a file that rounds its weights:
 //
-//   survival = (bits(base) - bits(file)) / (bits(base) - bits(adapted))     bits: of all held-out sets together
+//   survival    = (bits(base) - bits(file)) / (bits(base) - bits(adapted))             bits: of all held-out sets together
+//   update kept = (bits(base in its format) - bits(file)) / (bits(base) - bits(adapted))
 //
-// 1 when nothing is lost, 0 when the file is no better than the base. It says nothing where the adapter gained nothing.
+// Survival is 1 when nothing is lost, 0 when the file is no better than the base. A coarse grid costs any model something, and
+// survival pays for that too; update kept does not: it is what the adapter is worth on that grid. Both say nothing where the
+// adapter gained nothing.
 #pragma once
 
 #include <optional>
@@ -15,7 +18,13 @@
 namespace graft::cli {
 
 std::optional<double> survival(const std::vector<Score>& scores, const std::string& model);
-std::string percent(const std::optional<double>& share);  // "97 %"; empty when unknown
+std::optional<double> update_kept(const std::vector<Score>& scores, const std::string& format);
+std::optional<double> divergence(const std::vector<Score>& scores, const std::string& model);  // Score::kl over all sets, nats
+// Of one artifact, for JSON: "survival", "update_kept" and "kl", those that are known.
+Json survival_json(const std::vector<Score>& scores, const std::string& format);
+// survival() as the tables show it: of the base and the adapted model, which it is measured between, nothing.
+std::string kept(const std::vector<Score>& scores, const std::string& model);
+std::string percent(const std::optional<double>& share);  // "97.0 %"; empty when unknown
 
 // Withdraws the quantized artifacts that keep less than `least` of the gain, from `artifacts` too. What to tell the user: one
 // sentence each, with the smallest file that keeps enough, or the format to try next; empty when all are good.

@@ -109,8 +109,14 @@ TEST_CASE("a base that is not there, is no model, or does not fit its tokenizer"
 TEST_CASE("what export would refuse is said before any work is done", "[errors]") {
   const Workshop workshop({}, 3);
   for (const char* command : {"run", "train"}) {
-    check_refused(workshop.graft(command, {"export.formats=[peft, gguf-q8]"}),
-                  {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? There are awq-g128, "});
+    check_refused(
+        workshop.graft(command, {"export.formats=[peft, gguf-q8]"}),
+        {"export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? `graft help formats` lists what there is, by server"});
+    check_refused(workshop.graft(command, {"export.formats=[w4a16]"}),
+                  {"export format 'w4a16' is not known; did you mean 'ct-w4a16-"});
+    const Outcome unlike = workshop.graft(command, {"export.formats=[onnx]"});
+    check_refused(unlike, {"export format 'onnx' is not known; `graft help formats` lists what there is, by server\n"});
+    CHECK(unlike.err.size() < 120);
     check_refused(
         workshop.graft(command, {"export.formats=[peft, ct-w4a16-g128, gguf-lora]", "lora.target_modules=[q_proj, lm_head]"}),
         {"export format ct-w4a16-g128: groups of 128 do not divide the rows of model.layers.0.self_attn.q_proj.weight, "

@@ -1,4 +1,7 @@
 // Exported files from the command line: what survives in them, whether they are as written, what servers will say.
+#include <cstring>
+#include <sstream>
+
 #include "core/json.h"
 #include "tests/support/catch.h"
 #include "tests/support/workshop.h"
@@ -40,7 +43,11 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
   CHECK(!artifacts[2].contains("survival"));  // nothing is rounded in an adapter
 
   const Outcome text = workshop.graft("export", {"export.min_survival=0.01"}, {"-f", "gguf-q4_0"});
-  contains(text.out, "gain kept");
+  for (const char* column : {"bits per byte", "gain kept", "quantized base", "update kept", "KL to merged", "\nmerged "})
+    contains(text.out, column);
+  contains(text.out, ", KL over ");
+  std::istringstream lines(text.out);
+  for (std::string line; std::getline(lines, line) && !line.empty();) CHECK(line.size() <= 130);
 
   SECTION("too little survives") {
     const Outcome poor = workshop.graft("export", {"export.min_survival=1"}, {"-f", "gguf-q4_0", "-f", "peft"});
@@ -65,6 +72,87 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
     CHECK(any.code == 0);
     CHECK(any.out.find("gain kept") == std::string::npos);  // nothing was scored
   }
+}
+
+TEST_CASE("beside a quantized file stand the merged model and the base in its format", "[export][survival]") {
+  const Workshop workshop;
+  const std::vector<std::string> formats = {"gguf-q4_0", "gguf-q8_0", "ct-w8a8", "gptq-g32", "bnb-nf4"};
+  const std::vector<std::string> any = {"export.min_survival=0", "export.formats=[hf]"};
+  REQUIRE(workshop.graft("run", any).code == 0);  // nothing is quantized, nothing compared
+  CHECK(read_file(workshop / "run/scores.json").find("kl") == std::string::npos);
+  const std::vector<std::string> set = {"export.min_survival=0",
+                                        "export.formats=[peft, hf, gguf-q4_0, gguf-q8_0, ct-w8a8, gptq-g32, bnb-nf4]"};
+  const Outcome done = workshop.graft("run", set, {"--json"});
+  INFO(done.err);
+  REQUIRE(done.code == 0);
+  const Json result = json_of(done);
+  std::map<std::string, double> bits, kl;
+  for (const Json& score : result["scores"]) {
+    bits[score["model"]] = score["bits_per_byte"];
+    if (!score.contains("kl")) continue;
+    kl[score["model"]] = score["kl"];
+    CHECK(score["kl_tokens"] == score["tokens"]);  // few enough to take all
+  }
+  CHECK(bits.count("merged") == 0);  // hf is it
+  CHECK(kl.at("gguf-q8_0") > 0);
+  CHECK(kl.at("gguf-q4_0") > 10 * kl.at("gguf-q8_0"));
+  CHECK(kl.size() == formats.size());
+  CHECK(bits.count("base in hf") + bits.count("base in peft") == 0);
+  for (const Json& artifact : result["artifacts"]) {
+    const std::string format = artifact["format"];
+    if (!bits.count("base in " + format)) continue;
+    INFO(format);
+    CHECK(artifact["kl"].get<double>() == kl.at(format));
+    CHECK(artifact["update_kept"].get<double>() ==
+          Approx((bits.at("base in " + format) - bits.at(format)) / (bits.at("base") - bits.at("adapted"))));
+  }
+  for (const char* part : {"quantized base", "update kept", "KL to merged", "<circle class=ring"})
+    contains(read_file(workshop / "run/report.html"), part);
+  for (const auto& entry : fs::directory_iterator(workshop / "run/export"))  // nothing of the base alone is left
+    CHECK(entry.path().string().find("base-alone") == std::string::npos);
+
+  // The merged model from memory is that of hf, and what was compared with the one was compared with the other.
+  const Outcome alone = workshop.graft("export", {"export.min_survival=0.01"}, {"-f", "gguf-q4_0"});
+  REQUIRE(alone.code == 0);
+  contains(alone.err, "scoring merged on");
+  CHECK(alone.err.find("scoring gguf-q4_0 on") == std::string::npos);
+  for (const Json& score : read_json(workshop / "run/scores.json")["scores"])
+    if (score["model"] == "merged") CHECK(score["bits_per_byte"] == bits.at("hf"));
+
+  // The base alone is what an adapter that changes nothing leaves of it.
+  fs::copy(workshop / "run/adapter", workshop / "zero");
+  std::string adapter = read_file(workshop / "zero/adapter_model.safetensors");
+  std::uint64_t header = 0;
+  std::memcpy(&header, adapter.data(), sizeof header);
+  const Json tensors = parse_json(adapter.substr(8, header), "header");
+  for (const auto& [name, tensor] : tensors.items())
+    if (name.find("lora_B") != std::string::npos)
+      for (std::uint64_t at = tensor["data_offsets"][0]; at < tensor["data_offsets"][1]; ++at) adapter[8 + header + at] = 0;
+  write_file(workshop / "zero/adapter_model.safetensors", adapter);
+  std::vector<std::string> options = {"--adapter", "zero"};
+  for (const std::string& format : formats) options.insert(options.end(), {"-f", format});
+  const Outcome zero = workshop.graft("export", {"export.min_survival=0", "export.dir=zero"}, options);
+  INFO(zero.err);
+  REQUIRE(zero.code == 0);
+  for (const std::string& format : formats) {
+    INFO(format);
+    const std::string path = cat("run/zero/", format, format.starts_with("gguf") ? ".gguf" : "");
+    CHECK(json_of(workshop.graft("eval", {}, {"--json", "--model", path}))["scores"][0]["bits_per_byte"] ==
+          bits.at("base in " + format));
+  }
+
+  // Kept: nothing is loaded again. A damaged entry is made anew, one that is no number stays one that is none.
+  CHECK(workshop.graft("run", set).err.find("loading") == std::string::npos);
+  Json book = read_json(workshop / "run/scores.json");
+  for (Json& score : book["scores"])
+    if (score["model"] == "gguf-q4_0") score["bits_per_byte"] = nullptr;
+  write_file(workshop / "run/scores.json", book.dump());
+  const Outcome none = workshop.graft("run", {set[1], "export.min_survival=0.01"});
+  CHECK(none.code == 2);
+  contains(none.err, "gguf-q4_0 keeps nan % of what the adapter gained");
+  book["scores"][0]["kl_to"] = 3;
+  write_file(workshop / "run/scores.json", book.dump());
+  contains(workshop.graft("run", any).err, "scores are computed anew: ");
 }
 
 TEST_CASE("quantizers look at training documents, and say so when there are too few", "[export][calibration]") {
@@ -138,7 +226,9 @@ TEST_CASE("graft verify names the file that is not as it was written", "[verify]
   contains(replayed.err, "run/export/gguf-f16.gguf has sha256 ");
 
   CHECK(workshop.graft_words({"verify", "docs"}).code == 2);
-  contains(workshop.graft_words({"verify", "docs"}).err, "docs: has no manifest.json");
+  contains(workshop.graft_words({"verify", "docs"}).err,
+           "docs: has no manifest.json; name the directory that `graft export` wrote");
+  contains(workshop.graft_words({"verify", "run"}).err, "run: has no manifest.json; did you mean run/export?");
 }
 
 TEST_CASE("doctor --for says what a server makes of the config, export.serve asks before training", "[servers]") {

@@ -84,14 +84,65 @@ TEST_CASE("help config documents every key with its default and range", "[help]"
     INFO(path);
     CHECK(text.find("\n" + path + " ") != std::string::npos);
   }
-  CHECK(text.find("1 to 1024") != std::string::npos);  // lora.rank
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    INFO(line);
+    CHECK(line.size() <= 132);
+  }
+  CHECK(text.find("1099511627776") == std::string::npos);  // a bound that only we need
+  CHECK(text.find("1 to 1024") != std::string::npos);      // lora.rank
   CHECK(run_program({"help", "exit-codes"}).out.find("143") != std::string::npos);
   const std::string formats = run_program({"help", "formats"}).out;
   for (const char* name : {"peft", "hf", "gguf-f16", "gguf-bf16", "gguf-q8_0", "gguf-lora"}) {
     INFO(name << "\n" << formats);
-    CHECK(("\n" + formats).find(cat("\n", name, " ")) != std::string::npos);
+    CHECK(formats.find(cat("\n  ", name, " ")) != std::string::npos);
   }
-  CHECK(parse_json(run_program({"help", "formats", "--json"}).out, "stdout")["formats"].size() >= 6);
+  const std::string scores = run_program({"help", "scores"}).out;
+  for (const char* column :
+       {"bits per byte", "against base", "gain kept", "quantized base", "update kept", "KL to merged", "perplexity"}) {
+    INFO(column << "\n" << scores);
+    CHECK(scores.find(cat("\n", column, " ")) != std::string::npos);
+  }
+}
+
+TEST_CASE("help formats is a page, by who reads them, and leaves none out", "[help]") {
+  const std::string text = run_program({"help", "formats"}).out;
+  CHECK(std::count(text.begin(), text.end(), '\n') < 60);
+  std::map<std::string, std::string> sections;  // by title
+  std::string title;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    INFO(line);
+    CHECK(line.size() <= 130);
+    if (!line.starts_with(" ")) title = line;
+    sections[title] += line + "\n";
+  }
+  const auto section = [&](const std::string& reader) {
+    for (const auto& [name, body] : sections)
+      if (name.find(reader) != std::string::npos) return body;
+    return std::string();
+  };
+  for (const char* reader : {"vLLM", "Triton", "TensorRT-LLM", "llama.cpp", "Ollama", "transformers"}) {
+    INFO(reader << "\n" << text);
+    CHECK(!section(reader).empty());
+  }
+  CHECK(section("llama.cpp") == section("Ollama"));
+  CHECK(section("vLLM").find("ct-w4a16-gN[-gptq]") != std::string::npos);
+  CHECK(section("TensorRT-LLM").find("ct-w4a16") == std::string::npos);
+  CHECK(section("llama.cpp").find("gguf-q4_k_m[-imatrix]") != std::string::npos);
+  CHECK(section("llama.cpp").find("ct-") == std::string::npos);
+
+  const Json list = parse_json(run_program({"help", "formats", "--json"}).out, "stdout")["formats"];
+  CHECK(list.size() > 50);
+  for (const Json& format : list) {
+    std::string name = format["name"];
+    INFO(name << "\n" << text);
+    CHECK(!format["readers"].empty());
+    if (format["calibrates"]) name.resize(name.rfind('-'));
+    for (const char* group : {"-g32", "-g64", "-g128"})
+      if (name.ends_with(group)) name.replace(name.rfind("-g") + 2, std::string::npos, "N");
+    CHECK((text.find("\n  " + name + " ") != std::string::npos || text.find("\n  " + name + "[") != std::string::npos));
+  }
 }
 
 TEST_CASE("what is not understood is answered with the nearest thing", "[help]") {

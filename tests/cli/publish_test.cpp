@@ -154,6 +154,8 @@ TEST_CASE("a server's answers tell which model it serves", "[probe]") {
     };
     contains(refused(answers.substr(0, answers.find('\n') + 1)), "there are 1 answers to 16 requests");
     contains(refused("{\"error\": {\"code\": 404}}\n"), "answers.jsonl:1: choices is missing");
+    fs::remove(workshop / "answers.jsonl");
+    contains(verify({"--format", "hf"}).err, "answers.jsonl: no such file");
     contains(refused("<html>\n"), "answers.jsonl:1: byte");
     contains(refused("{\"choices\": [{\"logprobs\": null}]}\n"), "the answer has no log probabilities");
     contains(refused("{\"choices\": [{\"logprobs\": {\"top_logprobs\": [{\" the\": -1.5}]}}]}\n"),

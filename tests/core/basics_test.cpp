@@ -13,6 +13,7 @@
 #include "core/progress.h"
 #include "core/stop.h"
 #include "core/utf8.h"
+#include "core/wrap.h"
 #include "tests/support/catch.h"
 
 using namespace graft;
@@ -183,4 +184,12 @@ TEST_CASE("the first signal asks, the second ends", "[basics]") {
     return 1;
   });
   CHECK(WEXITSTATUS(twice.status) == 130);
+}
+
+TEST_CASE("help in two columns", "[basics]") {
+  CHECK(in_column("ab", 4, "one two", 20) == "ab  one two\n");
+  CHECK(in_column("ab", 4, "one two three", 11) == "ab  one two\n    three\n");
+  CHECK(in_column("abcd", 4, "one", 11) == "abcd\n    one\n");
+  CHECK(in_column("ab", 4, "longer-than-that x", 11) == "ab  longer-than-that\n    x\n");
+  CHECK(in_column("ab", 4, "") == "ab  \n");
 }

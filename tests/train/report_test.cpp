@@ -26,8 +26,10 @@ Report sample() {
   report.history.evaluations = {{"heldout", {{0, 2.9}, {1000, 2.2}, {2000, 2.1}}, {{0, 1.1}, {1000, 0.9}, {2000, 0.85}}}};
   report.scores = {{"base", "heldout", 0.9731, 12.53, 16384, 24},
                    {"adapted", "heldout", 0.8514, 9.13, 16384, 24},
-                   {"hf", "heldout", 0.8515, 9.131, 16384, 24},
-                   {"gguf-q8_0", "heldout", 0.8521, 9.14, 16384, 24}};
+                   {"merged", "heldout", 0.8515, 9.131, 16384, 24, "99.9 %"},
+                   {"hf", "heldout", 0.8515, 9.131, 16384, 24, "99.9 %", "", {}, 0.0},
+                   {"gguf-q8_0", "heldout", 0.8521, 9.14, 16384, 24, "99.4 %", "99.8 %", 0.9736, 0.0004},
+                   {"gguf-q4_0", "heldout", 0.9382, 10.9, 16384, 24, "28.7 %", "81.3 %", 1.0371, 0.0712}};
   report.lineage = {{"base", "model.gguf"}, {"sources", "docs/**/*.html"}};
   report.shards = {{"train", "1192", "1738224", "docs/**/*.html", std::string(64, 'a')}};
   report.resources = {{"training", "65.5 k tokens in 9:12, 118 tokens/s"}, {"peak memory", "1.9 GiB"}};
@@ -74,6 +76,53 @@ TEST_CASE("a chart leaves non-finite values out and survives one point", "[train
   CHECK(one.find("<circle") != std::string::npos);
   CHECK(one.find("nan") == std::string::npos);
   CHECK(one.find("inf") == std::string::npos);
+}
+
+TEST_CASE("the scores say what a format costs, in numbers and in a picture", "[train][report]") {
+  Report report = sample();
+  std::string page = render(report);
+  for (const char* part :
+       {"<th>gain kept</th>", "<th>quantized base</th>", "<th>update kept</th>", "<th>KL to merged</th>",
+        "<td>28.7 %</td><td>1.0371</td><td>81.3 %</td><td>0.0712</td>", "<td>99.9 %</td><td></td><td></td><td>0.0000</td>",
+        "gguf-q4_0, the base alone: 1.0371", "gguf-q4_0: 0.9382", ">adapted</text>", "the ring on its line"}) {
+    INFO(part);
+    CHECK(page.find(part) != std::string::npos);
+  }
+  report.scores.resize(2);  // base and adapted: nothing to place between them
+  page = render(report);
+  for (const char* part :
+       {"gain kept", "quantized base", "KL to merged", "the ring on its line", "bits per byte\"", "<circle class=ring"}) {
+    INFO(part);
+    CHECK(page.find(part) == std::string::npos);
+  }
+}
+
+TEST_CASE("values are placed in their order on one scale, those that are none left out", "[train][report]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto places = [](const std::string& drawing, const std::string& mark) {
+    std::vector<double> out;
+    for (auto at = drawing.find(mark); at != std::string::npos; at = drawing.find(mark, at + 1))
+      out.push_back(std::stod(drawing.substr(at + mark.size())));
+    return out;
+  };
+  const std::string drawing = draw(Scale{"bits <per> byte",
+                                         {{"base", 0.9}, {"adapted", 0.8}},
+                                         {{"a<b>", 0.82, 0.91}, {"c", 0.85, {}}, {"none", nan, 0.9}, {"d", 0.88, nan}}})
+                                  .source;
+  const auto dots = places(drawing, "<circle class=main r=5 cx="), rings = places(drawing, "<circle class=ring r=4.5 cx="),
+             rules = places(drawing, "<path class=rule d=\"M");
+  REQUIRE(dots.size() == 3);
+  REQUIRE(rings.size() == 1);
+  REQUIRE(rules.size() == 2);
+  CHECK((rules[1] < dots[0] && dots[0] < dots[1] && dots[1] < dots[2] && dots[2] < rules[0] && rules[0] < rings[0]));
+  CHECK(dots[1] - dots[0] == Approx(dots[2] - dots[1]).margin(0.1));
+  CHECK((rules[1] > 190 && rings[0] < 880));
+  CHECK(drawing.find("a&lt;b&gt;, the base alone: 0.91") != std::string::npos);
+  CHECK(drawing.find("<b>") == std::string::npos);
+  CHECK(drawing.find("bits &lt;per&gt; byte") != std::string::npos);
+  CHECK(drawing.find("nan") == std::string::npos);
+  CHECK(draw(Scale{"x", {{"base", nan}}, {{"a", nan, {}}}}).source.empty());
+  CHECK(places(draw(Scale{"x", {}, {{"a", 1, {}}}}).source, "cx=").size() == 1);
 }
 
 TEST_CASE("the history of a run is read back; a torn last line is left out", "[train][report]") {

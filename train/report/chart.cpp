@@ -125,4 +125,54 @@ Html draw(const Chart& asked) {
           escape(chart.y_label).source + "\">\n" + axes(plane, chart) + body + "</svg>\n"};
 }
 
+Html draw(const Scale& scale) {
+  constexpr double names = 190, row_height = 24, top = 26;
+  Range range;
+  const auto include = [&](double v) {
+    if (std::isfinite(v)) range.include(v);
+  };
+  for (const auto& [name, value] : scale.rules) include(value);
+  for (const Scale::Row& row : scale.rows) include(row.value), include(row.from.value_or(row.value));
+  if (!std::isfinite(range.low)) return {};
+  const double margin = range.high > range.low ? 0.06 * (range.high - range.low) : std::max(1e-12, std::abs(range.high) / 2);
+  range = {range.low - margin, range.high + margin};
+  const double bottom = top + row_height * static_cast<double>(scale.rows.size()), height = bottom + kBottom;
+  const auto px = [&](double v) { return names + (v - range.low) / (range.high - range.low) * (kWidth - names - kRight); };
+
+  std::string out =
+      "<svg class=chart viewBox=\"0 0 880 " + number(height) + "\" role=img aria-label=\"" + escape(scale.label).source + "\">\n";
+  char line[256];
+  const double step = tick_step(range, 8);
+  for (double v = std::ceil(range.low / step - 1e-9) * step; v <= range.high; v += step) {
+    std::snprintf(line, sizeof line, "<path class=grid d=\"M%.1f %.1fV%.1f\"/><text class=mid x=\"%.1f\" y=\"%.1f\">%s</text>\n",
+                  px(v), top, bottom, px(v), bottom + 18, number(std::abs(v) < step * 1e-6 ? 0 : v).c_str());
+    out += line;
+  }
+  for (const auto& [name, value] : scale.rules) {
+    if (!std::isfinite(value)) continue;
+    const bool leftmost =
+        std::all_of(scale.rules.begin(), scale.rules.end(), [&](auto& other) { return !(other.second < value); });
+    std::snprintf(line, sizeof line, "<path class=rule d=\"M%.1f %.1fV%.1f\"/><text class=%s x=\"%.1f\" y=\"%.1f\">", px(value),
+                  top, bottom, leftmost ? "end" : "start", px(value), top - 8);
+    out += line + escape(name).source + "</text>\n";
+  }
+  double y = top + row_height / 2;
+  for (const Scale::Row& row : scale.rows) {
+    out +=
+        "<text class=\"name end\" x=" + number(names - 12) + " y=" + number(y + 4) + ">" + escape(row.name).source + "</text>\n";
+    if (std::isfinite(row.value)) {
+      const std::string at = " cy=" + number(y) + "><title>" + escape(row.name).source;
+      if (row.from && std::isfinite(*row.from)) {
+        std::snprintf(line, sizeof line, "<path class=join d=\"M%.1f %.1fH%.1f\"/>", px(*row.from), y, px(row.value));
+        out += line + ("<circle class=ring r=4.5 cx=" + number(px(*row.from)) + at + ", the base alone: " + number(*row.from)) +
+               "</title></circle>";
+      }
+      out += "<circle class=main r=5 cx=" + number(px(row.value)) + at + ": " + number(row.value) + "</title></circle>\n";
+    }
+    y += row_height;
+  }
+  std::snprintf(line, sizeof line, "<text class=\"mid label\" x=\"%.1f\" y=\"%.1f\">", (names + kWidth - kRight) / 2, height - 6);
+  return {out + line + escape(scale.label).source + "</text>\n</svg>\n"};
+}
+
 }  // namespace graft::train

@@ -1,8 +1,5 @@
 #include "train/report/html.h"
 
-#include <algorithm>
-#include <cstdio>
-
 namespace graft::train {
 namespace {
 
@@ -76,15 +73,6 @@ Html facts(const std::vector<std::pair<std::string, std::string>>& pairs) {
   for (const auto& [name, value] : pairs)
     out += "<div><dt>" + escape(name).source + "</dt><dd>" + escape(value).source + "</dd></div>\n";
   return {out + "</dl>\n"};
-}
-
-Html bar(double share, const std::string& css_class) {
-  char out[160];
-  std::snprintf(out, sizeof out,
-                "<svg class=bar viewBox=\"0 0 100 10\" preserveAspectRatio=none aria-hidden=true>"
-                "<rect class=\"%s\" width=\"%.2f\" height=10 rx=1></rect></svg>",
-                css_class.c_str(), 100 * std::clamp(share, 0.0, 1.0));
-  return {out};
 }
 
 }  // namespace graft::train

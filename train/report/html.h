@@ -2,6 +2,7 @@
 // model passes through escape() on its way in; `Html` marks what has.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,7 +31,19 @@ struct Chart {
   std::vector<Series> series;
   int height = 280;
 };
-Html draw(const Chart& chart);                         // inline SVG with a legend; values that are not finite are left out
-Html bar(double share, const std::string& css_class);  // a horizontal bar, share of the full width in [0, 1]
+Html draw(const Chart& chart);  // inline SVG with a legend; values that are not finite are left out
+
+// Named values on one horizontal scale, a row each, between vertical rules that run through all rows.
+struct Scale {
+  std::string label;
+  std::vector<std::pair<std::string, double>> rules = {};
+  struct Row {
+    std::string name;
+    double value;                // a dot
+    std::optional<double> from;  // a ring, joined to it by a line
+  };
+  std::vector<Row> rows = {};
+};
+Html draw(const Scale& scale);  // likewise
 
 }  // namespace graft::train

@@ -1,5 +1,6 @@
 #include "train/report/report.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -52,25 +53,68 @@ std::string headline(const Report& report) {
              " documents that were never trained on</span></p></div>\n");
 }
 
+bool contains_a(const Report& report, bool (*has)(const ReportScore&)) {
+  return std::any_of(report.scores.begin(), report.scores.end(), has);
+}
+
+// One picture for each set: what people look at first.
+std::string placed(const Report& report) {
+  std::vector<std::string> sets;
+  for (const ReportScore& score : report.scores)
+    if (std::find(sets.begin(), sets.end(), score.set) == sets.end()) sets.push_back(score.set);
+  std::string out;
+  for (const std::string& set : sets) {
+    Scale scale{.label = sets.size() == 1 ? "bits per byte" : "bits per byte on " + set};
+    for (const ReportScore& score : report.scores) {
+      if (score.set != set) continue;
+      if (score.model == "base" || score.model == "adapted")
+        scale.rules.emplace_back(score.model, score.bits_per_byte);
+      else
+        scale.rows.push_back({score.model, score.bits_per_byte, score.quantized_base});
+    }
+    if (!scale.rows.empty()) out += draw(scale).source;
+  }
+  if (contains_a(report, [](auto& score) { return score.quantized_base.has_value(); }))
+    out +=
+        "<p class=note>A dot is a file; the ring on its line is the base alone in the same format. The nearer the dot to "
+        "“adapted”, the more is left of what was learned; the further the ring from “base”, the more the format costs any "
+        "model.</p>\n";
+  return out;
+}
+
 std::string score_table(const Report& report) {
   if (report.scores.empty()) return "<p class=quiet>No scores.</p>";
-  double highest = 0;
-  for (const ReportScore& score : report.scores) highest = std::max(highest, score.bits_per_byte);
+  const bool files = contains_a(report, [](auto& score) { return !score.kept.empty(); });
+  const bool quantized = contains_a(report, [](auto& score) { return score.quantized_base || score.kl; });
+  std::vector<std::string> head = {"model", "held-out set", "bits per byte", "against base"};
+  if (files) head.push_back("gain kept");
+  if (quantized) head.insert(head.end(), {"quantized base", "update kept", "KL to merged"});
+  head.insert(head.end(), {"perplexity", "tokens"});
   Rows rows;
   for (const ReportScore& score : report.scores) {
     const ReportScore* base = find(report, "base", score.set);
     const bool is_base = score.model == "base";
     rows.push_back({{escape(score.model)},
                     {escape(score.set)},
-                    {bar(score.bits_per_byte / highest, is_base ? "muted" : "main")},
                     {fixed(score.bits_per_byte, 4)},
-                    {is_base || base == nullptr ? "" : change_text(change_percent(base->bits_per_byte, score.bits_per_byte))},
-                    {fixed(score.perplexity, 3)},
-                    {std::to_string(score.tokens)}});
+                    {is_base || base == nullptr ? "" : change_text(change_percent(base->bits_per_byte, score.bits_per_byte))}});
+    if (files) rows.back().push_back(escape(score.kept));
+    if (quantized) {
+      rows.back().push_back({score.quantized_base ? fixed(*score.quantized_base, 4) : ""});
+      rows.back().push_back(escape(score.update_kept));
+      rows.back().push_back({score.kl ? fixed(*score.kl, 4) : ""});
+    }
+    rows.back().push_back({fixed(score.perplexity, 3)});
+    rows.back().push_back({std::to_string(score.tokens)});
   }
-  return table({"model", "held-out set", "", "bits per byte", "against base", "perplexity", "tokens"}, rows, "scores").source +
-         "<p class=note>Lower is better. Bits per byte are counted over the bytes of the cleaned text, so they compare across "
-         "tokenizers. Every exported file was opened again from disk and scored on the same text.</p>\n";
+  return table(head, rows, "scores").source +
+         "<p class=note>Lower bits per byte are better; they are counted over the bytes of the cleaned text, so they compare "
+         "across tokenizers. Every exported file was opened again from disk and scored on the same text.</p>\n" +
+         (files ? "<p class=note>Gain kept: what the file saves of the held-out bits that the adapter saves.</p>\n" : "") +
+         (quantized ? "<p class=note>Quantized base: the base alone in the file’s format. Update kept: what the adapter is worth "
+                      "there, of what it is worth without rounding. KL to merged: how far the file’s predictions are from the "
+                      "merged model’s before it was rounded, nats per token on a sample of the text.</p>\n"
+                    : "");
 }
 
 std::string curves(const Report& report) {
@@ -103,15 +147,12 @@ std::string artifact_table(const Report& report) {
                     {human_bytes(static_cast<double>(a.bytes))},
                     {escape(a.loads_in)},
                     {error},
-                    escape(a.kept),
                     {"<code class=hash>" + escape(a.sha256).source + "</code>"}});
   }
-  return table({"format", "written to", "size", "loads in", "largest error", "gain kept", "sha256"}, rows).source +
+  return table({"format", "written to", "size", "loads in", "largest error", "sha256"}, rows).source +
          "<p class=note>Each was reopened and compared with its source tensor by tensor; the error is relative to the largest "
          "value "
-         "of the tensor. Gain kept: what the file saves of the held-out bits that the adapter saves. A directory's sha256 is "
-         "that "
-         "of its sorted <code>sha256sum</code> lines.</p>\n" +
+         "of the tensor. A directory's sha256 is that of its sorted <code>sha256sum</code> lines.</p>\n" +
          (report.withdrawn.empty() ? "" : "<p class=note>" + escape(report.withdrawn).source + "</p>\n");
 }
 
@@ -138,7 +179,7 @@ std::string render(const Report& report) {
           escape(report.title).source, "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<header><h1>",
           escape(report.title).source, "</h1><p class=quiet>", escape(report.program).source, " · ",
           escape(report.created).source, "</p></header>\n<main>\n", headline(report));
-  page += section("Scores", score_table(report));
+  page += section("Scores", placed(report) + score_table(report));
   if (!report.answers.empty()) page += section("Answers", answers(report));
   page += section("Training", curves(report));
   if (!report.artifacts.empty() || !report.withdrawn.empty()) page += section("Exported files", artifact_table(report));

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,16 +15,18 @@
 namespace graft::train {
 
 struct ReportScore {
-  std::string model;  // "base", "adapted", or the format of an exported artifact
+  std::string model;  // "base", "adapted", "merged", or the format of an exported artifact
   std::string set;    // name of the held-out set
   double bits_per_byte = 0, perplexity = 0;
   std::int64_t tokens = 0, documents = 0;
+  std::string kept = {}, update_kept = {};    // of the adapter's gain: "97.3 %"; empty when unknown
+  std::optional<double> quantized_base = {};  // bits per byte of the base in the artifact's format
+  std::optional<double> kl = {};              // from the merged model, nats per token
 };
 struct ReportArtifact {
   std::string format, path, loads_in, sha256;
   std::uint64_t bytes = 0;
   double max_error = 0;
-  std::string kept = {};  // of the adapter's gain: "97.3 %"; empty when unknown
 };
 struct ReportAnswer {
   std::string prompt, base, adapted;

@@ -24,11 +24,12 @@ section { background: var(--card); border: 1px solid var(--rule); border-radius:
 th { text-align: left; font-weight: 600; font-size: .8rem; color: var(--quiet); white-space: nowrap; }
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--rule); vertical-align: middle; }
 tr:last-child td { border-bottom: 0; } td:last-child, th:last-child { padding-right: 0; }
-.scores td:nth-child(3) { width: 32%; } .scores td:nth-child(n+4), .scores th:nth-child(n+4) { text-align: right; white-space: nowrap; }
-.bar { display: block; width: 100%; height: .8rem; } rect.main { fill: var(--main); } rect.muted { fill: var(--muted); }
+.scores td:nth-child(n+3), .scores th:nth-child(n+3) { text-align: right; white-space: nowrap; } .scores td:first-child { white-space: nowrap; }
 .chart { width: 100%; height: auto; display: block; margin-bottom: .9rem; font-size: 12px; }
 .chart text { fill: var(--quiet); } .mid { text-anchor: middle; } .end { text-anchor: end; }
 .grid { stroke: var(--rule); } .axis { stroke: var(--muted); } polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+.join { stroke: var(--main); stroke-width: 1.8; opacity: .55; } .rule { stroke: var(--held); stroke-dasharray: 4 3; }
+.chart text.name { fill: var(--ink); } circle.main { fill: var(--main); } circle.ring { fill: var(--card); stroke: var(--main); stroke-width: 1.8; }
 polyline.main { stroke: var(--main); } polyline.muted { stroke: var(--quiet); }
 circle { stroke: var(--card); stroke-width: 1.5; } circle.held { fill: var(--held); } circle.held2 { fill: var(--held2); } circle.held3 { fill: var(--held3); }
 .legend { margin: 0 0 .2rem; font-size: .85rem; color: var(--quiet); }
