@@ -23,10 +23,14 @@ LIMIT = 0.01
 PARTS = ("_packed", "_scale", "_shape", "_zero_point", "")
 
 
+def config_of(directory):
+    return QuantizationConfig.model_validate(json.loads((directory / "config.json").read_text())["quantization_config"])
+
+
 def decompressed(directory):
     """Tensors of the plain model in f32, and how many linears were quantized."""
     tensors = load_file(directory / "model.safetensors")
-    config = QuantizationConfig.model_validate(json.loads((directory / "config.json").read_text())["quantization_config"])
+    config = config_of(directory)
     assert config.ignore == ["lm_head"] and list(config.config_groups) == ["group_0"]
     scheme, plain, quantized = config.config_groups["group_0"], {}, 0
     compressor = BaseCompressor.get_value_from_registry(config.format)
@@ -70,6 +74,10 @@ def main():
         model.tie_weights()
         check(f"{name}: logits of {quantized} linears by compressed-tensors' decompressor, fp32",
               relative_error(logits_of(model, segments), weights), LOGITS_ERROR)
+        if not config_of(directory).config_groups["group_0"].weights.symmetric:
+            # transformers allocates their zero points as they are before compressed-tensors packs them, and refuses what that writes.
+            print(f"{name}: not loaded by transformers {transformers.__version__}, which takes no packed zero points")
+            continue
         loaded = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
         theirs, mine = perplexity(logits_of(loaded, segments), segments), perplexity(ours, segments)
         print(f"{name}: perplexity {theirs:.4f} in transformers, {mine:.4f} in graft")

@@ -83,7 +83,7 @@ def merged(run):
 
 
 def rebuilt(run):
-    for directory in sorted(path for path in EXPORTS.iterdir() if path.is_dir()):
+    for directory in sorted(path.parent for path in EXPORTS.glob("*/base")):
         base, strings = directory / "base", list(random_strings(2000, seed=5))
         with tempfile.TemporaryDirectory() as scratch:
             subprocess.run([run.build / "export_files", directory / "f16.gguf", "-", scratch, "hf-base"], check=True,
@@ -108,7 +108,7 @@ def rebuilt(run):
 
 
 def copied(run):
-    for directory in sorted(path for path in EXPORTS.iterdir() if path.is_dir()):
+    for directory in sorted(path.parent for path in EXPORTS.glob("*/base")):
         with tempfile.TemporaryDirectory() as scratch:
             subprocess.run([run.build / "export_files", directory / "base", directory / "adapter", scratch, "hf"], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
