@@ -97,8 +97,7 @@ fs::path write_base(const Session& session, const exports::Artifact& artifact, c
 }
 
 std::vector<Score> score_base_in(const Session& session, ScoreBook& book, const exports::Artifact& artifact) {
-  const std::string identity =
-      cat(session.base->identity(), " ", name_of(session.dtypes().storage), " in ", artifact.format);
+  const std::string identity = cat(session.base->identity(), " ", name_of(session.dtypes().storage), " in ", artifact.format);
   std::optional<DirectoryWriter> scratch;  // never committed
   std::optional<FileDecoder> decoder;
   try {

@@ -9,10 +9,10 @@
 
 namespace graft::cli {
 
-// Every artifact reopened from disk. Where one of them is quantized also "merged", the model in bf16 before it was rounded, unless
-// "hf" is there, which is the same; of every other file that holds a model the divergence from that; and for each quantized format
-// that looks at no documents "base in <format>": the base alone, written as that format writes it into a directory that is gone
-// afterwards.
+// Every artifact reopened from disk. Where one of them is quantized also "merged", the model in bf16 before it was rounded,
+// unless "hf" is there, which is the same; of every other file that holds a model the divergence from that; and for each
+// quantized format that looks at no documents "base in <format>": the base alone, written as that format writes it into a
+// directory that is gone afterwards.
 //
 // An adapter's own formats hold the very values of the adapter, so they score as it does.
 std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora::AdapterSet& adapter,
