@@ -208,6 +208,21 @@ TEST_CASE("inputs are rounded to fp8 on the scale that calibration found", "[exp
   CHECK(read_json(bench.directory / "modelopt-fp8-static/hf_quant_config.json")["quantization"]["quant_algo"] == "FP8");
 }
 
+TEST_CASE("experts are calibrated one by one, but for the scales that servers have once", "[export][calibration]") {
+  Bench bench({.experts = 4});
+  for (const char* format : {"gptq-g32-gptq", "awq-g32-awq", "modelopt-fp8-static"}) {
+    INFO(format);
+    CHECK(exports::export_one(exports::find_exporter(format), bench.request(), bench.directory.path()).max_error > 0);
+  }
+  const auto written = model::open_weights(bench.directory / "modelopt-fp8-static");
+  const auto scale = [&](int expert, const char* linear) {
+    return written->input_scale(cat("model.layers.0.block_sparse_moe.experts.", expert, ".", linear, ".weight"));
+  };
+  CHECK(scale(0, "w1") == scale(3, "w3"));
+  CHECK(scale(0, "w2") == scale(3, "w2"));
+  CHECK(scale(0, "w1") != scale(0, "w2"));
+}
+
 TEST_CASE("too few documents to calibrate with are an error before any work", "[export][calibration]") {
   Bench bench;
   const auto corpus = data::Corpus::open(bench.corpora.config.dir, "train", bench.corpora.tokenizer.hash());
