@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -23,6 +24,14 @@ std::string digest_of(const at::Tensor& values) {
   Sha256 hash;
   hash.update(dense.const_data_ptr(), dense.nbytes());
   return hash.hex();
+}
+
+// "model.layers.0.block_sparse_moe.experts.w1" of "model.layers.0.block_sparse_moe.experts.3.w1"; others as they are.
+std::string linear_of_any_expert(const std::string& name) {
+  constexpr std::string_view mark = ".experts.";
+  const std::size_t at = name.find(mark);
+  if (at == std::string::npos) return name;
+  return name.substr(0, at + mark.size()) + name.substr(name.find('.', at + mark.size()) + 1);
 }
 
 std::int64_t layers_of(const MergedModel& source) { return static_cast<std::int64_t>(source.spec().layers.size()); }
@@ -170,6 +179,16 @@ at::Tensor Calibration::importance(const std::string& tensor) {
   const auto seen = inputs().find(tensor.substr(0, tensor.size() - suffix.size()));
   if (seen == inputs_.end()) return {};
   return (seen->second->squares / static_cast<double>(seen->second->rows)).to(at::kFloat);
+}
+
+float Calibration::input_scale(const std::string& tensor) {
+  constexpr double largest_e4m3 = 448;
+  const std::string name = linear_of_any_expert(tensor.substr(0, tensor.size() - std::string_view(".weight").size()));
+  double largest = 0;
+  for (const auto& [linear, sums] : inputs())
+    if (linear_of_any_expert(linear) == name) largest = std::max(largest, sums->largest.max().item<double>());
+  if (!std::isfinite(largest)) throw DataError(cat("tensor ", tensor, ": an input that came in calibration is not finite"));
+  return largest > 0 ? static_cast<float>(largest / largest_e4m3) : 1;
 }
 
 std::vector<Reader> Calibration::readers(const FoldSite& site, const LayerInputs& inputs) const {

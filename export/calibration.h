@@ -50,6 +50,9 @@ class Calibration {
   // Mean of x^2 by input channel of the linear `tensor`, f32 (in); undefined when no token came (an expert), or for another
   // tensor.
   at::Tensor importance(const std::string& tensor);
+  // For a server that rounds the inputs of the linear `tensor` to fp8 with one scale: the largest |x| that came, over 448.
+  // Experts of a layer share the largest, as servers have them.
+  float input_scale(const std::string& tensor);
   // Of Quantizer::awq and smooth; found once for each scheme.
   const Folds& folds(Quantizer quantizer, const model::CompressedScheme& scheme);
   // Of Quantizer::gptq. Tensors must be asked for in the order of the model.

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "export/verify.h"
+#include "model/linear_layout.h"
 #include "model/tensors.h"
 
 namespace graft::exports {
@@ -50,6 +51,37 @@ std::string group_refusal(const model::ModelSpec& spec, std::int64_t group) {
     if (!undivided(other)) fitting = other;
   return cat("groups of ", group, " do not divide the rows of ", tensor->name, ", which have ", tensor->shape[1], " columns; ",
              fitting > 0 ? cat("choose groups of ", fitting) : "choose a format with one scale per row");
+}
+
+// The format with one more part in front, where its four bytes leave nothing unaligned. scale_of: empty for a layout alone.
+LinearFormat with_input_scale(LinearFormat format, const std::function<float(const std::string& tensor)>& scale_of) {
+  const std::vector<std::int64_t> shape = format.input_scale;
+  format.layout = [=, inner = format.layout](const model::TensorSpec& linear) {
+    std::vector<StoredTensor> parts = inner(linear);
+    parts.insert(parts.begin(), StoredTensor{model::module_of(linear.name) + "input_scale", DType::f32, shape});
+    return parts;
+  };
+  format.encode = [=, inner = format.encode](const model::TensorSpec& linear, const at::Tensor& weight) {
+    EncodedLinear encoded = inner(linear, weight);
+    encoded.parts.insert(encoded.parts.begin(), at::full(shape, scale_of(linear.name), at::kFloat));
+    return encoded;
+  };
+  return format;
+}
+
+LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target, const RoundLinear& round,
+                       Calibration* calibration) {
+  const LinearFormat format = target.format(spec, target.rounding.scheme, round);
+  if (!target.rounding.input_scales) return format;
+  return with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
+}
+
+void check_input_scales(const MergedModel& source, const model::WeightSource& written, Calibration& calibration) {
+  for (const model::TensorSpec& tensor : source.tensors())
+    if (is_quantized_linear(source.spec(), tensor))
+      if (const float read = written.input_scale(tensor.name), meant = calibration.input_scale(tensor.name); read != meant)
+        throw FormatError(
+            cat(written.path().string(), ": the input_scale of ", tensor.name, " reads back as ", read, ", not ", meant));
 }
 
 // FormatError when a linear of the layers is not stored as it was to be.
@@ -99,7 +131,7 @@ std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& 
   const model::CompressedScheme& scheme = target.rounding.scheme;
   if (scheme.group > 0) refusal = group_refusal(spec, scheme.group);
   if (refusal.empty() && target.refusal != nullptr) refusal = target.refusal(spec);
-  return refusal.empty() ? alignment_refusal(spec, target.format(spec, scheme, {})) : refusal;
+  return refusal.empty() ? alignment_refusal(spec, format_of(spec, target, {}, nullptr)) : refusal;
 }
 
 void write_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& directory) {
@@ -112,9 +144,9 @@ void write_quantized_model(const MergedModel& source, const LinearFormat& format
 }
 
 void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& directory) {
-  const auto& [scheme, quantizer] = target.rounding;
+  const auto& [scheme, quantizer, input_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, scheme);
-  LinearFormat format = target.format(source.spec(), scheme, rounding_for(request, quantizer, scheme));
+  LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, scheme), request.calibration);
   if (quantizer == Quantizer::gptq)
     format.encode = [encode = std::move(format.encode), &request](const model::TensorSpec& linear, const at::Tensor& weight) {
       EncodedLinear encoded = encode(linear, weight);
@@ -133,9 +165,10 @@ double verify_quantized_model(const MergedModel& source, const LinearFormat& for
 }
 
 double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& written) {
-  const auto& [scheme, quantizer] = target.rounding;
+  const auto& [scheme, quantizer, input_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, scheme);
   const auto reopened = model::open_weights(written);
+  if (input_scales) check_input_scales(source, *reopened, *request.calibration);
   LinearFormat format = target.format(source.spec(), scheme, to_nearest(scheme));
   if (quantizer == Quantizer::gptq)
     format.encode = [&](const model::TensorSpec& linear, const at::Tensor&) {

@@ -30,12 +30,16 @@ struct LinearFormat {
   std::map<std::string, Json> files = {};  // beside config.json
   // Every tensor of the model takes a multiple of these bytes, so that none begins where its elements cannot be read.
   std::uint64_t alignment = 4;
+  std::vector<std::int64_t> input_scale = {};  // shape of that tensor, where LinearRounding asks for it; of one number
 };
 
 // How codes are found: on the grids of a scheme (export/quantize/grid.h) where the layout takes such.
 struct LinearRounding {
   model::CompressedScheme scheme = {};
   Quantizer quantizer = Quantizer::nearest;
+  bool input_scales = false;  // "input_scale" of each linear, from calibration: its inputs are rounded to fp8 when served
+
+  constexpr bool calibrates() const { return quantizer != Quantizer::nearest || input_scales; }
 };
 
 // A row of a table in export/formats/.
@@ -66,7 +70,7 @@ constexpr Exporter quantized_exporter(std::string_view name, std::string_view su
       .extension = "",
       .merges = true,
       .quantizes = true,
-      .calibrates = rounding.quantizer != Quantizer::nearest,
+      .calibrates = rounding.calibrates(),
       .refusal =
           [](const model::ModelSpec& spec, const lora::LoraConfig&) {
             return quantized_refusal(spec, {format, refusal, rounding});

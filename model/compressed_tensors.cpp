@@ -75,16 +75,19 @@ CompressedScheme read_compressed_scheme(const Json& quantization, const std::str
   return scheme;
 }
 
-kernels::RowRounding read_compressed_inputs(const Json& quantization, const std::string& origin) {
+CompressedInputs read_compressed_inputs(const Json& quantization, const std::string& origin) {
   const Json inputs = json_get_or<Json>(quantization["config_groups"].begin().value(), "input_activations", Json(), origin);
-  if (inputs.is_null()) return kernels::RowRounding::none;
+  if (inputs.is_null()) return {};
   if (!inputs.is_object()) throw FormatError(cat(origin, ": input_activations is not an object"));
-  const std::string type = text_or_empty(inputs, "type");
-  if (text_or_empty(inputs, "strategy") != "token" || !json_get_or<bool>(inputs, "dynamic", false, origin) ||
-      !json_get_or<bool>(inputs, "symmetric", true, origin) || json_get<std::int64_t>(inputs, "num_bits", origin) != 8 ||
-      (type != "int" && type != "float"))
-    unsupported(origin, "input_activations are not 8 bits by token, dynamic and symmetric");
-  return type == "int" ? kernels::RowRounding::int8 : kernels::RowRounding::fp8;
+  const std::string type = text_or_empty(inputs, "type"), strategy = text_or_empty(inputs, "strategy");
+  const bool dynamic = json_get_or<bool>(inputs, "dynamic", false, origin);
+  const bool by_token = strategy == "token" && dynamic && (type == "int" || type == "float"),
+             fixed = strategy == "tensor" && !dynamic && type == "float";
+  if (!json_get_or<bool>(inputs, "symmetric", true, origin) || json_get<std::int64_t>(inputs, "num_bits", origin) != 8 ||
+      (!by_token && !fixed))
+    unsupported(origin,
+                "input_activations are not 8 bits by token, dynamic and symmetric, nor fp8 by tensor, static and symmetric");
+  return {type == "int" ? kernels::RowRounding::int8 : kernels::RowRounding::fp8, fixed};
 }
 
 std::optional<Fp8Tiles> read_compressed_tiles(const Json& quantization, const std::string& origin) {

@@ -6,7 +6,8 @@
 //                     along the rows, when not symmetric
 //   int-quantized     weight I8 (out, in)
 //   float-quantized   weight F8_E4M3 (out, in)
-//   all               weight_scale F32, F16 or BF16 (out, groups); one group per row when the strategy is "channel"
+//   all               weight_scale F32, F16 or BF16 (out, groups); one group per row when the strategy is "channel"; input_scale
+//                     F32, one number, when the input_activations are static
 //   value             (q - zero) * scale      in f32
 #pragma once
 
@@ -36,9 +37,13 @@ struct CompressedScheme {
 // The scheme of a quantization_config of quant_method compressed-tensors. UnsupportedError, which begins with `origin`, for
 // several groups of modules or a kind of weights not listed above.
 CompressedScheme read_compressed_scheme(const Json& quantization, const std::string& origin);
-// What becomes of the inputs of linears of that scheme: "token", dynamic, in 8 bits. UnsupportedError for another kind of
-// input_activations, but nothing for those of tiles, which are not followed.
-kernels::RowRounding read_compressed_inputs(const Json& quantization, const std::string& origin);
+// What becomes of the inputs of linears of that scheme: "token", dynamic, in 8 bits, or "tensor", static, in fp8.
+// UnsupportedError for another kind of input_activations.
+struct CompressedInputs {
+  kernels::RowRounding rounding = kernels::RowRounding::none;
+  bool fixed = false;  // input_scale
+};
+CompressedInputs read_compressed_inputs(const Json& quantization, const std::string& origin);
 // Its tiles when it is float-quantized with the strategy "tensor" or "block" (model/fp8_layout.h); empty for the schemes above.
 std::optional<Fp8Tiles> read_compressed_tiles(const Json& quantization, const std::string& origin);
 

@@ -133,7 +133,10 @@ DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at:
     head_ = loader.dense("lm_head", false);
   }
   std::uint64_t ordinal = 0;
-  for (FrozenLinear* linear : frozen_linears()) linear->ordinal = ordinal++;
+  for (FrozenLinear* linear : frozen_linears()) {
+    linear->ordinal = ordinal++;
+    linear->input_scale = source.input_scale(linear->name + ".weight");
+  }
 }
 
 std::vector<FrozenLinear*> DecoderImpl::frozen_linears() {

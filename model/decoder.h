@@ -23,6 +23,7 @@ struct Linear {
   at::Tensor weight, bias;                          // (N, K), (N) or undefined; compute dtype
   kernels::LowRank* adapter = nullptr;              // not owned; set by lora/attach
   std::shared_ptr<const kernels::Int8Weight> int8;  // instead of weight
+  float input_scale = 0;                            // WeightSource::input_scale
 
   std::int64_t out() const, in() const;  // N, K
 };

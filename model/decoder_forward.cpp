@@ -73,7 +73,10 @@ std::vector<at::Tensor> DecoderImpl::products(const at::Tensor& x, std::initiali
     (*pass.see)(linears, x);
   }
   // Training goes on as though the inputs were not rounded: its gradients are those of the inputs as they are.
-  return kernels::lora_group_forward(pass.training ? x : kernels::rounded_rows(x, inputs_), parts(uses, pass));
+  if (pass.training || inputs_ == kernels::RowRounding::none) return kernels::lora_group_forward(x, parts(uses, pass));
+  float scale = 0;  // linears that are served as one have the largest of their scales (vLLM's compressed_tensors_w8a8_fp8.py)
+  for (const auto& [linear, saved] : uses) scale = std::max(scale, linear->input_scale);
+  return kernels::lora_group_forward(kernels::rounded_rows(x, inputs_, scale), parts(uses, pass));
 }
 
 void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& saved) const {

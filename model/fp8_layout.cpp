@@ -19,8 +19,16 @@ class Fp8Layout : public LinearLayout {
     std::vector<LayoutPart> parts = {
         {linear.name, {DType::f8_e4m3}, linear.shape},
         {linear.name + suffix_, {DType::f32, DType::bf16, DType::f16}, {tiles_.down(out), tiles_.across(in)}}};
-    if (tiles_.input_scale) parts.push_back({module_of(linear.name) + "input_scale", {DType::f32, DType::bf16, DType::f16}, {1}});
+    if (tiles_.input_scale) parts.push_back(input_scale_part(linear));
     return parts;
+  }
+
+  kernels::RowRounding inputs() const override {
+    const bool by_row = tiles_.rows == 1 && tiles_.columns == 0;  // served with a scale for each token as well
+    return tiles_.input_scale || by_row ? kernels::RowRounding::fp8 : kernels::RowRounding::none;
+  }
+  float input_scale(const std::vector<at::Tensor>& parts) const override {
+    return tiles_.input_scale ? input_scale_of(parts[2]) : 0;
   }
 
   at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {

@@ -3,7 +3,7 @@
 //
 //   weight              F8_E4M3 (out, in)
 //   weight<suffix>      F32, BF16 or F16 (tiles along out, tiles along in); the last tile of either may be smaller
-//   input_scale         F32, one number; there when activations are scaled by what calibration found. Not needed for the values
+//   input_scale         F32, one number; there when activations are scaled by what calibration found
 //   value               weight * scale      in f32
 #pragma once
 

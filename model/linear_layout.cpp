@@ -1,5 +1,9 @@
 #include "model/linear_layout.h"
 
+#include <ATen/ATen.h>
+
+#include <cmath>
+
 #include "core/error.h"
 
 namespace graft::model {
@@ -30,6 +34,16 @@ Json without_quantization(const Json& config) {
 }
 
 std::string module_of(const std::string& weight) { return weight.substr(0, weight.size() - std::string_view("weight").size()); }
+
+LayoutPart input_scale_part(const TensorSpec& linear) {
+  return {module_of(linear.name) + "input_scale", {DType::f32, DType::bf16, DType::f16}, {1}, false, true};
+}
+
+float input_scale_of(const at::Tensor& part) {
+  const auto scale = part.to(at::kFloat).item<float>();
+  if (!std::isfinite(scale) || scale <= 0) throw FormatError(cat("input_scale is ", scale, "; it must be a positive number"));
+  return scale;
+}
 
 std::string text_or_empty(const Json& object, const char* key) {
   const auto at = object.find(key);

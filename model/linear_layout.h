@@ -43,6 +43,9 @@ class LinearLayout {
   // FormatError "<what contradicts itself>", without the tensor's name. Only the parts that are `checked` are defined.
   virtual void check(const TensorSpec&, const std::vector<at::Tensor>&) const {}
   virtual kernels::RowRounding inputs() const { return kernels::RowRounding::none; }  // of the quantized linears, as served
+  // That the rows of the linear's input share when it is served; 0: each has its own. Only the parts that are `checked` are
+  // defined. FormatError when it is no scale.
+  virtual float input_scale(const std::vector<at::Tensor>&) const { return 0; }
   // f32 (out, in). All parts are defined.
   virtual at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const = 0;
 };
@@ -60,8 +63,10 @@ std::unique_ptr<LinearLayout> read_layout(const Json& config, const std::string&
 // config.json as it is for the model's numbers: without quantization_config.
 Json without_quantization(const Json& config);
 
-std::string module_of(const std::string& weight);  // "model.layers.0.mlp.up_proj." of "model.layers.0.mlp.up_proj.weight"
-at::ScalarType scalar_type(DType type);            // UnsupportedError for one that at:: lacks
+std::string module_of(const std::string& weight);       // "model.layers.0.mlp.up_proj." of "model.layers.0.mlp.up_proj.weight"
+LayoutPart input_scale_part(const TensorSpec& linear);  // "<module>.input_scale", one number
+float input_scale_of(const at::Tensor& part);           // FormatError when it is not a positive number
+at::ScalarType scalar_type(DType type);                 // UnsupportedError for one that at:: lacks
 std::string text_or_empty(const Json& object, const char* key);
 
 }  // namespace graft::model

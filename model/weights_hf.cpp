@@ -121,6 +121,7 @@ bool is_redundant(const std::string& name, const ModelSpec& spec) {
 struct Stored {
   std::vector<std::optional<Located>> parts;  // of a quantized linear; else one
   bool quantized = false;
+  float input_scale = 0;
 };
 
 // Dimensions of one element say nothing: a scale of each row is (out) here and (out, 1) there.
@@ -154,6 +155,7 @@ class HfSource : public TableSource {
 
   bool is_gguf() const override { return false; }
   kernels::RowRounding inputs() const override { return layout_ ? layout_->inputs() : kernels::RowRounding::none; }
+  float input_scale(const std::string& weight) const override { return stored_[index_.at(weight)].input_scale; }
 
  private:
   bool is_quantized(const TensorSpec& row) const {
@@ -228,7 +230,10 @@ class HfSource : public TableSource {
     }
     if (!holds_name && shards_.tensors.contains(row.name))
       throw FormatError(cat(path_.string(), ": tensor ", row.name, " is there twice, quantized and not"));
-    named(row, [&] { layout_->check(row, checked); });
+    named(row, [&] {
+      layout_->check(row, checked);
+      stored.input_scale = layout_->input_scale(checked);
+    });
     return stored;
   }
 

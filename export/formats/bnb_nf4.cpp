@@ -70,6 +70,7 @@ LinearFormat nf4_format() {
 }
 
 std::string refusal(const model::ModelSpec& spec, const lora::LoraConfig&) {
+  // transformers stacks a layer's experts into one tensor, which is no torch.nn.Linear (its integrations/bitsandbytes.py).
   if (spec.moe.experts > 0) return "bitsandbytes quantizes linear layers, not experts; choose a gguf- format";
   return alignment_refusal(spec, nf4_format());
 }

@@ -1,6 +1,6 @@
 // Merged Hugging Face directories in the layout of compressed-tensors (docs/formats.md; layout: model/compressed_tensors.h,
 // grids: export/quantize/grid.h; blocks of fp8: model/fp8_layout.h). Activations in 8 bits: one scale per token, found as they
-// come.
+// come, or one that calibration found.
 #include <ATen/ATen.h>
 
 #include "core/error.h"
@@ -12,8 +12,6 @@ namespace {
 
 using model::CompressedFormat;
 using model::CompressedScheme;
-
-constexpr std::uint64_t kAlignment = 8;  // weight_shape is I64
 
 Json arguments(const char* type, int bits, const char* strategy) {
   return {{"num_bits", bits},     {"type", type},
@@ -86,8 +84,21 @@ LinearFormat grid_format(const model::ModelSpec& spec, const CompressedScheme& s
             if (weight.zero_point.defined()) parts.push_back(weight.zero_point);
             return EncodedLinear{parts, [rounded] { return rounded.values(); }};
           },
-      .alignment = kAlignment,
+      .alignment = scheme.format == CompressedFormat::packed ? 8u : 4u,  // weight_shape is I64
   };
+}
+
+LinearFormat fp8_static_format(const model::ModelSpec& spec, const CompressedScheme& scheme, const RoundLinear& round) {
+  LinearFormat format = grid_format(spec, scheme, round);
+  format.config["config_groups"]["group_0"]["input_activations"] = arguments("float", 8, "tensor");
+  format.input_scale = {1};
+  return format;
+}
+
+// vLLM's CompressedTensorsW8A8Fp8MoEMethod.
+std::string fp8_static_refusal(const model::ModelSpec& spec) {
+  return spec.moe.experts > 0 ? "vLLM serves experts in fp8 by row with activations scaled as they come alone; choose ct-fp8"
+                              : "";
 }
 
 LinearFormat fp8_block_format(const model::ModelSpec& spec, const CompressedScheme&, const RoundLinear&) {
@@ -128,6 +139,9 @@ constexpr Exporter kFormats[] = {
                                              "as ct-w8a8, outliers of the activations moved into the weights by SmoothQuant"),
     exporter<fp8_by_row>("ct-fp8",
                          "merged model as a compressed-tensors directory, linears and activations in fp8 (FP8_DYNAMIC)"),
+    quantized_exporter<fp8_static_format, fp8_static_refusal, LinearRounding{.scheme = fp8_by_row, .input_scales = true}>(
+        "ct-fp8-static", "as ct-fp8, activations on one scale for each linear, found in the training documents",
+        "vLLM, transformers with compressed-tensors"),
     quantized_exporter<fp8_block_format, fp8_block_refusal>(
         "ct-fp8-block", "merged model as a compressed-tensors directory, linears in fp8 by blocks of 128 x 128 (FP8_BLOCK)",
         "vLLM, TensorRT-LLM, transformers with compressed-tensors"),

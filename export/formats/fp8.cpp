@@ -1,5 +1,5 @@
 // Merged Hugging Face directories with linears in fp8, as quant_method fp8 and as NVIDIA's ModelOpt writes it (docs/formats.md).
-// Activations are rounded to fp8 when served, scaled as they come, so that nothing is calibrated.
+// Activations are rounded to fp8 when served, scaled as they come, or in "-static" by what calibration found.
 #include "export/quantize/fp8.h"
 
 #include <ATen/ATen.h>
@@ -32,19 +32,32 @@ LinearFormat block_format(const model::ModelSpec& spec, const model::CompressedS
 }
 
 // Both files: the one of before ModelOpt 0.31 and the one of today say the same.
-LinearFormat modelopt_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
-  constexpr const char* kAlgorithm = "FP8_PER_CHANNEL_PER_TOKEN";
+LinearFormat modelopt(const model::ModelSpec& spec, const char* algorithm, const model::Fp8Tiles& tiles, int scale_dims) {
   const Json producer = {{"name", "graft"}, {"version", GRAFT_VERSION}};
-  LinearFormat format = tiles_format(kRows, "_scale", 1,
+  LinearFormat format = tiles_format(tiles, "_scale", scale_dims,
                                      {{"quant_method", "modelopt"},
-                                      {"quant_algo", kAlgorithm},
+                                      {"quant_algo", algorithm},
                                       {"kv_cache_scheme", Json()},
                                       {"ignore", kept_plain(spec)},
                                       {"producer", producer}});
   format.files["hf_quant_config.json"] = {
       {"producer", producer},
-      {"quantization", {{"quant_algo", kAlgorithm}, {"kv_cache_quant_algo", Json()}, {"exclude_modules", kept_plain(spec)}}}};
+      {"quantization", {{"quant_algo", algorithm}, {"kv_cache_quant_algo", Json()}, {"exclude_modules", kept_plain(spec)}}}};
   return format;
+}
+
+LinearFormat modelopt_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+  return modelopt(spec, "FP8_PER_CHANNEL_PER_TOKEN", kRows, 1);
+}
+
+LinearFormat modelopt_static_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+  return modelopt(spec, "FP8", kMatrix, 0);
+}
+
+// vLLM's ModelOptFp8MoEMethod.
+std::string modelopt_refusal(const model::ModelSpec& spec) {
+  return spec.moe.experts > 0 ? "of ModelOpt's experts vLLM reads those with one scale each alone; choose modelopt-fp8-static"
+                              : "";
 }
 
 constexpr Exporter kFormats[] = {
@@ -53,9 +66,14 @@ constexpr Exporter kFormats[] = {
     quantized_exporter<block_format, fp8_block_refusal>(
         "fp8-block", "merged model as a Hugging Face directory, linears in fp8 by blocks of 128 x 128; activations in fp8",
         "vLLM, SGLang, TensorRT-LLM, transformers"),
-    quantized_exporter<modelopt_format>(
+    quantized_exporter<modelopt_format, modelopt_refusal>(
         "modelopt-fp8", "merged model as ModelOpt's unified directory, linears in fp8 by rows, activations by tokens",
         "TensorRT-LLM, vLLM"),
+    quantized_exporter<modelopt_static_format, nullptr, LinearRounding{.input_scales = true}>(
+        "modelopt-fp8-static",
+        "merged model as ModelOpt's unified directory, linears and activations in fp8, one scale each, found in the training "
+        "documents",
+        "TensorRT-LLM, vLLM, SGLang"),
 };
 
 }  // namespace

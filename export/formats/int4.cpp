@@ -45,24 +45,28 @@ std::string refusal(const model::ModelSpec& spec) {
   for (const model::TensorSpec& tensor : model::tensors_of(spec))
     if (is_quantized_linear(spec, tensor) && tensor.shape[0] % kPerWord != 0)
       return cat(tensor.name, " has ", tensor.shape[0], " rows, which words of ", kPerWord, " codes do not divide");
-  if (spec.moe.experts > 0) return "the layouts of GPTQ and AWQ are not written for mixtures of experts; choose a ct- format";
   return "";
 }
 
-template <LinearFormat (*format)(std::int64_t group, const RoundLinear& round)>
-LinearFormat format_of(const model::ModelSpec&, const model::CompressedScheme& scheme, const RoundLinear& round) {
-  return format(scheme.group, round);
+// Routers are linears too, to tools that quantize every linear: each reader has its own way to be told that they are not.
+LinearFormat gptq_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round) {
+  LinearFormat format = gptq_format(scheme.group, round);
+  if (spec.moe.experts > 0) format.config["dynamic"] = {{cat("-:.*\\.", spec.moe.block, "\\.gate$"), Json::object()}};
+  return format;
+}
+LinearFormat awq_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round) {
+  LinearFormat format = awq_format(scheme.group, round);
+  if (spec.moe.experts > 0) format.config["modules_to_not_convert"] = kept_plain(spec);
+  return format;
 }
 
 template <std::int64_t group, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter gptq(std::string_view name, std::string_view summary) {
-  return quantized_exporter<format_of<gptq_format>, refusal, LinearRounding{by_groups(group, true), quantizer}>(name, summary,
-                                                                                                                kLoadsIn);
+  return quantized_exporter<gptq_of, refusal, LinearRounding{by_groups(group, true), quantizer}>(name, summary, kLoadsIn);
 }
 template <std::int64_t group, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter awq(std::string_view name, std::string_view summary) {
-  return quantized_exporter<format_of<awq_format>, refusal, LinearRounding{by_groups(group, false), quantizer}>(name, summary,
-                                                                                                                kLoadsIn);
+  return quantized_exporter<awq_of, refusal, LinearRounding{by_groups(group, false), quantizer}>(name, summary, kLoadsIn);
 }
 
 constexpr Exporter kFormats[] = {

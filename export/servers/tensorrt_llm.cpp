@@ -5,6 +5,10 @@
 namespace graft::exports {
 namespace {
 
+bool is_fp8(const std::string& format) {
+  return format == "ct-fp8" || format == "ct-fp8-block" || format == "fp8-block" || format.starts_with("modelopt-fp8");
+}
+
 ServerFinding adapter_finding(const ServingPlan& plan) {
   if (adapts_head(plan))
     return {"peft", "fault",
@@ -19,7 +23,10 @@ ServerFinding finding_of(const ServingPlan& plan, const std::string& format) {
   if (format == "ct-w8a8") return {format, "note", "not for this server: it takes 8 bits by row for fp8, whatever their type"};
   if (format.starts_with("ct-w"))
     return {format, "note", "not for this server: it reads compressed-tensors in fp8 only, by row or by blocks"};
-  const bool fp8 = format == "ct-fp8" || format == "ct-fp8-block" || format == "fp8-block" || format == "modelopt-fp8";
+  if (format == "ct-fp8-static")
+    return {format, "note",
+            "not for this server: it scales the activations of compressed-tensors as they come; modelopt-fp8-static has scales"};
+  const bool fp8 = is_fp8(format);
   if (!fp8 && format != "hf" && format != "hf-base") return {format, "note", "not for this server"};
   if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) return {format, "fault", refusal};
   return {format, "ok", fp8 ? "needs a GPU of compute capability 8.9; not run here" : "serve the directory; not run here"};
@@ -32,8 +39,7 @@ std::vector<ServerFinding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served&, const std::string& format) {
-  if (format != "hf" && format != "ct-fp8" && format != "ct-fp8-block" && format != "fp8-block" && format != "modelopt-fp8")
-    return "";
+  if (format != "hf" && !is_fp8(format)) return "";
   return cat("trtllm-serve ", artifact_of(format));
 }
 

@@ -1,12 +1,12 @@
 // What a server does to the input of a linear that it multiplies in 8 bits: each row (token) is rounded onto a grid of its own,
-// found as it comes.
+// found as it comes, or all rows onto one that calibration found.
 //
-//   int8   s = max|x| / 127   y = s * clamp(round(x / s), -127, 127)     ties to even
-//   fp8    s = max|x| / 448   y = s * e4m3(x / s)
+//   int8   s = max|x| / 127             y = s * clamp(round(x / s), -127, 127)     ties to even
+//   fp8    s = max|x| / 448, or given   y = s * e4m3(clamp(x / s, -448, 448))
 //
-// (vLLM's dynamic_scaled_int8_quant and dynamic_per_token_scaled_fp8_quant; compressed-tensors' "token", dynamic.) A row of zeros
-// stays; a row with a value that is not finite becomes NaN. It is what the weights are multiplied with: the product of the codes
-// differs from the product of these values by the rounding of sums alone.
+// (vLLM's dynamic_scaled_int8_quant, dynamic_per_token_scaled_fp8_quant and static_scaled_fp8_quant; compressed-tensors' "token",
+// dynamic, and "tensor", static.) A row of zeros stays; a row with a value that is not finite becomes NaN. It is what the weights
+// are multiplied with: the product of the codes differs from the product of these values by the rounding of sums alone.
 //
 // Shapes: x (T, K) f32 or bf16, any row stride; the result is dense, of the same shape and type.
 #pragma once
@@ -17,6 +17,7 @@ namespace graft::kernels {
 
 enum class RowRounding { none, int8, fp8 };
 
-at::Tensor rounded_rows(const at::Tensor& x, RowRounding rounding);  // x itself for none
+// x itself for none. scale: that all rows share, with fp8 alone; 0: each row has its own.
+at::Tensor rounded_rows(const at::Tensor& x, RowRounding rounding, float scale = 0);
 
 }  // namespace graft::kernels

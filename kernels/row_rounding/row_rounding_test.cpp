@@ -41,6 +41,27 @@ TEST_CASE("rows are rounded to 8 bits as a server rounds them", "[row_rounding]"
   }
 }
 
+TEST_CASE("rows on one scale for all are rounded to its multiples, and saturate", "[row_rounding]") {
+  const float scale = 0.37f;
+  at::Tensor x = random({4, 33}, 6) * at::tensor({1.0f, 1e3f, 1e-3f, 0.0f}).unsqueeze(1);
+  x[0][5] = std::numeric_limits<float>::quiet_NaN();
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor given = x.to(type), y = rounded_rows(given, RowRounding::fp8, scale).to(at::kDouble);
+    CHECK(y[0].isnan().all().item<bool>());
+    for (std::int64_t t = 1; t < 4; ++t)
+      for (std::int64_t k = 0; k < 33; ++k) {
+        const double value = given[t][k].item<double>(), code = std::clamp(value / scale, -448.0, 448.0);
+        const double step = std::max(std::exp2(std::floor(std::log2(std::max(std::fabs(code), 1e-30)))), 0x1p-6) / 8;
+        INFO(t << " " << k << " " << value);
+        // Half a step, and what storing the result in bf16 changes.
+        CHECK(std::fabs(y[t][k].item<double>() - code * scale) <=
+              (0.5 * step + 1e-5 * std::fabs(code) + (type == at::kFloat ? 0 : std::fabs(code) / 256)) * scale);
+        CHECK(std::fabs(y[t][k].item<double>()) <= 448 * scale * (type == at::kFloat ? 1 + 1e-6 : 1 + 1.0 / 256));
+      }
+    CHECK(y[3].abs().max().item<double>() == 0);
+  }
+}
+
 TEST_CASE("rounding of rows: nothing, strides, bf16 and values that are not finite", "[row_rounding]") {
   const at::Tensor x = random({4, 16}, 4);
   CHECK(rounded_rows(x, RowRounding::none).is_same(x));

@@ -12,10 +12,13 @@ namespace {
 
 class CompressedLayout : public LinearLayout {
  public:
-  CompressedLayout(const CompressedScheme& scheme, kernels::RowRounding inputs) : scheme_(scheme), inputs_(inputs) {}
+  CompressedLayout(const CompressedScheme& scheme, const CompressedInputs& inputs) : scheme_(scheme), inputs_(inputs) {}
 
   std::string stored_as() const override { return scheme_.stored_as(); }
-  kernels::RowRounding inputs() const override { return inputs_; }
+  kernels::RowRounding inputs() const override { return inputs_.rounding; }
+  float input_scale(const std::vector<at::Tensor>& parts) const override {
+    return inputs_.fixed ? input_scale_of(parts.back()) : 0;
+  }
   std::string sign(const std::string& weight) const override { return weight + (packed() ? "_packed" : "_scale"); }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
@@ -24,15 +27,15 @@ class CompressedLayout : public LinearLayout {
       throw FormatError(cat("rows of ", columns, ", which groups of ", scheme_.group, " do not divide"));
     const std::int64_t groups = scheme_.groups(columns);
     const LayoutPart scale = {linear.name + "_scale", {DType::bf16, DType::f16, DType::f32}, {rows, groups}};
-    if (!packed()) {
-      const DType codes = scheme_.format == CompressedFormat::integer ? DType::i8 : DType::f8_e4m3;
-      return {{linear.name, {codes}, linear.shape}, scale};
+    const DType codes = scheme_.format == CompressedFormat::integer ? DType::i8 : DType::f8_e4m3;
+    std::vector<LayoutPart> parts = {{linear.name, {codes}, linear.shape}, scale};
+    if (packed()) {
+      parts.front() = {linear.name + "_packed", {DType::i32}, {rows, (columns + per_word - 1) / per_word}};
+      parts.push_back({linear.name + "_shape", {DType::i64}, {2}, false, true});
     }
-    std::vector<LayoutPart> parts = {{linear.name + "_packed", {DType::i32}, {rows, (columns + per_word - 1) / per_word}},
-                                     scale,
-                                     {linear.name + "_shape", {DType::i64}, {2}, false, true}};
     if (!scheme_.symmetric)
       parts.push_back({linear.name + "_zero_point", {DType::i32}, {(rows + per_word - 1) / per_word, groups}});
+    if (inputs_.fixed) parts.push_back(input_scale_part(linear));
     return parts;
   }
 
@@ -52,7 +55,7 @@ class CompressedLayout : public LinearLayout {
   bool packed() const { return scheme_.format == CompressedFormat::packed; }
 
   CompressedScheme scheme_;
-  kernels::RowRounding inputs_;
+  CompressedInputs inputs_;
 };
 
 std::unique_ptr<LinearLayout> read(const Json& quantization, const std::string& origin) {

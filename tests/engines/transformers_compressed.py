@@ -38,6 +38,7 @@ def decompressed(directory):
         module = name.removesuffix("weight_scale")
         state = {f"weight{part}": tensors.pop(f"{module}weight{part}") for part in PARTS if f"{module}weight{part}" in tensors}
         state["weight_scale"] = state["weight_scale"].float()
+        tensors.pop(f"{module}input_scale", None)  # of the inputs, which are left alone here
         plain[f"{module}weight"] = compressor.decompress(state, scheme)["weight"].float()
         quantized += 1
     return {**{name: value.float() for name, value in tensors.items()}, **plain}, quantized

@@ -2,6 +2,9 @@
 // time, and verified like the others.
 #include "export/calibration.h"
 
+#include <cstring>
+#include <limits>
+
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -9,14 +12,20 @@
 #include "tests/data/support.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
+#include "tests/support/plain_inputs.h"
+#include "tests/support/tensors.h"
 #include "tests/support/tiny_base.h"
 
 using namespace graft;
 using exports::Quantizer;
 using graft::testing::message_of;
+using graft::testing::PlainInputs;
+using graft::testing::relative_error;
 using graft::testing::ScratchDirectory;
 
 namespace {
+
+constexpr const char* kExpert = "model.layers.0.block_sparse_moe.experts.1.w2";
 
 // A tiny base with its adapter, and documents whose bytes are tokens.
 struct Bench {
@@ -26,14 +35,14 @@ struct Bench {
   std::unique_ptr<lora::AdapterSet> adapter;
   std::optional<exports::Calibration> calibration;
 
-  Bench() {
+  explicit Bench(const graft::testing::TinyBase& shape = {}) {
     std::string text;
     for (int i = 0; i < 300; ++i) text += cat("line ", i * 7919 % 1000, " of the manual\n");
     corpora.source(corpora.document("a.txt", text));
     corpora.prepare();
-    graft::testing::write_tiny_base(directory / "base");
+    graft::testing::write_tiny_base(directory / "base", shape);
     base = model::open_weights(directory / "base");
-    adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 64, 32}}, false);
+    adapter = lora::allocate({}, {{shape.experts == 0 ? "model.layers.0.mlp.down_proj" : kExpert, 64, 32}}, false);
     adapter->parameters.fill_(0.01);
     calibrate(30);
   }
@@ -44,6 +53,18 @@ struct Bench {
     calibration.emplace(exports::MergedModel(*base, adapter.get(), at::kFloat), rows(count), at::kFloat);
   }
   exports::ExportRequest request() { return {*base, *adapter, at::kFloat, "Tiny", "", &*calibration}; }
+
+  // The first layer's inputs by hand, f64: normalised embeddings of the tokens that were seen.
+  at::Tensor first_inputs() const {
+    const auto corpus = data::Corpus::open(corpora.config.dir, "train", corpora.tokenizer.hash());
+    const auto packed = data::pack(*corpus, 128, data::LongDocuments::split);
+    data::Cursor cursor;
+    const data::Batch batch = packed->read(cursor, 30);
+    const at::Tensor x = base->load("model.embed_tokens.weight", at::kFloat)
+                             .index_select(0, at::tensor(batch.tokens, at::kInt).to(at::kLong))
+                             .to(at::kDouble);
+    return x * at::rsqrt(x.square().mean(1, true) + 1e-5);
+  }
 
   at::Tensor logits(const model::WeightSource& weights) const {
     std::vector<std::int32_t> ids(1000);
@@ -93,15 +114,7 @@ TEST_CASE("what looked at documents is nearer to the model on them, and the same
 
 TEST_CASE("importance is the mean square of a linear's inputs", "[export][calibration]") {
   Bench bench;
-  // The first layer's inputs by hand: normalised embeddings of the tokens that were seen.
-  const auto corpus = data::Corpus::open(bench.corpora.config.dir, "train", bench.corpora.tokenizer.hash());
-  const auto packed = data::pack(*corpus, 128, data::LongDocuments::split);
-  data::Cursor cursor;
-  const data::Batch batch = packed->read(cursor, 30);
-  const at::Tensor x = bench.base->load("model.embed_tokens.weight", at::kFloat)
-                           .index_select(0, at::tensor(batch.tokens, at::kInt).to(at::kLong))
-                           .to(at::kDouble);
-  const at::Tensor normed = x * at::rsqrt(x.square().mean(1, true) + 1e-5);
+  const at::Tensor normed = bench.first_inputs();
   const at::Tensor found = bench.calibration->importance("model.layers.0.self_attn.v_proj.weight");
   CHECK(at::allclose(found.to(at::kDouble), normed.square().mean(0), 1e-5));
   CHECK(at::equal(found, bench.calibration->importance("model.layers.0.self_attn.q_proj.weight")));
@@ -138,6 +151,76 @@ TEST_CASE("a changed code of a GPTQ file is found", "[export][calibration]") {
   write_file(made.path / "model.safetensors", bytes);
   CHECK(message_of<FormatError>([&] { exporter.verify(bench.request(), made.path); }) ==
         cat(made.path.string(), ": tensor ", tensor, " does not read back as GPTQ rounded it"));
+}
+
+TEST_CASE("inputs are rounded to fp8 on the scale that calibration found", "[export][calibration]") {
+  Bench bench;
+  for (const std::string format : {"ct-fp8-static", "modelopt-fp8-static"}) {
+    INFO(format);
+    const exports::Exporter& exporter = exports::find_exporter(format);
+    const auto made = exports::export_one(exporter, bench.request(), bench.directory.path());
+    CHECK(made.source.calibration == "30 rows of 128 tokens, f32, corpus ");
+    CHECK(made.max_error < 0.04);  // half of e4m3's widest spacing, 16 / 448, and a bf16 scale
+    const auto written = model::open_weights(made.path);
+    CHECK(written->inputs() == kernels::RowRounding::fp8);
+    const auto scale = [&](const std::string& linear) { return written->input_scale("model.layers." + linear + ".weight"); };
+    CHECK(scale("0.self_attn.q_proj") == Approx(bench.first_inputs().abs().max().item<double>() / 448).epsilon(1e-5));
+    CHECK(scale("1.self_attn.q_proj") == scale("1.self_attn.v_proj"));
+    CHECK(scale("1.self_attn.k_proj") == scale("1.self_attn.v_proj"));
+    CHECK(scale("1.mlp.gate_proj") == scale("1.mlp.up_proj"));
+    CHECK(scale("1.mlp.down_proj") != scale("1.mlp.up_proj"));
+    CHECK(written->input_scale("model.embed_tokens.weight") == 0);
+    const at::Tensor logits = bench.logits(*written);
+    const double moved = relative_error(logits, bench.logits(PlainInputs(*written)));
+    CHECK(moved > 1e-3);  // e4m3's 2^-4 of each input, some layers on
+    CHECK(moved < 0.2);
+
+    // Another scale is found by the verification, and used by the scores; one that is none is refused.
+    const fs::path file = made.path / "model.safetensors";
+    const std::string original = read_file(file);
+    const auto patch = [&](float value) {
+      std::string bytes = original;
+      const SafeTensor part = SafetensorsFile(file).tensors().at("model.layers.1.self_attn.k_proj.input_scale");
+      CHECK(part.shape == (format == "ct-fp8-static" ? std::vector<std::int64_t>{1} : std::vector<std::int64_t>{}));
+      std::memcpy(&bytes[part.begin], &value, sizeof value);
+      write_file(file, bytes);
+    };
+    patch(3 * scale("1.self_attn.k_proj"));  // no power of two: e4m3 would round as before
+    CHECK(message_of<FormatError>([&] {
+            exporter.verify(bench.request(), made.path);
+          }).find("the input_scale of model.layers.1.self_attn.k_proj.weight reads back as") != std::string::npos);
+    CHECK(!at::equal(bench.logits(*model::open_weights(made.path)), logits));
+    for (const float bad : {0.0f, -0.5f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      patch(bad);
+      CHECK(message_of<FormatError>([&] { model::open_weights(made.path); }).find("k_proj.weight: input_scale is") !=
+            std::string::npos);
+    }
+  }
+  const Json compressed = read_json(bench.directory / "ct-fp8-static/config.json")["quantization_config"];
+  CHECK(compressed["format"] == "float-quantized");
+  const Json& group = compressed["config_groups"]["group_0"];
+  CHECK(group["weights"]["strategy"] == "channel");
+  CHECK(group["input_activations"]["strategy"] == "tensor");
+  CHECK(group["input_activations"]["dynamic"] == false);
+  CHECK(group["input_activations"]["type"] == "float");
+  const Json modelopt = read_json(bench.directory / "modelopt-fp8-static/config.json")["quantization_config"];
+  CHECK(modelopt["quant_algo"] == "FP8");
+  CHECK(read_json(bench.directory / "modelopt-fp8-static/hf_quant_config.json")["quantization"]["quant_algo"] == "FP8");
+}
+
+TEST_CASE("experts are calibrated one by one, but for the scales that servers have once", "[export][calibration]") {
+  Bench bench({.experts = 4});
+  for (const char* format : {"gptq-g32-gptq", "awq-g32-awq", "modelopt-fp8-static"}) {
+    INFO(format);
+    CHECK(exports::export_one(exports::find_exporter(format), bench.request(), bench.directory.path()).max_error > 0);
+  }
+  const auto written = model::open_weights(bench.directory / "modelopt-fp8-static");
+  const auto scale = [&](int expert, const char* linear) {
+    return written->input_scale(cat("model.layers.0.block_sparse_moe.experts.", expert, ".", linear, ".weight"));
+  };
+  CHECK(scale(0, "w1") == scale(3, "w3"));
+  CHECK(scale(0, "w2") == scale(3, "w2"));
+  CHECK(scale(0, "w1") != scale(0, "w2"));
 }
 
 TEST_CASE("too few documents to calibrate with are an error before any work", "[export][calibration]") {

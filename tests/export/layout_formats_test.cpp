@@ -141,6 +141,44 @@ TEST_CASE("config.json says how the linears are stored, as each server wants it"
   CHECK(shape("bnb-nf4", "weight") == Shape{4096, 1});
 }
 
+TEST_CASE("experts are written under their own names, routers as they are", "[export][layouts]") {
+  const ScratchDirectory directory;
+  write_tiny_base(directory / "base", {.ffn = 128, .head_dim = 64, .experts = 4});
+  const auto base = model::open_weights(directory / "base");
+  const std::string block = "model.layers.1.block_sparse_moe.", linear = block + "experts.2.w2";
+  const auto adapter = lora::allocate({}, {{linear, 128, 32}}, false);
+  adapter->parameters.fill_(0.01);
+  struct Part {
+    const char* format;
+    std::vector<const char*> suffixes;
+  };
+  const Part parts[] = {{"gptq-g32", {".qweight", ".qzeros", ".g_idx", ".scales"}},
+                        {"awq-g32", {".qweight", ".qzeros", ".scales"}},
+                        {"fp8", {".weight", ".weight_scale"}},
+                        {"fp8-block", {".weight", ".weight_scale_inv"}},
+                        {"ct-fp8-block", {".weight", ".weight_scale"}},
+                        {"ct-w4a16-g32", {".weight_packed", ".weight_scale", ".weight_shape"}}};
+  for (const auto& [format, suffixes] : parts) {
+    INFO(format);
+    const auto made = testing::write(format, {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
+    const SafetensorsFile file(made.path / "model.safetensors");
+    for (const char* suffix : suffixes) CHECK(file.tensors().contains(linear + suffix));
+    CHECK(file.tensors().at(block + "gate.weight").dtype == DType::bf16);
+    const auto reopened = model::open_weights(made.path);
+    const at::Tensor merged = lora::merged_weight(*adapter, linear, base->load(linear + ".weight", at::kFloat));
+    CHECK((reopened->load(linear + ".weight", at::kFloat) - merged).abs().max().item<double>() <
+          0.15 * merged.abs().max().item<double>());
+  }
+  const auto config = [&](const char* format) {
+    return read_json(directory / (std::string(format) + "/config.json"))["quantization_config"];
+  };
+  const Json routers = {"lm_head", "model.layers.0.block_sparse_moe.gate", "model.layers.1.block_sparse_moe.gate"};
+  CHECK(config("gptq-g32")["dynamic"] == Json::object({{"-:.*\\.block_sparse_moe\\.gate$", Json::object()}}));
+  CHECK(config("awq-g32")["modules_to_not_convert"] == routers);
+  CHECK(config("fp8")["ignored_layers"] == routers);
+  CHECK(config("ct-fp8-block")["config_groups"]["group_0"]["weights"]["strategy"] == "block");
+}
+
 TEST_CASE("what a layout cannot hold is refused before any work", "[export][layouts]") {
   const GoldenCase golden_case("llama");
   const auto refusal = [](const std::string& format, const model::ModelSpec& spec) {
@@ -163,7 +201,8 @@ TEST_CASE("what a layout cannot hold is refused before any work", "[export][layo
   CHECK(contains(refusal("fp8", spec), "; readers of safetensors need multiples of 4"));
   spec.hidden = 576, spec.ffn = 1536;
   spec.moe = {.experts = 4, .per_token = 2, .ffn = 1536};
-  CHECK(contains(refusal("gptq-g64", spec), "not written for mixtures of experts"));
+  CHECK(contains(refusal("modelopt-fp8", spec), "choose modelopt-fp8-static"));
+  CHECK(contains(refusal("ct-fp8-static", spec), "choose ct-fp8"));
   CHECK(contains(refusal("bnb-nf4", spec), "bitsandbytes quantizes linear layers, not experts"));
 }
 

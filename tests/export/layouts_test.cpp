@@ -121,6 +121,14 @@ TEST_CASE("fp8 has the codes and scales of its tiles", "[export][layouts]") {
   CHECK(message_of<DataError>([&] { exports::round_to_nf4(broken); }) == "a weight is not finite");
 }
 
+TEST_CASE("inputs on a fixed scale are those of compressed-tensors' quantizer", "[export][layouts]") {
+  const at::Tensor inputs = stored("inputs"), rounded = stored("inputs.rounded");
+  const auto scale = stored("inputs.scale").item<float>();
+  CHECK(at::equal(kernels::rounded_rows(inputs, kernels::RowRounding::fp8, scale), rounded));
+  CHECK(rounded[4][7].item<float>() == 448 * scale);  // saturated
+  CHECK(!at::equal(kernels::rounded_rows(inputs, kernels::RowRounding::fp8), rounded));
+}
+
 TEST_CASE("NF4 has the bytes of bitsandbytes", "[export][layouts]") {
   for (const std::string name : {"nf4", "nf4_large"}) {
     INFO(name);

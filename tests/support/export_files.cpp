@@ -1,12 +1,15 @@
 // export_files BASE ADAPTER DIRECTORY FORMAT...: writes the formats of an adapter (a PEFT directory) on a base, and prints what
-// was written as JSON. With ADAPTER "-", an adapter of rank 4 on every projection, drawn from a fixed seed, is made and used. The
-// program's side of the comparisons in tests/peers; not installed.
+// was written as JSON. With ADAPTER "-", an adapter of rank 4 on every projection, drawn from a fixed seed, is made and used.
+// Formats that look at documents are calibrated with 8 rows of 512 tokens of the corpus that GRAFT_CORPUS names. The program's
+// side of the comparisons in tests/peers and tests/engines; not installed.
 #include <ATen/ATen.h>
 
 #include <cstdlib>
 #include <iostream>
+#include <optional>
 
 #include "core/error.h"
+#include "export/calibration.h"
 #include "export/exporter.h"
 #include "model/tensors.h"
 
@@ -35,9 +38,13 @@ int main(int argc, char** argv) try {
   if (argc < 5) throw UserError("usage: export_files BASE ADAPTER DIRECTORY FORMAT...");
   const auto base = model::open_weights(argv[1]);
   const auto adapter = std::string(argv[2]) == "-" ? random_adapter(*base) : lora::load_peft(argv[2]);
+  exports::ExportRequest request = {*base, *adapter, at::kBFloat16, "Tiny", ""};
+  std::optional<exports::Calibration> calibration;
+  if (const char* corpus = std::getenv("GRAFT_CORPUS"))
+    request.calibration = &calibration.emplace(exports::MergedModel(*base, adapter.get(), request.storage),
+                                               exports::CalibrationRows{corpus, {}, {}, 8, 512}, at::kFloat);
   Json written = Json::array();
-  for (const exports::Artifact& artifact :
-       exports::export_all({argv + 4, argv + argc}, {*base, *adapter, at::kBFloat16, "Tiny", ""}, argv[3]))
+  for (const exports::Artifact& artifact : exports::export_all({argv + 4, argv + argc}, request, argv[3]))
     written.push_back(artifact.json());
   std::cout << written.dump(2) << "\n";
   return kDone;

@@ -24,28 +24,34 @@ struct TinyBase {
   std::int64_t head_dim = 8;
   bool bf16_values = false;  // no value changes when it is rounded to bf16
   std::int64_t hidden = 32;
+  std::int64_t experts = 0;  // a Mixtral of so many, two to a token
 };
 
 inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}) {
   constexpr std::int64_t heads = 4, kv_heads = 2, layers = 2;
   const std::int64_t hidden = base.hidden, head_dim = base.head_dim;
   fs::create_directories(directory);
-  const Json config = {{"architectures", {"LlamaForCausalLM"}},
-                       {"model_type", "llama"},
-                       {"hidden_size", hidden},
-                       {"intermediate_size", base.ffn},
-                       {"num_attention_heads", heads},
-                       {"num_key_value_heads", kv_heads},
-                       {"head_dim", head_dim},
-                       {"num_hidden_layers", layers},
-                       {"vocab_size", base.vocab},
-                       {"max_position_embeddings", base.context},
-                       {"rms_norm_eps", 1e-5},
-                       {"rope_theta", 10000.0},
-                       {"hidden_act", "silu"},
-                       {"tie_word_embeddings", true},
-                       {"bos_token_id", 1},
-                       {"eos_token_id", 2}};
+  Json config = {{"architectures", {"LlamaForCausalLM"}},
+                 {"model_type", "llama"},
+                 {"hidden_size", hidden},
+                 {"intermediate_size", base.ffn},
+                 {"num_attention_heads", heads},
+                 {"num_key_value_heads", kv_heads},
+                 {"head_dim", head_dim},
+                 {"num_hidden_layers", layers},
+                 {"vocab_size", base.vocab},
+                 {"max_position_embeddings", base.context},
+                 {"rms_norm_eps", 1e-5},
+                 {"rope_theta", 10000.0},
+                 {"hidden_act", "silu"},
+                 {"tie_word_embeddings", true},
+                 {"bos_token_id", 1},
+                 {"eos_token_id", 2}};
+  if (base.experts > 0)
+    config.update(Json{{"architectures", {"MixtralForCausalLM"}},
+                       {"model_type", "mixtral"},
+                       {"num_local_experts", base.experts},
+                       {"num_experts_per_tok", 2}});
   write_file(directory / "config.json", config.dump(1));
   if (base.tokenizer)
     for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
@@ -64,11 +70,19 @@ inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}
                                {"self_attn.q_proj", {heads * head_dim, hidden}},
                                {"self_attn.k_proj", {kv_heads * head_dim, hidden}},
                                {"self_attn.v_proj", {kv_heads * head_dim, hidden}},
-                               {"self_attn.o_proj", {hidden, heads * head_dim}},
-                               {"mlp.gate_proj", {base.ffn, hidden}},
-                               {"mlp.up_proj", {base.ffn, hidden}},
-                               {"mlp.down_proj", {hidden, base.ffn}}})
+                               {"self_attn.o_proj", {hidden, heads * head_dim}}})
       shapes.push_back({prefix + shape.name + ".weight", shape.sizes});
+    const auto add_mlp = [&](const std::string& block, const char* gate, const char* up, const char* down) {
+      for (const char* name : {gate, up}) shapes.push_back({prefix + block + name + ".weight", {base.ffn, hidden}});
+      shapes.push_back({prefix + block + down + ".weight", {hidden, base.ffn}});
+    };
+    if (base.experts == 0) {
+      add_mlp("mlp.", "gate_proj", "up_proj", "down_proj");
+      continue;
+    }
+    shapes.push_back({prefix + "block_sparse_moe.gate.weight", {base.experts, hidden}});
+    for (std::int64_t expert = 0; expert < base.experts; ++expert)
+      add_mlp("block_sparse_moe.experts." + std::to_string(expert) + ".", "w1", "w3", "w2");
   }
   SafetensorsWriter writer(directory / "model.safetensors");
   for (const Shape& shape : shapes) writer.tensor(shape.name, DType::f32, shape.sizes);

@@ -2,7 +2,7 @@
 
     PYTHONPATH=<bitsandbytes 0.50.2> <engines>/vllm/bin/python tests/golden/export/layouts/make.py
 
-Writes layouts.safetensors beside this file. Codes come of compressed-tensors' quantizer, words of vLLM's packers, values of a plain
+Writes layouts.safetensors beside this file. Codes and rounded inputs come of compressed-tensors' quantizer, words of vLLM's packers, values of a plain
 product here; NF4 is bitsandbytes' own.
 """
 import json
@@ -12,7 +12,7 @@ import bitsandbytes.functional as bnb
 import torch
 from compressed_tensors.compressors.base import BaseCompressor
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
-from compressed_tensors.quantization.lifecycle.forward import quantize
+from compressed_tensors.quantization.lifecycle.forward import fake_quantize, quantize
 from compressed_tensors.quantization.utils import calculate_qparams
 from safetensors.torch import save_file
 from vllm.model_executor.layers.quantization.utils.quant_utils import awq_pack, gptq_pack
@@ -106,6 +106,14 @@ for name, source in [("nf4", weight), ("nf4_large", large.float())]:
         saved["nf4_plain.values"] = bnb.dequantize_4bit(packed, state).float()
     else:
         saved[f"{name}.offset"] = state.offset.reshape(1)
+
+# Inputs of linears on one fixed scale (FP8 static) by compressed-tensors' own quantizer; some lie beyond what calibration saw.
+args = QuantizationArgs(num_bits=8, type="float", strategy="tensor", symmetric=True, dynamic=False)
+inputs = torch.randn(6, 48) * torch.exp2(torch.randint(-9, 2, (6, 1)).float())
+inputs[4, 7] = 900
+saved["inputs"] = inputs
+saved["inputs.scale"] = inputs[:4].abs().max().reshape(1) / 448
+saved["inputs.rounded"] = fake_quantize(inputs, saved["inputs.scale"], torch.zeros(1), args)
 
 save_file({key: value.contiguous() for key, value in saved.items()}, HERE / "layouts.safetensors")
 print(json.dumps({key: list(value.shape) for key, value in saved.items()}))
