@@ -115,7 +115,7 @@ void write_quantized_model(const ExportRequest& request, const LinearTarget& tar
   const auto& [scheme, quantizer] = target.rounding;
   const MergedModel source = source_for(request, quantizer, scheme);
   LinearFormat format = target.format(source.spec(), scheme, rounding_for(request, quantizer, scheme));
-  if (quantizer == Quantizer::gptq)
+  if (by_gptq(quantizer))
     format.encode = [encode = std::move(format.encode), &request](const model::TensorSpec& linear, const at::Tensor& weight) {
       EncodedLinear encoded = encode(linear, weight);
       request.calibration->remember_gptq(linear.name, encoded.values());
@@ -137,7 +137,7 @@ double verify_quantized_model(const ExportRequest& request, const LinearTarget& 
   const MergedModel source = source_for(request, quantizer, scheme);
   const auto reopened = model::open_weights(written);
   LinearFormat format = target.format(source.spec(), scheme, to_nearest(scheme));
-  if (quantizer == Quantizer::gptq)
+  if (by_gptq(quantizer))
     format.encode = [&](const model::TensorSpec& linear, const at::Tensor&) {
       const at::Tensor read = reopened->load(linear.name, at::kFloat);
       request.calibration->check_gptq(linear.name, read, written.string());
