@@ -78,12 +78,29 @@ class Walk {
   std::vector<at::Tensor> hidden_;  // (length, H) each
 };
 
+// The linears of the site that any token came to.
+std::vector<Reader> readers_of(const FoldSite& site, const MergedModel& source, const LayerInputs& inputs) {
+  std::vector<Reader> readers;
+  for (const std::string& name : site.readers)
+    if (const auto seen = inputs.find(name); seen != inputs.end())
+      readers.push_back({source.load(name + ".weight"), seen->second.get()});
+  return readers;
+}
+
+void add_fold(Folds& folds, const FoldSite& site, const MergedModel& source, const at::Tensor& scales) {
+  const at::Tensor writer = source.load(site.writer + ".weight");
+  if (site.norm)
+    folds.add_norm(site, scales, writer + source.spec().norm_gain_offset, source.spec().norm_gain_offset);
+  else
+    folds.add_linear(site, scales, writer.size(0));
+}
+
 // Rounds the linears of a layer when the first of them is asked for, and lets the next layer see what they make of the rows.
 class GptqLayers {
  public:
-  GptqLayers(const MergedModel& source, const std::vector<model::Packed>& rows, at::ScalarType compute,
+  GptqLayers(MergedModel source, const std::vector<model::Packed>& rows, at::ScalarType compute,
              const model::CompressedScheme& scheme)
-      : source_(source), compute_(compute), scheme_(scheme), walk_(source, rows, compute) {}
+      : source_(std::move(source)), compute_(compute), scheme_(scheme), walk_(source_, rows, compute) {}
 
   Rounded take(const std::string& tensor) {
     while (!rounded_.contains(tensor)) {
@@ -115,7 +132,7 @@ class GptqLayers {
     if (layer + 1 < layers_of(source_)) walk_.advance();
   }
 
-  const MergedModel& source_;
+  MergedModel source_;
   at::ScalarType compute_;
   model::CompressedScheme scheme_;
   Walk walk_;
@@ -191,32 +208,18 @@ float Calibration::input_scale(const std::string& tensor) {
   return largest > 0 ? static_cast<float>(largest / largest_e4m3) : 1;
 }
 
-std::vector<Reader> Calibration::readers(const FoldSite& site, const LayerInputs& inputs) const {
-  std::vector<Reader> readers;
-  for (const std::string& name : site.readers)
-    if (const auto seen = inputs.find(name); seen != inputs.end())
-      readers.push_back({source_.load(name + ".weight"), seen->second.get()});
-  return readers;
-}
-
-void Calibration::add_fold(Folds& folds, const FoldSite& site, const at::Tensor& scales) const {
-  const at::Tensor writer = source_.load(site.writer + ".weight");
-  if (site.norm)
-    folds.add_norm(site, scales, writer + source_.spec().norm_gain_offset, source_.spec().norm_gain_offset);
-  else
-    folds.add_linear(site, scales, writer.size(0));
-}
-
 Folds Calibration::find_awq(const model::CompressedScheme& scheme) {
   Folds folds;
-  Walk walk(source_, rows(), compute_);
-  Progress progress("search scales", static_cast<std::uint64_t>(layers_of(source_)), "layers");
-  for (std::int64_t layer = 0; layer < layers_of(source_); ++layer) {
+  const MergedModel base(source_.base(), nullptr, source_.storage());
+  Walk walk(base, rows(), compute_);
+  Progress progress("search scales", static_cast<std::uint64_t>(layers_of(base)), "layers");
+  for (std::int64_t layer = 0; layer < layers_of(base); ++layer) {
     walk.enter(layer);
     const LayerInputs inputs = walk.observe(/*with_gram=*/true, /*advance=*/true);
-    for (const FoldSite& site : fold_sites(source_.spec(), layer, /*linears=*/true)) {
+    for (const FoldSite& site : fold_sites(base.spec(), layer, /*linears=*/true)) {
       throw_if_stopped();
-      if (const auto reading = readers(site, inputs); !reading.empty()) add_fold(folds, site, awq_scales(reading, scheme));
+      if (const auto reading = readers_of(site, base, inputs); !reading.empty())
+        add_fold(folds, site, base, awq_scales(reading, scheme));
     }
     progress.update(static_cast<std::uint64_t>(layer + 1));
   }
@@ -228,21 +231,22 @@ Folds Calibration::find_smooth() {
   for (std::int64_t layer = 0; layer < layers_of(source_); ++layer)
     for (const FoldSite& site : fold_sites(source_.spec(), layer, /*linears=*/false)) {
       throw_if_stopped();
-      if (const auto reading = readers(site, inputs()); !reading.empty()) add_fold(folds, site, smooth_scales(reading));
+      if (const auto reading = readers_of(site, source_, inputs()); !reading.empty())
+        add_fold(folds, site, source_, smooth_scales(reading));
     }
   return folds;
 }
 
 const Folds& Calibration::folds(Quantizer quantizer, const model::CompressedScheme& scheme) {
-  const bool awq = quantizer == Quantizer::awq;
+  const bool awq = quantizer != Quantizer::smooth;
   const std::string key = cat(awq ? "awq " : "smooth ", scheme.stored_as());
   if (const auto found = folds_.find(key); found != folds_.end()) return found->second;
   return folds_.emplace(key, awq ? find_awq(scheme) : find_smooth()).first->second;
 }
 
-RoundLinear Calibration::gptq(const model::CompressedScheme& scheme) {
+RoundLinear Calibration::gptq(MergedModel model, const model::CompressedScheme& scheme) {
   digests_.clear();
-  const auto layers = std::make_shared<GptqLayers>(source_, rows(), compute_, scheme);
+  const auto layers = std::make_shared<GptqLayers>(std::move(model), rows(), compute_, scheme);
   return [layers](const model::TensorSpec& tensor, const at::Tensor&) { return layers->take(tensor.name); };
 }
 
@@ -254,12 +258,12 @@ void Calibration::check_gptq(const std::string& tensor, const at::Tensor& values
 }
 
 MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
-  const bool folds = quantizer == Quantizer::awq || quantizer == Quantizer::smooth;
+  const bool folds = quantizer == Quantizer::awq || quantizer == Quantizer::smooth || quantizer == Quantizer::awq_gptq;
   return {request.base, &request.adapter, request.storage, folds ? request.calibration->folds(quantizer, scheme) : Folds()};
 }
 
 RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
-  return quantizer == Quantizer::gptq ? request.calibration->gptq(scheme) : to_nearest(scheme);
+  return by_gptq(quantizer) ? request.calibration->gptq(source_for(request, quantizer, scheme), scheme) : to_nearest(scheme);
 }
 
 }  // namespace graft::exports

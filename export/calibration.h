@@ -26,7 +26,9 @@ enum class Quantizer {
   awq,         // scales of export/quantize/channel_scales.h folded in (export/fold.h), then to nearest
   smooth,      // the same
   importance,  // for GGUF: export/quantize/ggml.h
+  awq_gptq,    // the scales of awq, then gptq
 };
+constexpr bool by_gptq(Quantizer quantizer) { return quantizer == Quantizer::gptq || quantizer == Quantizer::awq_gptq; }
 
 struct CalibrationRows {
   std::filesystem::path corpus;
@@ -53,10 +55,11 @@ class Calibration {
   // For a server that rounds the inputs of the linear `tensor` to fp8 with one scale: the largest |x| that came, over 448.
   // Experts of a layer share the largest, as servers have them.
   float input_scale(const std::string& tensor);
-  // Of Quantizer::awq and smooth; found once for each scheme.
+  // Of Quantizer::awq, on the base as it is without the adapter, so that training can round to the same grids
+  // (train/merge_aware.h); of smooth, on `source`. Found once for each scheme.
   const Folds& folds(Quantizer quantizer, const model::CompressedScheme& scheme);
-  // Of Quantizer::gptq. Tensors must be asked for in the order of the model.
-  RoundLinear gptq(const model::CompressedScheme& scheme);
+  // GPTQ of a model, which may have folds. Tensors must be asked for in the order of the model.
+  RoundLinear gptq(MergedModel model, const model::CompressedScheme& scheme);
   // Remembers what was written of a tensor since gptq() was last called; FormatError when `values`, read back, are not that.
   void remember_gptq(const std::string& tensor, const at::Tensor& values);
   void check_gptq(const std::string& tensor, const at::Tensor& values, const std::string& file) const;
@@ -66,8 +69,6 @@ class Calibration {
   const LayerInputs& inputs();  // of all layers, without Gram matrices
   Folds find_awq(const model::CompressedScheme& scheme);
   Folds find_smooth();
-  void add_fold(Folds& folds, const FoldSite& site, const at::Tensor& scales) const;
-  std::vector<Reader> readers(const FoldSite& site, const LayerInputs& inputs) const;
 
   MergedModel source_;
   CalibrationRows documents_;

@@ -19,6 +19,7 @@
 namespace graft::exports {
 
 class Calibration;  // export/calibration.h
+class Folds;        // export/fold.h
 
 struct ExportRequest {
   const model::WeightSource& base;
@@ -48,6 +49,9 @@ struct Exporter {
   // What a reader gets back for rows of a merged matrix, f32 (n, columns) as MergedModel::load gives them, from a multiple of 128
   // on. Null: it takes more than these rows to say. For training on what will be served (train/merge_aware.h).
   at::Tensor (*served)(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) = nullptr;
+  // The scales that are moved between tensors before that (served is then of the folded rows); they do not depend on the adapter.
+  // Null: none are.
+  const Folds& (*folds)(Calibration& calibration) = nullptr;
 };
 
 using FormatFamily = std::span<const Exporter>;  // what a file in export/formats/ defines

@@ -82,4 +82,12 @@ at::Tensor Folds::apply(const std::string& tensor, const at::Tensor& values, std
   return folded;
 }
 
+at::Tensor Folds::undo(const std::string& tensor, const at::Tensor& rows, std::int64_t begin) const {
+  at::Tensor plain = rows;
+  if (const auto columns = columns_.find(tensor); columns != columns_.end()) plain = plain / columns->second;
+  if (const auto factors = rows_.find(tensor); factors != rows_.end())
+    plain = plain / factors->second.narrow(0, begin, rows.size(0)).unsqueeze(1);
+  return plain;
+}
+
 }  // namespace graft::exports

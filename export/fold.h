@@ -38,6 +38,8 @@ class Folds {
   // A tensor of the model ("<module>.weight", "<module>.bias"), f32, as it is after the folds; or those of its rows that begin
   // with row `begin`.
   at::Tensor apply(const std::string& tensor, const at::Tensor& values, std::int64_t begin = 0) const;
+  // Of rows of a linear's weight: takes the scales out again.
+  at::Tensor undo(const std::string& tensor, const at::Tensor& rows, std::int64_t begin = 0) const;
 
  private:
   void add_readers(const FoldSite& site, const at::Tensor& scales);

@@ -25,6 +25,7 @@ class MergedModel {
 
   const model::WeightSource& base() const { return base_; }
   const model::ModelSpec& spec() const { return base_.spec(); }
+  at::ScalarType storage() const { return storage_; }
   // In the order of the model. A head tied to the embedding is not listed, even when the file has a copy of it.
   const std::vector<model::TensorSpec>& tensors() const { return tensors_; }
   // f32, contiguous, of the listed shape; the same bits whole or in pieces.

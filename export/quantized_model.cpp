@@ -147,7 +147,7 @@ void write_quantized_model(const ExportRequest& request, const LinearTarget& tar
   const auto& [scheme, quantizer, input_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, scheme);
   LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, scheme), request.calibration);
-  if (quantizer == Quantizer::gptq)
+  if (by_gptq(quantizer))
     format.encode = [encode = std::move(format.encode), &request](const model::TensorSpec& linear, const at::Tensor& weight) {
       EncodedLinear encoded = encode(linear, weight);
       request.calibration->remember_gptq(linear.name, encoded.values());
@@ -170,7 +170,7 @@ double verify_quantized_model(const ExportRequest& request, const LinearTarget& 
   const auto reopened = model::open_weights(written);
   if (input_scales) check_input_scales(source, *reopened, *request.calibration);
   LinearFormat format = target.format(source.spec(), scheme, to_nearest(scheme));
-  if (quantizer == Quantizer::gptq)
+  if (by_gptq(quantizer))
     format.encode = [&](const model::TensorSpec& linear, const at::Tensor&) {
       const at::Tensor read = reopened->load(linear.name, at::kFloat);
       request.calibration->check_gptq(linear.name, read, written.string());

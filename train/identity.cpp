@@ -55,6 +55,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   identity["threads"] = parts.threads;
   identity["storage_dtype"] = parts.storage;  // what train.dtype and train.base_precision came to on this machine
   identity["compute_dtype"] = parts.compute;
+  if (parts.calibration_rows > 0) identity["export.calibration.rows"] = parts.calibration_rows;  // else training sees none
   return identity;
 }
 

@@ -97,8 +97,7 @@ MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std
   // A step's rows as tokens, labels (4 and 8 bytes each) and positions; the packing's row table.
   const auto batch = static_cast<std::uint64_t>(t.rows * t.length) * 28, table = static_cast<std::uint64_t>(rows_per_epoch) * 24;
   plan.items.push_back({"batches", batch + table, "lower train.rows or train.length"});
-  if (!t.merge_aware.format.empty())
-    plan.items.push_back({"rounding", merge_aware_bytes(spec), "leave out train.merge_aware, or lower threads"});
+  if (!t.merge_aware.format.empty()) plan.items.push_back({"rounding", merge_aware_bytes(spec), "leave out train.merge_aware"});
   return plan;
 }
 

@@ -1,7 +1,6 @@
 #include "train/merge_aware.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,8 +12,13 @@
 namespace graft::train {
 namespace {
 
-constexpr std::int64_t kRows = 128;  // that one thread rounds at a time
 constexpr std::string_view kSuffix = ".weight";
+constexpr std::int64_t kPieceElements = 1 << 22,
+                       kAlignment = 128;  // what is rounded at a time; rows that a piece is a multiple of
+
+std::int64_t rows_of_piece(std::int64_t columns) {
+  return std::max<std::int64_t>(1, kPieceElements / columns / kAlignment) * kAlignment;
+}
 
 }  // namespace
 
@@ -22,15 +26,13 @@ std::int64_t steps_before_merge_aware(const TrainConfig& config, std::int64_t st
   return steps - std::max<std::int64_t>(1, std::llround(config.merge_aware.share * static_cast<double>(steps)));
 }
 
-// As stored, in f32 and merged; per thread some six arrays of kRows rows in f32.
+// A piece as stored, in f32, merged and some five times more while it is rounded.
 std::uint64_t merge_aware_bytes(const model::ModelSpec& spec) {
-  std::int64_t largest = 0, columns = 0;
-  for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
-    if (tensor.shape.size() != 2) continue;
-    largest = std::max(largest, tensor.shape[0] * tensor.shape[1]);
-    columns = std::max(columns, tensor.shape[1]);
-  }
-  return static_cast<std::uint64_t>(largest * 10 + at::get_num_threads() * kRows * columns * 24);
+  std::int64_t largest = 0;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    if (tensor.shape.size() == 2)
+      largest = std::max(largest, std::min(tensor.shape[0], rows_of_piece(tensor.shape[1])) * tensor.shape[1]);
+  return static_cast<std::uint64_t>(largest * 30);
 }
 
 MergeAware::MergeAware(Served served, std::int64_t first, const model::WeightSource& base, at::ScalarType storage,
@@ -62,20 +64,15 @@ void MergeAware::follow(std::int64_t step) {
 }
 
 void MergeAware::round(const Matrix& matrix) const {
-  const at::Tensor weight = base_.load(matrix.tensor.name, storage_).to(at::kFloat).contiguous();
-  const at::Tensor merged = lora::merged_weight(adapters_, matrix.module, weight);
-  const std::int64_t rows = weight.size(0);
-  const bool inference = c10::InferenceMode::is_enabled();
-  at::parallel_for(0, (rows + kRows - 1) / kRows, 1, [&](std::int64_t begin, std::int64_t end) {
-    const c10::InferenceMode mode(inference);  // workers do not inherit it
-    for (std::int64_t row = begin * kRows; row < std::min(end * kRows, rows); row += kRows) {
-      const std::int64_t count = std::min(kRows, rows - row);
-      const at::Tensor part = merged.narrow(0, row, count);
-      at::Tensor rounded = served_(matrix.tensor, part);
-      if (!matrix.module.empty()) rounded = rounded.sub(part).add_(weight.narrow(0, row, count));
-      matrix.weight.narrow(0, row, count).copy_(rounded);
-    }
-  });
+  const std::int64_t rows = matrix.weight.size(0), step = rows_of_piece(matrix.weight.size(1));
+  for (std::int64_t begin = 0; begin < rows; begin += step) {
+    const std::int64_t end = std::min(begin + step, rows);
+    const at::Tensor weight = base_.load_rows(matrix.tensor.name, begin, end, storage_).to(at::kFloat).contiguous();
+    const at::Tensor merged = lora::merged_rows(adapters_, matrix.module, begin, weight);
+    at::Tensor rounded = served_(matrix.tensor, begin, merged);
+    if (!matrix.module.empty()) rounded = rounded.sub(merged).add_(weight);
+    matrix.weight.narrow(0, begin, end - begin).copy_(rounded);
+  }
 }
 
 }  // namespace graft::train

@@ -28,8 +28,15 @@
 
 namespace graft::train {
 
-// What a reader of the format gets back for rows of a merged matrix, f32 (n, columns), from a multiple of 128 on.
-using Served = std::function<at::Tensor(const model::TensorSpec& tensor, const at::Tensor& rows)>;
+// What a reader of the format gets back for rows of a merged matrix, f32 (n, columns), the first of which is row `begin`, a
+// multiple of 128.
+using Served = std::function<at::Tensor(const model::TensorSpec& tensor, std::int64_t begin, const at::Tensor& rows)>;
+
+// The format of train.merge_aware, as train() is told of it.
+struct ServedFormat {
+  std::function<Served()> values;     // called before the model is loaded: some formats look at documents first. Empty: no phase
+  std::int64_t calibration_rows = 0;  // that it looks at: what a run is depends on them
+};
 
 // Steps of the run before the phase: all but round(share * steps), at least one of which is in it. There is a phase.
 std::int64_t steps_before_merge_aware(const TrainConfig& config, std::int64_t steps);

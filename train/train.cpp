@@ -127,7 +127,7 @@ void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data
 }
 
 TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer, Resume resume,
-                  const Served& served) {
+                  const ServedFormat& served) {
   check_fit(config, base.spec(), tokenizer);
   const RunDir run(config.run_dir);
   if (resume == Resume::fresh) run.clear();
@@ -150,7 +150,8 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                                         .device = kernels::device_name(kernels::device()),
                                         .threads = threads,
                                         .storage = storage_name(types, config.train),
-                                        .compute = name_of(types.compute)});
+                                        .compute = name_of(types.compute),
+                                        .calibration_rows = served.calibration_rows});
   if (then) check_same_run(run.path(), then->identity, pins.identity);
   if (then && today.identity["corpus"] != snapshot)
     log::info("train",
@@ -171,6 +172,8 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   const std::uint64_t available = available_memory();
   const model::BasePrecision precision = base_precision(config.train);
   plan_weights(static_cast<std::uint64_t>(model::weight_bytes(base.spec(), types.compute, precision)), available).check();
+  run.write_pins(pins);
+  const Served rounding = served.values ? served.values() : Served();
   const auto decoder = model::Decoder::load(base, types.storage, types.compute, precision);
   throw_if_stopped();
   const auto adapters = lora::create(config.lora, *decoder, static_cast<std::uint64_t>(config.train.seed));
@@ -182,7 +185,6 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   lora::attach(*adapters, *decoder);
 
   // The state: from the newest checkpoint, or the beginning.
-  run.write_pins(pins);
   Parameters parameters{*adapters, at::zeros_like(adapters->parameters), at::zeros_like(adapters->parameters)};
   Checkpoints checkpoints(run.checkpoints(), pins.identity);
   const std::optional<TrainState> loaded = checkpoints.load_newest(parameters);
@@ -195,8 +197,8 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
       " threads");
 
   std::optional<MergeAware> merge_aware;
-  if (served) {
-    merge_aware.emplace(served, steps_before_merge_aware(config.train, steps), base, types.storage, *adapters, *decoder);
+  if (rounding) {
+    merge_aware.emplace(rounding, steps_before_merge_aware(config.train, steps), base, types.storage, *adapters, *decoder);
     log::info("train", "merge-aware from step ", merge_aware->first() + 1, " on: the weights are rounded as in ",
               config.train.merge_aware.format);
   }

@@ -53,6 +53,6 @@ TrainReport report_from_json(const Json& json, const std::string& origin);  // F
 // MachineError: memory or disk will not do, said before the first step. Interrupted: after a checkpoint was written.
 // served: of config.train.merge_aware.format; empty when that is.
 TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer,
-                  Resume resume = Resume::automatic, const Served& served = {});
+                  Resume resume = Resume::automatic, const ServedFormat& served = {});
 
 }  // namespace graft::train

@@ -83,11 +83,25 @@ void check_merge_aware(const Session& session) {
 }
 
 // What training rounds to.
-train::Served served_values(const Session& session) {
+train::Served served_values(const Session& session, const exports::Exporter& exporter) {
+  exports::Folds folds;
+  if (exporter.folds != nullptr) {
+    const Dtypes dtypes = session.dtypes();
+    exports::Calibration calibration({*session.base, nullptr, dtypes.storage}, calibration_rows(session), dtypes.compute);
+    folds = exporter.folds(calibration);
+  }
+  return [&spec = session.base->spec(), &exporter, folds](const model::TensorSpec& tensor, std::int64_t begin,
+                                                          const at::Tensor& rows) {
+    return folds.undo(tensor.name, exporter.served(spec, tensor, folds.apply(tensor.name, rows, begin)), begin);
+  };
+}
+
+train::ServedFormat served_format(const Session& session) {
   const std::string& format = session.config.train.merge_aware.format;
   if (format.empty()) return {};
-  return [served = exports::find_exporter(format).served, &spec = session.base->spec()](
-             const model::TensorSpec& tensor, const at::Tensor& rows) { return served(spec, tensor, rows); };
+  const exports::Exporter& exporter = exports::find_exporter(format);
+  return {[&session, &exporter] { return served_values(session, exporter); },
+          exporter.calibrates ? session.config.export_.calibration.rows : 0};
 }
 
 }  // namespace
@@ -110,7 +124,8 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
 
-void check_calibration(const Session& session, const std::vector<std::string>& formats) {
+void check_calibration(const Session& session, std::vector<std::string> formats) {
+  if (const std::string& format = session.config.train.merge_aware.format; !format.empty()) formats.push_back(format);
   if (calibrates(formats)) exports::check_enough(calibration_rows(session));
 }
 
@@ -125,7 +140,7 @@ train::TrainReport train_adapter(const Session& session, Restart restart) {
   const train::Resume resume = restart == Restart::fresh    ? train::Resume::fresh
                                : restart == Restart::resume ? train::Resume::required
                                                             : train::Resume::automatic;
-  return train::train(session.config, *session.base, *session.tokenizer, resume, served_values(session));
+  return train::train(session.config, *session.base, *session.tokenizer, resume, served_format(session));
 }
 
 std::string model_name(const Session& session) {

@@ -18,8 +18,8 @@ namespace graft::cli {
 // documents. ConfigError.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
-// Too few documents for the formats that look at some; DataError. Once the corpus is there.
-void check_calibration(const Session& session, const std::vector<std::string>& formats);
+// Too few documents for the formats that look at some, train.merge_aware.format among them; DataError. Once the corpus is there.
+void check_calibration(const Session& session, std::vector<std::string> formats);
 
 // Linear layers by the names that adapters use: every matrix but the embedding.
 std::vector<std::string> linear_names(const model::WeightSource& base);

@@ -119,17 +119,19 @@ constexpr CompressedScheme int8_by_row = {CompressedFormat::integer, 8, 0, true}
 at::Tensor rows_on(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
                    const CompressedScheme& scheme) {
   if (!is_quantized_linear(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
-  return rounded_to_nearest(rows, scheme).values();
+  return nearest_values(rows, scheme);
 }
 
 template <CompressedScheme scheme, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter exporter(std::string_view name, std::string_view summary) {
   Exporter made = quantized_exporter<grid_format, nullptr, LinearRounding{scheme, quantizer}>(
       name, summary, "vLLM, transformers with compressed-tensors");
-  if (!made.calibrates)
+  if constexpr (quantizer == Quantizer::nearest || quantizer == Quantizer::awq)
     made.served = [](const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) {
       return rows_on(spec, tensor, rows, scheme);
     };
+  if constexpr (quantizer == Quantizer::awq)
+    made.folds = [](Calibration& calibration) -> const Folds& { return calibration.folds(quantizer, scheme); };
   return made;
 }
 
@@ -171,6 +173,12 @@ constexpr Exporter kFormats[] = {
                                                   "as ct-w4a16-asym-g64, channels scaled by AWQ for the training documents"),
     exporter<int4_with_zeros(128), Quantizer::awq>("ct-w4a16-asym-g128-awq",
                                                    "as ct-w4a16-asym-g128, channels scaled by AWQ for the training documents"),
+    exporter<int4_with_zeros(32), Quantizer::awq_gptq>("ct-w4a16-asym-g32-awq-gptq",
+                                                       "as ct-w4a16-asym-g32-awq, then rounded by GPTQ"),
+    exporter<int4_with_zeros(64), Quantizer::awq_gptq>("ct-w4a16-asym-g64-awq-gptq",
+                                                       "as ct-w4a16-asym-g64-awq, then rounded by GPTQ"),
+    exporter<int4_with_zeros(128), Quantizer::awq_gptq>("ct-w4a16-asym-g128-awq-gptq",
+                                                        "as ct-w4a16-asym-g128-awq, then rounded by GPTQ"),
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ constexpr double kLeastScale = 1e-4, kLeastMagnitude = 1e-5;
 
 // Sum over the inputs and the rows of the squared change of the outputs.
 double output_error(const Reader& reader, const at::Tensor& scales, const model::CompressedScheme& scheme) {
-  const at::Tensor change = rounded_to_nearest(reader.weight * scales, scheme).values() / scales - reader.weight;
+  const at::Tensor change = nearest_values(reader.weight * scales, scheme).div_(scales).sub_(reader.weight);
   return at::mm(change, reader.inputs->gram).mul_(change).sum(at::kDouble).item<double>();
 }
 

@@ -19,6 +19,7 @@ namespace {
 constexpr float kLargestE4M3 = 448, kScaleOfZeros = 0x1p-7f;
 constexpr float kSmallestNormal = 0x1p-6f;  // of e4m3
 constexpr std::int64_t kGrain = 1 << 15;    // elements that one thread takes at a time
+constexpr const char* kNotFinite = "a weight is not finite";
 
 float lowest_code(const model::CompressedScheme& scheme) { return -static_cast<float>(1 << (scheme.bits - 1)); }
 
@@ -92,6 +93,24 @@ Range range_of(const float* v, std::int64_t n) {
   return range;
 }
 
+struct GroupGrid {
+  float scale, zero = 0;
+  bool finite;
+};
+GroupGrid grid_of_group(const float* values, std::int64_t n, const model::CompressedScheme& scheme) {
+  const float steps = static_cast<float>((1 << scheme.bits) - 1), lowest = lowest_code(scheme);
+  const auto [low, high, finite] = range_of(values, n);
+  const float largest = std::max(-low, high);
+  GroupGrid grid{.scale = scheme.format == model::CompressedFormat::floating ? largest / kLargestE4M3
+                          : scheme.symmetric                                 ? largest / (steps / 2)
+                                                                             : (high - low) / steps,
+                 .finite = finite};
+  grid.scale = f32_from_bf16(bf16_from_f32(grid.scale));
+  if (grid.scale == 0) grid.scale = kScaleOfZeros;
+  if (!scheme.symmetric) grid.zero = clamped(std::nearbyint(lowest - low / grid.scale), lowest, -lowest - 1);
+  return grid;
+}
+
 void codes_of_group(const float* x, std::int64_t n, float scale, float zero, const model::CompressedScheme& scheme, float* out) {
   if (scheme.format == model::CompressedFormat::floating) {
     for (std::int64_t i = 0; i < n; ++i) out[i] = nearest_e4m3(clamped(x[i] / scale, -kLargestE4M3, kLargestE4M3));
@@ -118,21 +137,14 @@ Grid grid_of(const at::Tensor& weight, const model::CompressedScheme& scheme) {
   const float* values = x.const_data_ptr<float>();
   float* const scales = grid.scale.mutable_data_ptr<float>();
   float* const zeros = scheme.symmetric ? nullptr : grid.zero.mutable_data_ptr<float>();
-  const float steps = static_cast<float>((1 << scheme.bits) - 1), lowest = lowest_code(scheme);
   std::atomic<bool> finite = true;
   for_groups(groups, [&](std::int64_t group) {
-    const auto [low, high, good] = range_of(values + group * groups.size, groups.size);
-    if (!good) finite = false;
-    const float largest = std::max(-low, high);
-    float scale = scheme.format == model::CompressedFormat::floating ? largest / kLargestE4M3
-                  : scheme.symmetric                                 ? largest / (steps / 2)
-                                                                     : (high - low) / steps;
-    scale = f32_from_bf16(bf16_from_f32(scale));
-    if (scale == 0) scale = kScaleOfZeros;
-    scales[group] = scale;
-    if (zeros != nullptr) zeros[group] = clamped(std::nearbyint(lowest - low / scale), lowest, -lowest - 1);
+    const GroupGrid found = grid_of_group(values + group * groups.size, groups.size, scheme);
+    if (!found.finite) finite = false;
+    scales[group] = found.scale;
+    if (zeros != nullptr) zeros[group] = found.zero;
   });
-  if (!finite) throw DataError("a weight is not finite");
+  if (!finite) throw DataError(kNotFinite);
   return grid;
 }
 
@@ -149,6 +161,24 @@ at::Tensor codes_on(const Grid& grid, const at::Tensor& weight, const model::Com
     codes_of_group(values + at, groups.size, scales[group], zeros != nullptr ? zeros[group] : 0, scheme, out + at);
   });
   return codes;
+}
+
+at::Tensor nearest_values(const at::Tensor& weight, const model::CompressedScheme& scheme) {
+  const at::Tensor x = weight.contiguous();
+  const Groups groups = groups_of(x, scheme);
+  at::Tensor rounded = at::empty(x.sizes(), at::kFloat);
+  const float* values = x.const_data_ptr<float>();
+  float* const out = rounded.mutable_data_ptr<float>();
+  std::atomic<bool> finite = true;
+  for_groups(groups, [&](std::int64_t group) {
+    const std::int64_t at = group * groups.size;
+    const GroupGrid found = grid_of_group(values + at, groups.size, scheme);
+    if (!found.finite) finite = false;
+    codes_of_group(values + at, groups.size, found.scale, found.zero, scheme, out + at);
+    for (std::int64_t i = at; i < at + groups.size; ++i) out[i] = (out[i] - found.zero) * found.scale;
+  });
+  if (!finite) throw DataError(kNotFinite);
+  return rounded;
 }
 
 model::CompressedWeight compressed(const Grid& grid, const at::Tensor& codes, const model::CompressedScheme& scheme) {

@@ -23,6 +23,9 @@ struct Grid {
 Grid grid_of(const at::Tensor& x, const model::CompressedScheme& scheme);
 // f32 of x's shape: whole numbers, or values that e4m3 holds. `grid` may be that of other values.
 at::Tensor codes_on(const Grid& grid, const at::Tensor& x, const model::CompressedScheme& scheme);
+// What is read back when each of them is rounded to the nearest point: f32 of x's shape, the bits of
+// rounded_to_nearest().values().
+at::Tensor nearest_values(const at::Tensor& x, const model::CompressedScheme& scheme);
 // As it is written: packed where the format packs, scales in bf16.
 model::CompressedWeight compressed(const Grid& grid, const at::Tensor& codes, const model::CompressedScheme& scheme);
 

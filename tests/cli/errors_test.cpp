@@ -134,6 +134,9 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
     for (const char* format : {"peft", "hf", "gguf-f16"})
       check_refused(workshop.graft(command, {cat("train.merge_aware.format=", format)}),
                     {cat("train.merge_aware.format: ", format, " has no grid that training could learn to live with")});
+    for (const char* format : {"ct-w4a16-g32-gptq", "ct-w8a8-smooth", "gguf-q4_0-imatrix", "awq-g32-awq"})
+      check_refused(workshop.graft(command, {cat("train.merge_aware.format=", format)}),
+                    {cat("train.merge_aware.format: the values of ", format, " depend on more than the weights")});
     check_refused(workshop.graft(command, {"train.merge_aware.format=ct-w4a16-g128"}),
                   {"export format ct-w4a16-g128: groups of 128 do not divide the rows of "});
     check_refused(workshop.graft(command, {"train.merge_aware.format=gguf-q4_0", "train.base_precision=int8"}),

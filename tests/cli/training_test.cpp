@@ -145,10 +145,11 @@ TEST_CASE("a merge-aware run ends on the weights that its file has", "[run][merg
   const auto run = [&](const std::string& format, const std::string& dtype) {
     return workshop.graft("run",
                           {"train.steps=20", "train.merge_aware.share=0.4", "export.min_survival=0", "train.dtype=" + dtype,
-                           "train.merge_aware.format=" + format, "export.formats=[" + format + "]", "run_dir=" + format},
+                           "train.merge_aware.format=" + format, "export.formats=[" + format + "]", "run_dir=" + format,
+                           "export.calibration.rows=4"},
                           {"--fresh", "--json"});
   };
-  for (const std::string format : {"ct-w4a16-g32", "gguf-q4_0", "gguf-q4_k_m"}) {
+  for (const std::string format : {"ct-w4a16-g32", "ct-w4a16-asym-g32-awq", "gguf-q4_0", "gguf-q4_k_m"}) {
     INFO(format);
     const Json result = result_of(run(format, "fp32"));
     CHECK(result["train"]["merge_aware"] == format);
@@ -175,6 +176,34 @@ TEST_CASE("a merge-aware run ends on the weights that its file has", "[run][merg
   INFO(text.out << text.err);
   CHECK(text.out.find("from step 15 on with the weights as gguf-q4_0 has them") != std::string::npos);
   CHECK(text.err.find("merge-aware from step 15 on: the weights are rounded as in gguf-q4_0") != std::string::npos);
+}
+
+TEST_CASE("training that rounds by documents finds the same scales when it is taken up", "[run][merge_aware]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  std::vector<std::string> set = {"train.steps=20", "train.merge_aware.share=0.5", "train.checkpoint_every=5",
+                                  "train.merge_aware.format=ct-w4a16-asym-g32-awq", "export.calibration.rows=4"};
+  REQUIRE(workshop.graft("train", set).code == 0);
+  const fs::path adapter = workshop / "run/adapter/adapter_model.safetensors";
+  const std::string values = read_file(adapter), losses = read_file(workshop / "run/loss.jsonl");
+  for (const char* newer : {"adapter", "train.json", "checkpoints/step-00000020"})  // the phase begins after 10 steps
+    REQUIRE(fs::remove_all(workshop / "run" / newer) > 0);
+  const Outcome resumed = workshop.graft("train", set);
+  INFO(resumed.err);
+  CHECK(resumed.err.find("going on after step 15 of 20") != std::string::npos);
+  CHECK(read_file(adapter) == values);
+  CHECK(read_file(workshop / "run/loss.jsonl") == losses);
+
+  set.back() = "export.calibration.rows=3";
+  const Outcome other = workshop.graft("train", set);
+  CHECK(other.code == 2);
+  CHECK(other.err.find("export.calibration.rows: 4 then, 3 now") != std::string::npos);
+  set.back() = "export.calibration.rows=1000";
+  set.push_back("run_dir=other");
+  const Outcome few = workshop.graft("train", set);
+  CHECK(few.code == 2);
+  CHECK(few.err.find("rows of 64 to calibrate with are 64000; set export.calibration.rows to ") != std::string::npos);
+  CHECK(!fs::exists(workshop / "other/checkpoints"));
 }
 
 TEST_CASE("a base with a value that is not finite trains nothing", "[nan]") {

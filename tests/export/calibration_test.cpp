@@ -91,6 +91,7 @@ TEST_CASE("what looked at documents is nearer to the model on them, and the same
                                                   {"gptq-g32-gptq", "gptq-g32"},
                                                   {"awq-g32-awq", "awq-g32", false},
                                                   {"ct-w4a16-asym-g32-awq", "ct-w4a16-asym-g32", false},
+                                                  {"ct-w4a16-asym-g32-awq-gptq", "ct-w4a16-asym-g32"},
                                                   {"gguf-q4_0-imatrix", "gguf-q4_0"},
                                                   {"gguf-q4_k_m-imatrix", "gguf-q4_k_m"}}) {
     INFO(calibrated);
@@ -137,6 +138,43 @@ TEST_CASE("SmoothQuant moves scales into the norms, and the file is compared wit
   const std::string down = "model.layers.1.mlp.down_proj.weight";
   const at::Tensor other = plain->load(down, at::kFloat);
   CHECK(((smooth->load(down, at::kFloat) - other).abs() <= other.abs().amax(1, true) / 127 * 2).all().item<bool>());
+}
+
+TEST_CASE("training rounds to the values of AWQ's file, in the channels of the model as it was",
+          "[export][calibration][merge_aware]") {
+  Bench bench({.bf16_values = true});  // so that nothing but the linears is rounded
+  bench.adapter->parameters.copy_(testing::random(bench.adapter->parameters.sizes(), 1, at::kFloat, 0.05));
+  const exports::Exporter& exporter = exports::find_exporter("ct-w4a16-asym-g32-awq");
+  const auto written = model::open_weights(exports::export_one(exporter, bench.request(), bench.directory.path()).path);
+  // Training finds the scales before there is an adapter.
+  exports::Calibration before({*bench.base, nullptr, at::kFloat}, bench.rows(30), at::kFloat);
+  const exports::Folds folds = exporter.folds(before);
+  const exports::MergedModel merged(*bench.base, bench.adapter.get(), at::kFloat);
+  const auto decoder = model::Decoder::load(*bench.base, at::kFloat, at::kFloat);
+  std::map<std::string, at::Tensor> weights;
+  for (const model::Linear* linear : decoder->linears()) weights[linear->name + ".weight"] = linear->weight;
+  std::int64_t moved = 0;
+  for (const model::TensorSpec& tensor : merged.tensors()) {
+    if (tensor.shape.size() != 2) continue;
+    INFO(tensor.name);
+    const at::Tensor rows = merged.load(tensor.name), folded = folds.apply(tensor.name, rows),
+                     read = written->load(tensor.name, at::kFloat);
+    CHECK(at::equal(exporter.served(bench.base->spec(), tensor, folded), read));
+    const std::int64_t half = tensor.shape[0] / 2, rest = tensor.shape[0] - half;  // groups do not reach beyond a row
+    const at::Tensor last = folds.apply(tensor.name, rows.narrow(0, half, rest), half);
+    CHECK(at::equal(exporter.served(bench.base->spec(), tensor, last), read.narrow(0, half, rest)));
+    CHECK(at::equal(folds.undo(tensor.name, read).narrow(0, half, rest),
+                    folds.undo(tensor.name, read.narrow(0, half, rest), half)));
+    CHECK(at::allclose(folds.undo(tensor.name, folded), rows, 3e-7, 0));  // two products and two quotients, of 2^-24 each
+    moved += !at::equal(folded, rows);
+    if (weights.count(tensor.name)) weights.at(tensor.name).copy_(folds.undo(tensor.name, read));
+  }
+  CHECK(moved > 0);
+  std::vector<std::int32_t> ids(200);
+  data::Corpus::open(bench.corpora.config.dir, "train", bench.corpora.tokenizer.hash())->read(0, 0, ids, {});
+  const at::Tensor tokens = at::tensor(ids, at::kInt).to(at::kLong), positions = at::arange(200, at::kInt);
+  const at::Tensor served = model::Decoder::load(*written, at::kFloat, at::kFloat)->logits({tokens, positions, {0, 200}});
+  CHECK(testing::relative_error(decoder->logits({tokens, positions, {0, 200}}), served) < 2e-5);
 }
 
 TEST_CASE("a changed code of a GPTQ file is found", "[export][calibration]") {

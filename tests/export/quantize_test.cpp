@@ -139,7 +139,24 @@ TEST_CASE("codes, scales and packing are those of compressed-tensors", "[export]
     REQUIRE(ours.codes.sizes() == codes.sizes());
     CHECK(std::memcmp(ours.codes.const_data_ptr(), codes.const_data_ptr(), codes.nbytes()) == 0);
     CHECK(at::equal(model::decompressed(ours, scheme, 128), stored(file, name + ".decompressed")));
+    CHECK(at::equal(exports::nearest_values(weight, scheme), stored(file, name + ".decompressed")));
   }
+}
+
+TEST_CASE("what is read back can be had without codes", "[export][quantize]") {
+  at::manual_seed(5);
+  at::Tensor weight = at::randn({200, 512}, at::kFloat);
+  weight.narrow(0, 0, 3).zero_();
+  weight.narrow(0, 3, 3).abs_();
+  for (const bool symmetric : {false, true})
+    for (const std::int64_t group : {0, 32, 128}) {
+      const model::CompressedScheme scheme = {model::CompressedFormat::packed, 4, group, symmetric};
+      const exports::Grid grid = exports::grid_of(weight, scheme);
+      const model::CompressedWeight codes = exports::compressed(grid, exports::codes_on(grid, weight, scheme), scheme);
+      CHECK(at::equal(exports::nearest_values(weight, scheme), model::decompressed(codes, scheme, 512)));
+    }
+  weight[150][7] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(message_of<DataError>([&] { exports::nearest_values(weight, {.group = 32}); }) == "a weight is not finite");
 }
 
 TEST_CASE("zero points are read as compressed-tensors packs them", "[export][quantize]") {

@@ -36,7 +36,8 @@ TEST_CASE("the rows that a quantized format says it serves are those of its file
   std::size_t formats = 0;
   for (const at::ScalarType storage : {at::kBFloat16, at::kFloat})
     for (const exports::Exporter* exporter : exports::all_formats()) {
-      if (exporter->served == nullptr || !exporter->refusal(c.base->spec(), c.adapter->config).empty()) continue;
+      if (exporter->served == nullptr || exporter->folds != nullptr) continue;  // the latter: calibration_test.cpp
+      if (!exporter->refusal(c.base->spec(), c.adapter->config).empty()) continue;
       INFO(exporter->name);
       ++formats;
       const exports::ExportRequest request = {*c.base, *c.adapter, storage, "Tiny", ""};

@@ -50,6 +50,11 @@ TEST_CASE("merge-aware training is part of the identity where there is any", "[t
   CHECK(differences(without, run_identity(config, kParts)) ==
         std::vector<std::string>{"train.merge_aware.format: nothing then, gguf-q4_0 now",
                                  "train.merge_aware.share: nothing then, 0.7 now"});
+  IdentityParts parts = kParts, others = kParts;
+  parts.calibration_rows = 8;
+  others.calibration_rows = 16;
+  CHECK(differences(run_identity(config, parts), run_identity(config, others)) ==
+        std::vector<std::string>{"export.calibration.rows: 8 then, 16 now"});
 }
 
 TEST_CASE("an identity survives its file", "[train]") {
