@@ -55,7 +55,8 @@ GRAFT_SIMD Range range_of(const float* v, std::int64_t n) {
   return {low, high, outside == 0};
 }
 
-GRAFT_SIMD void codes_of_group(const float* x, std::int64_t n, float scale, float zero, const model::CompressedScheme& scheme, float* out) {
+GRAFT_SIMD void codes_of_group(const float* x, std::int64_t n, float scale, float zero, const model::CompressedScheme& scheme,
+                               float* out) {
   if (scheme.format == model::CompressedFormat::floating) {
     for (std::int64_t i = 0; i < n; ++i) out[i] = nearest_e4m3(clamped(x[i] / scale, -kLargestE4M3, kLargestE4M3));
     return;
