@@ -16,9 +16,7 @@
 namespace graft::exports {
 namespace {
 
-constexpr float kLargestE4M3 = 448, kScaleOfZeros = 0x1p-7f;
-constexpr float kSmallestNormal = 0x1p-6f;  // of e4m3
-constexpr std::int64_t kGrain = 1 << 15;    // elements that one thread takes at a time
+constexpr std::int64_t kGrain = 1 << 15;  // elements that one thread takes at a time
 constexpr const char* kNotFinite = "a weight is not finite";
 
 float lowest_code(const model::CompressedScheme& scheme) { return -static_cast<float>(1 << (scheme.bits - 1)); }
