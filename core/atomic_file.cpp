@@ -14,7 +14,7 @@
 namespace graft {
 namespace {
 
-constexpr std::size_t kBufferBytes = 1 << 20;
+constexpr std::size_t kBufferBytes = 1 << 20, kDirectBytes = 1 << 18;
 constexpr std::uint64_t kWriteBackBytes = 32 << 20;
 
 }  // namespace
@@ -39,18 +39,34 @@ FileWriter::~FileWriter() {
 }
 
 void FileWriter::write(const void* data, std::size_t size) {
-  hash_.update(data, size);
-  const std::uint64_t before = position_ / kWriteBackBytes;
+  assert(hash_);
+  hash_->update(data, size);
+  put(position_, data, size);
   position_ += size;
-  if (buffer_.size() + size > kBufferBytes) flush();
-  if (size >= kBufferBytes)
-    write_all(descriptor_, data, size, file_);
-  else
-    buffer_.append(static_cast<const char*>(data), size);
-  // The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show
-  // there.
-  if (position_ / kWriteBackBytes != before)
-    ::sync_file_range(descriptor_, static_cast<off64_t>(before * kWriteBackBytes), 0, SYNC_FILE_RANGE_WRITE);
+}
+
+void FileWriter::extend(std::uint64_t size) {
+  hash_.reset();
+  truncate_or_throw(descriptor_, static_cast<std::int64_t>(size), file_);
+}
+
+void FileWriter::write_at(std::uint64_t position, const void* data, std::size_t size) {
+  assert(!hash_);
+  put(position, data, size);
+}
+
+// What is small is joined with what comes before it.
+void FileWriter::put(std::uint64_t position, const void* data, std::size_t size) {
+  if (size >= kDirectBytes) {
+    write_all_at(descriptor_, position, data, size, file_);
+    return begin_write_back(position, position + size);
+  }
+  const std::lock_guard lock(mutex_);
+  if (position != buffered_from_ + buffer_.size() || buffer_.size() + size > kBufferBytes) {
+    flush();
+    buffered_from_ = position;
+  }
+  buffer_.append(static_cast<const char*>(data), size);
 }
 
 void FileWriter::pad_to(std::uint64_t alignment) {
@@ -61,8 +77,17 @@ void FileWriter::pad_to(std::uint64_t alignment) {
 }
 
 void FileWriter::flush() {
-  write_all(descriptor_, buffer_.data(), buffer_.size(), file_);
+  write_all_at(descriptor_, buffered_from_, buffer_.data(), buffer_.size(), file_);
+  begin_write_back(buffered_from_, buffered_from_ + buffer_.size());
+  buffered_from_ += buffer_.size();
   buffer_.clear();
+}
+
+// The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show there.
+void FileWriter::begin_write_back(std::uint64_t begin, std::uint64_t end) {
+  const std::uint64_t window = begin / kWriteBackBytes;
+  if (window > 0 && end / kWriteBackBytes != window)  // others may still be writing in this one
+    ::sync_file_range(descriptor_, static_cast<off64_t>((window - 1) * kWriteBackBytes), kWriteBackBytes, SYNC_FILE_RANGE_WRITE);
 }
 
 std::string FileWriter::commit() {
@@ -75,7 +100,7 @@ std::string FileWriter::commit() {
   if (::rename(temporary_.c_str(), file_.c_str()) != 0) throw_machine_error("write", file_, errno);
   temporary_.clear();
   fsync_directory(parent_of(file_));
-  return hash_.hex();
+  return hash_ ? hash_->hex() : std::string();
 }
 
 void write_file(const fs::path& file, std::string_view content) {

@@ -25,6 +25,7 @@ int open_retrying(const fs::path& file, int flags);  // -1 and errno when it fai
 int open_regular(const fs::path& file);              // for reading; UserError when it is missing or no regular file
 std::size_t read_some(int descriptor, void* data, std::size_t size, const fs::path& file);  // 0 at the end
 void write_all(int descriptor, const void* data, std::size_t size, const fs::path& file);
+void write_all_at(int descriptor, std::uint64_t position, const void* data, std::size_t size, const fs::path& file);
 void truncate_or_throw(int descriptor, std::int64_t size, const fs::path& file);
 void fsync_or_throw(int descriptor, const fs::path& file);
 

@@ -90,6 +90,19 @@ void write_all(int descriptor, const void* data, std::size_t size, const fs::pat
   }
 }
 
+void write_all_at(int descriptor, std::uint64_t position, const void* data, std::size_t size, const fs::path& file) {
+  auto* next = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t written = ::pwrite(descriptor, next, size, static_cast<off_t>(position));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw_machine_error("write", file, errno);
+    if (written == 0) throw_machine_error("write", file, ENOSPC);
+    next += written;
+    position += static_cast<std::uint64_t>(written);
+    size -= static_cast<std::size_t>(written);
+  }
+}
+
 void truncate_or_throw(int descriptor, std::int64_t size, const fs::path& file) {
   while (::ftruncate(descriptor, size) != 0)
     if (errno != EINTR) throw_machine_error("write", file, errno);

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -57,7 +59,7 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-// Sequential writer of one file. Nothing is visible at `file` before commit(); the destructor removes an uncommitted file.
+// Writer of one file. Nothing is visible at `file` before commit(); the destructor removes an uncommitted file.
 class FileWriter {
  public:
   explicit FileWriter(const fs::path& file);
@@ -68,15 +70,24 @@ class FileWriter {
   void write(std::string_view text) { write(text.data(), text.size()); }
   void pad_to(std::uint64_t alignment);  // zero bytes up to a multiple of alignment
   std::uint64_t position() const { return position_; }
-  std::string commit();  // flush, fsync, rename, fsync of the directory; returns the sha256 of the content
+  // The file gets this size, and write_at() takes the place of write(): anywhere in it, from any thread, each byte once. What is
+  // never written is zero.
+  void extend(std::uint64_t size);
+  void write_at(std::uint64_t position, const void* data, std::size_t size);
+  // Flush, fsync, rename, fsync of the directory; returns the sha256 of the content, or nothing after extend().
+  std::string commit();
 
  private:
+  void put(std::uint64_t position, const void* data, std::size_t size);
   void flush();
+  void begin_write_back(std::uint64_t begin, std::uint64_t end);
   fs::path file_, temporary_;
   int descriptor_ = -1;
   std::uint64_t position_ = 0;
+  std::mutex mutex_;  // of the buffer
   std::string buffer_;
-  Sha256 hash_;
+  std::uint64_t buffered_from_ = 0;  // place of the buffer in the file
+  std::optional<Sha256> hash_ = Sha256();
 };
 void write_file(const fs::path& file, std::string_view content);  // FileWriter in one call
 

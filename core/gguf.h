@@ -9,6 +9,7 @@
 // checked for overflow, tensors must lie inside the file and not overlap. FormatError names the file and the field.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -86,8 +87,8 @@ class GgufFile {
   std::vector<GgufTensor> tensors_;
 };
 
-// Streams a file: declare everything, then write each tensor's bytes in the declared order, in one or more pieces.
-// Wrong order, size or type is the caller's fault: std::logic_error.
+// Streams a file: declare everything, then write each tensor's bytes in the declared order, in one or more pieces; or, after
+// start(), in any order and from any thread. Wrong order, size or type is the caller's fault: std::logic_error.
 class GgufWriter {
  public:
   explicit GgufWriter(const fs::path& file);
@@ -98,7 +99,9 @@ class GgufWriter {
   void string(const std::string& key, const std::string& value);
   void tensor(const std::string& name, std::vector<std::int64_t> shape, GgmlType type);  // shape in torch order
   void data(const std::string& name, const void* bytes, std::size_t size);
-  std::string commit();  // sha256 of the file
+  void start();
+  void place(std::size_t tensor, std::uint64_t offset, const void* bytes, std::size_t size);  // tensor: in the declared order
+  std::string commit();  // sha256 of the file, or nothing after start()
 
  private:
   void write_header();
@@ -108,6 +111,8 @@ class GgufWriter {
   std::size_t next_ = 0;       // tensor whose data comes next
   std::uint64_t written_ = 0;  // bytes of it written so far
   bool header_written_ = false;
+  std::uint64_t data_start_ = 0;
+  std::atomic<std::uint64_t> placed_ = 0;  // bytes
 };
 
 // Decodes n elements (a multiple of the block) of any type above to f32; UnsupportedError for Q2_K and Q3_K.

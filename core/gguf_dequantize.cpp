@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/gguf.h"
 #include "core/half.h"
+#include "core/simd.h"
 
 namespace graft {
 namespace {
@@ -122,14 +123,16 @@ void block_q6_k(const Byte* in, float* out) {
   const float d = load_half(in + 208);
   for (int half = 0; half < 2; ++half) {
     const Byte *low = in + 64 * half, *high = in + 128 + 32 * half, *scales = in + 192 + 8 * half;
-    for (int k = 0; k < 4; ++k) {  // 32 elements each
-      const Byte* nibbles = low + 32 * (k % 2);
-      for (int j = 0; j < 32; ++j) {
-        const float scale = d * static_cast<float>(static_cast<std::int8_t>(scales[2 * k + j / 16]));
-        const int value = (nibbles[j] >> (k / 2 * 4) & 15) | (high[j] >> (2 * k) & 3) << 4;
-        out[128 * half + 32 * k + j] = scale * static_cast<float>(value - 32);
+    for (int k = 0; k < 4; ++k)  // 32 elements each, 16 to a scale
+      for (int part = 0; part < 2; ++part) {
+        const Byte *nibbles = low + 32 * (k % 2) + 16 * part, *top = high + 16 * part;
+        const float scale = d * static_cast<float>(static_cast<std::int8_t>(scales[2 * k + part]));
+        float* const to = out + 128 * half + 32 * k + 16 * part;
+        for (int j = 0; j < 16; ++j) {
+          const int value = (nibbles[j] >> (k / 2 * 4) & 15) | (top[j] >> (2 * k) & 3) << 4;
+          to[j] = scale * static_cast<float>(value - 32);
+        }
       }
-    }
   }
 }
 
@@ -141,7 +144,7 @@ void decode_blocks(const std::byte* source, std::int64_t n, float* out) {
 
 }  // namespace
 
-void dequantize(GgmlType type, const std::byte* source, std::int64_t n, float* out) {
+[[gnu::flatten]] GRAFT_SIMD void dequantize(GgmlType type, const std::byte* source, std::int64_t n, float* out) {
   switch (type) {
     case GgmlType::f32:
       return decode_blocks<1, 4, block_f32>(source, n, out);

@@ -142,8 +142,29 @@ void GgufWriter::data(const std::string& name, const void* bytes, std::size_t si
   ++next_;
 }
 
+void GgufWriter::start() {
+  write_header();
+  data_start_ = out_.position();
+  const std::uint64_t end = tensors_.empty() ? 0 : tensors_.back().offset + tensors_.back().bytes;
+  out_.extend(data_start_ + (end + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+void GgufWriter::place(std::size_t tensor, std::uint64_t offset, const void* bytes, std::size_t size) {
+  const GgufTensor& at = tensors_.at(tensor);
+  if (offset > at.bytes || size > at.bytes - offset)
+    throw std::logic_error(cat("GGUF tensor ", at.name, " takes ", at.bytes, " bytes, not more"));
+  out_.write_at(data_start_ + at.offset + offset, bytes, size);
+  placed_ += size;
+}
+
 std::string GgufWriter::commit() {
   if (!header_written_) write_header();
+  if (data_start_ > 0) {
+    std::uint64_t declared = 0;
+    for (const GgufTensor& tensor : tensors_) declared += tensor.bytes;
+    if (placed_ != declared) throw std::logic_error(cat("GGUF tensors have ", placed_.load(), " bytes of ", declared));
+    return out_.commit();
+  }
   if (next_ != tensors_.size()) throw std::logic_error(cat("GGUF tensor ", tensors_[next_].name, " has no data"));
   return out_.commit();
 }

@@ -19,25 +19,21 @@ inline float f32_from_f16(std::uint16_t half) {
 inline std::uint16_t f16_from_f32(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = bits >> 16 & 0x8000u;
-  std::uint32_t magnitude = bits & 0x7FFFFFFFu;
-  std::uint32_t out;
-  if (magnitude >= 0x47800000u) {  // 65536 and up, infinity, NaN
-    out = magnitude > 0x7F800000u ? 0x7E00u : 0x7C00u;
-  } else if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 leaves the rounded subnormal in the low bits
-    out = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3F000000u;
-  } else {
-    const std::uint32_t odd = magnitude >> 13 & 1u;
-    out = (magnitude - 0x38000000u + 0xFFFu + odd) >> 13;
-  }
-  return static_cast<std::uint16_t>(out | sign);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
+  const std::uint32_t large = magnitude > 0x7F800000u ? 0x7E00u : 0x7C00u;  // 65536 and up, infinity, NaN
+  // Below 2^-14: adding 0.5 leaves the rounded subnormal in the low bits.
+  const std::uint32_t small = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3F000000u;
+  const std::uint32_t normal = (magnitude - 0x38000000u + 0xFFFu + (magnitude >> 13 & 1u)) >> 13;
+  const std::uint32_t is_large = magnitude >= 0x47800000u ? ~0u : 0, is_small = magnitude < 0x38800000u ? ~0u : 0;
+  return static_cast<std::uint16_t>(sign | (large & is_large) | (small & is_small) | (normal & ~is_large & ~is_small));
 }
 
 inline float f32_from_bf16(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
 
 inline std::uint16_t bf16_from_f32(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<std::uint16_t>(bits >> 16 | 64u);
-  return static_cast<std::uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+  const std::uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16, nan = bits >> 16 | 64u;
+  return static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded);
 }
 
 }  // namespace graft

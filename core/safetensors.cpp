@@ -150,9 +150,22 @@ void SafetensorsWriter::data(const std::string& name, const void* bytes, std::si
   out_.write(bytes, size);
 }
 
+void SafetensorsWriter::start() {
+  write_header();
+  out_.extend(data_start_ + (tensors_.empty() ? 0 : tensors_.back().end));
+}
+
+void SafetensorsWriter::place(std::size_t tensor, std::uint64_t offset, const void* bytes, std::size_t size) {
+  const SafeTensor& at = tensors_.at(tensor);
+  if (offset > at.end - at.begin || size > at.end - at.begin - offset)
+    throw std::logic_error(cat("tensor ", at.name, " takes ", at.end - at.begin, " bytes, not more"));
+  out_.write_at(data_start_ + at.begin + offset, bytes, size);
+  placed_ += size;
+}
+
 std::string SafetensorsWriter::commit() {
   if (!header_written_) write_header();
-  const std::uint64_t end = tensors_.empty() ? 0 : tensors_.back().end, written = out_.position() - data_start_;
+  const std::uint64_t end = tensors_.empty() ? 0 : tensors_.back().end, written = out_.position() - data_start_ + placed_;
   if (written != end) throw std::logic_error(cat("safetensors have ", written, " bytes of data where ", end, " are declared"));
   return out_.commit();
 }

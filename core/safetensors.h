@@ -7,6 +7,7 @@
 // FormatError names the file, the tensor and the two numbers that disagree.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -39,14 +40,17 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// Streams a file: declare every tensor, then write each one's bytes in the declared order, in one or more pieces. Wrong
-// order or size is the caller's fault: std::logic_error. Tensors are aligned when larger element types are declared first.
+// Streams a file: declare every tensor, then write each one's bytes in the declared order, in one or more pieces; or, after
+// start(), in any order and from any thread. Wrong order or size is the caller's fault: std::logic_error. Tensors are aligned
+// when larger element types are declared first.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const fs::path& file, std::map<std::string, std::string> metadata = {{"format", "pt"}});
   void tensor(const std::string& name, DType dtype, std::vector<std::int64_t> shape);
   void data(const std::string& name, const void* bytes, std::size_t size);
-  std::string commit();  // sha256 of the file
+  void start();
+  void place(std::size_t tensor, std::uint64_t offset, const void* bytes, std::size_t size);  // tensor: in the declared order
+  std::string commit();  // sha256 of the file, or nothing after start()
 
  private:
   void write_header();
@@ -55,6 +59,7 @@ class SafetensorsWriter {
   std::vector<SafeTensor> tensors_;
   std::size_t next_ = 0;
   std::uint64_t data_start_ = 0;
+  std::atomic<std::uint64_t> placed_ = 0;  // bytes
   bool header_written_ = false;
 };
 

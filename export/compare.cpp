@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <mutex>
 
 #include "core/error.h"
+#include "core/simd.h"
 
 namespace graft::exports {
 namespace {
@@ -21,36 +21,25 @@ constexpr std::int64_t kChunk = 1 << 12, kGrain = 1 << 16;  // elements whose bo
 // The rounding of the decoded product or sum itself, in f32.
 constexpr float kDecoding = 1 + 0x1p-20f;
 
-using Lanes = float __attribute__((vector_size(16)));
-constexpr int kLanes = 4;
-Lanes load(const float* from) {
-  Lanes lanes;
-  std::memcpy(&lanes, from, sizeof lanes);
-  return lanes;
-}
-Lanes absolute(Lanes v) { return v < 0 ? -v : v; }
-
 // f16 holds a scale or minimum within this.
-float half_error(float d) { return std::fabs(d) * kHalfUlpF16 + kHalfSubnormalF16; }
+[[gnu::always_inline]] inline float half_error(float d) { return std::fabs(d) * kHalfUlpF16 + kHalfSubnormalF16; }
 // What `codes` times a scale in f16 may be off by; x/d itself is computed within 3 roundings of f32.
-float codes_error(float step, float codes) { return codes * (half_error(step) + step * 0x1p-22f); }
+[[gnu::always_inline]] inline float codes_error(float step, float codes) { return codes * (half_error(step) + step * 0x1p-22f); }
 
-float largest_of(const float* x) {
-  Lanes largest{};
-  for (int j = 0; j < kBlock; j += kLanes) {
-    const Lanes size = absolute(load(x + j));
-    largest = size > largest ? size : largest;
-  }
-  return std::max(std::max(largest[0], largest[1]), std::max(largest[2], largest[3]));
+[[gnu::always_inline]] inline float largest_of(const float* x) {
+  float largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (int j = 0; j < kBlock; ++j) largest = std::fabs(x[j]) > largest ? std::fabs(x[j]) : largest;
+  return largest;
 }
 
-void q8_0(const float* x, float* out) {
+[[gnu::always_inline]] inline void q8_0(const float* x, float* out) {
   const float step = largest_of(x) / 127;
   std::fill_n(out, kBlock, (step / 2 + codes_error(step, 127)) * kDecoding);
 }
 
 template <int codes>
-void symmetric(const float* x, float* out) {
+[[gnu::always_inline]] inline void symmetric(const float* x, float* out) {
   float largest = 0;
   for (int j = 0; j < kBlock; ++j) largest = std::fabs(x[j]) > std::fabs(largest) ? x[j] : largest;  // the first of two
   const float step = std::fabs(largest) / codes, sign = largest < 0 ? -1.0f : 1.0f, rounding = codes_error(step, codes);
@@ -61,7 +50,7 @@ void symmetric(const float* x, float* out) {
 }
 
 template <int codes>
-void affine(const float* x, float* out) {
+[[gnu::always_inline]] inline void affine(const float* x, float* out) {
   const auto [low, high] = std::minmax_element(x, x + kBlock);
   const float step = (*high - *low) / codes;
   // The sum of two products: relative to them, not to what is left of it.
@@ -72,34 +61,35 @@ void affine(const float* x, float* out) {
 
 using Bounds = void (*)(const float* x, std::int64_t n, float* out);
 
-template <void (*block)(const float*, float*)>
-void by_blocks(const float* x, std::int64_t n, float* out) {
-  for (std::int64_t i = 0; i + kBlock <= n; i += kBlock) block(x + i, out + i);
-}
-
-void exact(const float*, std::int64_t n, float* out) { std::fill_n(out, n, 0.0f); }
+GRAFT_SIMD void of_f32(const float*, std::int64_t n, float* out) { std::fill_n(out, n, 0.0f); }
 
 // Relative to the value, and no less than what the smallest numbers are apart.
-template <const float& relative, const float& least>
-void to_nearest(const float* x, std::int64_t n, float* out) {
+[[gnu::always_inline]] inline void to_nearest(const float* x, std::int64_t n, float relative, float least, float* out) {
+#pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
     const float bound = std::fabs(x[i]) * relative;
     out[i] = bound > least ? bound : least;
   }
 }
+GRAFT_SIMD void of_bf16(const float* x, std::int64_t n, float* out) { to_nearest(x, n, kHalfUlpBf16, kHalfSubnormalBf16, out); }
+GRAFT_SIMD void of_f16(const float* x, std::int64_t n, float* out) { to_nearest(x, n, kHalfUlpF16, kHalfSubnormalF16, out); }
+
+template <void (*block)(const float*, float*)>
+[[gnu::always_inline]] inline void by_blocks(const float* x, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i + kBlock <= n; i += kBlock) block(x + i, out + i);
+}
+GRAFT_SIMD void of_q8_0(const float* x, std::int64_t n, float* out) { by_blocks<q8_0>(x, n, out); }
+GRAFT_SIMD void of_q4_0(const float* x, std::int64_t n, float* out) { by_blocks<symmetric<8>>(x, n, out); }
+GRAFT_SIMD void of_q5_0(const float* x, std::int64_t n, float* out) { by_blocks<symmetric<16>>(x, n, out); }
+GRAFT_SIMD void of_q4_1(const float* x, std::int64_t n, float* out) { by_blocks<affine<15>>(x, n, out); }
+GRAFT_SIMD void of_q5_1(const float* x, std::int64_t n, float* out) { by_blocks<affine<31>>(x, n, out); }
 
 struct Kind {
   const char* type;
   Bounds bounds;
 };
-constexpr std::array kKinds = {Kind{"F32", exact},
-                               Kind{"BF16", to_nearest<kHalfUlpBf16, kHalfSubnormalBf16>},
-                               Kind{"F16", to_nearest<kHalfUlpF16, kHalfSubnormalF16>},
-                               Kind{"Q8_0", by_blocks<q8_0>},
-                               Kind{"Q4_0", by_blocks<symmetric<8>>},
-                               Kind{"Q5_0", by_blocks<symmetric<16>>},
-                               Kind{"Q4_1", by_blocks<affine<15>>},
-                               Kind{"Q5_1", by_blocks<affine<31>>}};
+constexpr std::array kKinds = {Kind{"F32", of_f32},   Kind{"BF16", of_bf16}, Kind{"F16", of_f16},   Kind{"Q8_0", of_q8_0},
+                               Kind{"Q4_0", of_q4_0}, Kind{"Q5_0", of_q5_0}, Kind{"Q4_1", of_q4_1}, Kind{"Q5_1", of_q5_1}};
 
 Bounds bounds_of(const std::string& stored_as) {
   for (const Kind& kind : kKinds)
@@ -111,33 +101,34 @@ constexpr float kLargest = std::numeric_limits<float>::max();
 
 // NaN is not good.
 template <bool exact>
-bool is_good(float source, float written, float limit) {
+[[gnu::always_inline]] inline bool is_good(float source, float written, float limit) {
   return exact ? written == limit && std::fabs(written) <= kLargest : std::fabs(written - source) <= limit;
 }
 
+using Good = bool (*)(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found);
+
+// Whether all are good; the largest of `found` grow with those seen.
 template <bool exact>
-bool all_good(const float* source, const float* written, const float* limit, std::int64_t n, float& difference, float& largest) {
-  Lanes differences{}, sizes{};
-  auto good = sizes == sizes;
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const Lanes x = load(source + i), y = load(written + i), most = load(limit + i), off = absolute(y - x), size = absolute(x);
-    good &= exact ? (y == most) & (absolute(y) <= kLargest) : off <= most;
-    differences = off > differences ? off : differences;
-    sizes = size > sizes ? size : sizes;
+[[gnu::always_inline]] inline bool all_good(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
+  float difference = found.difference, largest = found.largest;
+  int bad = 0;
+#pragma omp simd reduction(max : difference, largest) reduction(| : bad)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float off = std::fabs(written[i] - source[i]), size = std::fabs(source[i]);
+    bad |= is_good<exact>(source[i], written[i], limit[i]) ? 0 : 1;
+    difference = off > difference ? off : difference;
+    largest = size > largest ? size : largest;
   }
-  bool all = true;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    all = all && good[lane] != 0;
-    difference = std::max(difference, differences[lane]);
-    largest = std::max(largest, sizes[lane]);
-  }
-  for (; i < n; ++i) {
-    all = all && is_good<exact>(source[i], written[i], limit[i]);
-    difference = std::max(difference, std::fabs(written[i] - source[i]));
-    largest = std::max(largest, std::fabs(source[i]));
-  }
-  return all;
+  found.difference = difference;
+  found.largest = largest;
+  return bad == 0;
+}
+
+GRAFT_SIMD bool all_exact(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
+  return all_good<true>(source, written, limit, n, found);
+}
+GRAFT_SIMD bool all_within(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
+  return all_good<false>(source, written, limit, n, found);
 }
 
 }  // namespace
@@ -159,8 +150,8 @@ Comparison compare_values(const std::string& stored_as, const float* source, con
       const float *x = source + begin, *y = written + begin;
       if (bounds != nullptr) bounds(x, count, bound.data());
       const float* limit = bounds != nullptr ? bound.data() : exact + begin;
-      const auto all = bounds != nullptr ? all_good<false> : all_good<true>;
-      if (all(x, y, limit, count, own.difference, own.largest) || own.outside >= 0) continue;
+      const Good all = bounds != nullptr ? all_within : all_exact;
+      if (all(x, y, limit, count, own) || own.outside >= 0) continue;
       const auto good = bounds != nullptr ? is_good<false> : is_good<true>;
       std::int64_t at = 0;
       while (good(x[at], y[at], limit[at])) ++at;

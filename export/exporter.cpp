@@ -17,6 +17,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// The base may be of the right shapes and still another one. It is read once to find out, and for the manifest; other threads go
+// on meanwhile.
+std::future<void> check_content(const ExportRequest& request) {
+  return std::async(std::launch::async, [&request] {
+    lora::check_base(request.adapter, request.base);
+    request.base.identity();
+  });
+}
+
 Source source_of(const Exporter& exporter, const ExportRequest& request) {
   return {request.name,
           request.base.identity(),
@@ -85,18 +94,23 @@ void check_formats(const std::vector<std::string>& formats, const model::ModelSp
 
 Artifact export_one(const Exporter& exporter, const ExportRequest& request, const fs::path& directory) {
   const fs::path target = directory / artifact_name(exporter);
-  Artifact artifact{
-      .format = std::string(exporter.name), .path = target, .source = source_of(exporter, request), .sha256 = {}, .files = {}};
+  std::future<void> checked = check_content(request);
+  Artifact artifact{.format = std::string(exporter.name), .path = target, .source = {}, .sha256 = {}, .files = {}};
+  const auto complete = [&](const fs::path& written) {
+    verify_and_measure(exporter, request, written, artifact);
+    checked.get();
+    artifact.source = source_of(exporter, request);
+  };
   if (exporter.extension.empty()) {
     DirectoryWriter staging(target);
     exporter.write(request, staging.path());
-    verify_and_measure(exporter, request, staging.path(), artifact);
+    complete(staging.path());
     staging.commit();
   } else {
     DirectoryWriter staging(target.string() + ".staging");  // never committed: only the file inside leaves it
     const fs::path staged = staging.path() / target.filename();
     exporter.write(request, staged);
-    verify_and_measure(exporter, request, staged, artifact);
+    complete(staged);
     publish(staged, target);
   }
   return artifact;
@@ -108,7 +122,7 @@ std::vector<Artifact> export_all(const std::vector<std::string>& formats, const 
   for (const std::string& name : formats)
     if (find_exporter(name).calibrates && request.calibration == nullptr)
       throw ConfigError(cat("export format ", name, " looks at documents, and there are none; name a corpus to calibrate with"));
-  lora::check_base(request.adapter, request.base);
+  lora::check_shapes(request.adapter, request.base);
   graft::create_directories(directory);
   const DirectoryLock lock(directory);
   remove_leftovers(directory);
@@ -118,7 +132,8 @@ std::vector<Artifact> export_all(const std::vector<std::string>& formats, const 
   for (const std::string& name : formats) {
     throw_if_stopped();
     const Exporter& exporter = find_exporter(name);
-    if (const Artifact* done = manifest.find_intact(std::string(exporter.name), source_of(exporter, request))) {
+    const Artifact* done = manifest.find(std::string(exporter.name));
+    if (done != nullptr && done->source == source_of(exporter, request) && intact(*done)) {
       artifacts.push_back(*done);
       artifacts.back().reused = true;
       log::info("export", done->path.string(), " is complete, kept");

@@ -12,9 +12,9 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/stop.h"
-#include "export/behind.h"
 #include "export/gguf_metadata.h"
 #include "export/merge.h"
+#include "export/pieces.h"
 #include "export/quantize/ggml.h"
 #include "export/verify.h"
 #include "model/family.h"
@@ -96,15 +96,13 @@ std::vector<Planned> plan(const MergedModel& source, GgufFileType file) {
   return tensors;
 }
 
-// The values of a tensor as GGUF has them, in pieces of its rows.
-void visit_transformed(const MergedModel& source, const model::TensorSpec& tensor, bool interleave,
-                       const std::function<void(const at::Tensor&)>& visit) {
-  if (interleave && tensor.rotary_heads > 0)
-    visit(interleave_rotary_rows(source.load(tensor.name), tensor.rotary_heads).contiguous());
-  else if (tensor.norm && source.spec().norm_gain_offset != 0)
-    visit((source.load(tensor.name) + source.spec().norm_gain_offset).contiguous());
-  else
-    source.visit_rows(tensor, [&](std::int64_t, const at::Tensor& rows) { visit(rows); });
+// The pieces of a tensor whose rows GGUF has in this order too, but for those of a head: whole heads then.
+std::vector<RowRange> pieces_of(const model::TensorSpec& tensor, bool interleaved) {
+  if (!interleaved) return exports::pieces_of(tensor);
+  const std::int64_t head = tensor.shape[0] / tensor.rotary_heads;
+  std::vector<RowRange> pieces;
+  for (std::int64_t begin = 0; begin < tensor.shape[0]; begin += head) pieces.push_back({begin, begin + head});
+  return pieces;
 }
 
 at::Tensor importance_of(const ExportRequest& request, Quantizer quantizer, const std::string& tensor) {
@@ -135,27 +133,37 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
   std::int64_t parameters = 0;
   for (const Planned& tensor : tensors) parameters += elements(tensor);
 
+  const float offset = static_cast<float>(source.spec().norm_gain_offset);
   GgufWriter writer(target);
   write_model_metadata(writer, request, file, parameters);
   for (const Planned& tensor : tensors) writer.tensor(tensor.name, tensor.shape, tensor.type);
 
-  Behind behind;
+  writer.start();
   Progress progress("write " + target.filename().string(), tensors.size(), "tensors");
-  std::uint64_t done = 0;
-  for (const Planned& tensor : tensors) {
+  for (std::size_t k = 0; k < tensors.size(); ++k) {
     throw_if_stopped();
-    const auto append = [&](const at::Tensor& values, const at::Tensor& importance) {
-      std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
-      behind.run([&writer, &tensor, bytes = std::move(bytes)] { writer.data(tensor.name, bytes.data(), bytes.size()); });
+    const Planned& tensor = tensors[k];
+    const auto put = [&](std::uint64_t at, const at::Tensor& values, const at::Tensor& importance) {
+      const std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
+      writer.place(k, at * bytes.size() / static_cast<std::uint64_t>(values.size(0)), bytes.data(), bytes.size());
     };
-    if (tensor.parts.empty()) append(tensor.values, {});
+    if (tensor.parts.empty()) put(0, tensor.values, {});
+    std::int64_t above = 0;  // rows of the parts before
     for (const model::TensorSpec& part : tensor.parts) {
       const at::Tensor importance = importance_of(request, quantizer, part.name);
-      visit_transformed(source, part, interleave, [&](const at::Tensor& values) { append(values, importance); });
+      const bool turned = interleave && part.rotary_heads > 0, shifted = part.norm && offset != 0;
+      const std::vector<RowRange> pieces = pieces_of(part, turned);
+      on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+        const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
+        at::Tensor values = source.rows(part, begin, end);
+        if (turned) values = interleave_rotary_rows(values, 1);
+        if (shifted) values = values + offset;
+        put(static_cast<std::uint64_t>(above + begin), values.contiguous(), importance);
+      });
+      above += part.shape[0];
     }
-    progress.update(++done);
+    progress.update(k + 1);
   }
-  behind.wait();
   writer.commit();
 }
 
@@ -174,9 +182,10 @@ double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, cons
     }
   ExpectedValues expected;
   if (quantizer == Quantizer::importance)
-    expected = [&](const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& values) {
+    expected = [&](const model::TensorSpec& tensor, const std::string& stored_as) -> Expectation {
       const at::Tensor importance = importance_of(request, quantizer, tensor.name);
-      return importance.defined() ? quantized(values, type_named(stored_as), importance) : at::Tensor();
+      if (!importance.defined()) return {};
+      return {[=](const at::Tensor& values) { return quantized(values, type_named(stored_as), importance); }};
     };
   return verify_model({request.base, &request.adapter, request.storage}, *reopened, expected);
 }

@@ -11,7 +11,7 @@
 #include "core/progress.h"
 #include "core/safetensors.h"
 #include "core/stop.h"
-#include "export/behind.h"
+#include "export/pieces.h"
 #include "export/verify.h"
 
 namespace graft::exports {
@@ -48,6 +48,61 @@ std::vector<std::vector<Planned>> split(const std::vector<model::TensorSpec>& te
   return shards;
 }
 
+// The parts of a tensor on their way into the file, `first` being their index there.
+class Placing {
+ public:
+  Placing(const MergedModel& source, const Encoding& encoding, const Planned& planned, SafetensorsWriter& writer,
+          std::size_t first)
+      : source_(source), encoding_(encoding), planned_(planned), writer_(writer), first_(first) {}
+
+  void run() {
+    const model::TensorSpec& tensor = planned_.tensor;
+    const std::optional<int> along = encoding_.rows_along(tensor);
+    if (!along) return put(0, encoding_.encode(tensor, source_.load(tensor.name)));
+    const std::vector<RowRange> pieces = pieces_of(tensor);
+    std::vector<std::vector<at::Tensor>> encoded(pieces.size());
+    on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+      const RowRange& piece = pieces[static_cast<std::size_t>(i)];
+      std::vector<at::Tensor> parts = encoding_.encode(tensor, source_.rows(tensor, piece.begin, piece.end));
+      if (*along == 0)
+        put(piece.begin, parts);
+      else
+        encoded[static_cast<std::size_t>(i)] = std::move(parts);
+    });
+    if (*along > 0) put(0, joined(encoded, *along));
+  }
+
+ private:
+  std::uint64_t size_of_part(std::size_t k) const { return bytes_of(planned_.parts[k]); }
+
+  std::vector<at::Tensor> joined(const std::vector<std::vector<at::Tensor>>& pieces, int along) const {
+    std::vector<at::Tensor> whole = pieces[0];
+    for (std::size_t k = 0; k < whole.size(); ++k) {
+      if (whole[k].nbytes() == size_of_part(k)) continue;
+      std::vector<at::Tensor> parts;
+      for (const std::vector<at::Tensor>& piece : pieces) parts.push_back(piece[k]);
+      whole[k] = at::cat(parts, along);
+    }
+    return whole;
+  }
+
+  void put(std::int64_t begin, const std::vector<at::Tensor>& encoded) {
+    const std::int64_t rows = planned_.tensor.shape[0];
+    for (std::size_t k = 0; k < encoded.size(); ++k) {
+      const std::uint64_t whole = size_of_part(k), size = encoded[k].nbytes();
+      if (size == whole && begin > 0) continue;
+      const std::uint64_t offset = whole * static_cast<std::uint64_t>(begin) / static_cast<std::uint64_t>(rows);
+      writer_.place(first_ + k, offset, encoded[k].const_data_ptr(), size);
+    }
+  }
+
+  const MergedModel& source_;
+  const Encoding& encoding_;
+  const Planned& planned_;
+  SafetensorsWriter& writer_;
+  std::size_t first_;
+};
+
 std::string shard_name(std::size_t index, std::size_t count) {
   if (count == 1) return "model.safetensors";
   std::array<char, 48> name;
@@ -63,7 +118,8 @@ Encoding bf16_encoding() {
           },
           [](const model::TensorSpec&, const at::Tensor& values) {
             return std::vector<at::Tensor>{values.to(at::kBFloat16).contiguous()};
-          }};
+          },
+          [](const model::TensorSpec&) { return std::optional(0); }};
 }
 
 void write_hf_weights(const MergedModel& source, const Encoding& encoding, const fs::path& target,
@@ -77,27 +133,18 @@ void write_hf_weights(const MergedModel& source, const Encoding& encoding, const
     SafetensorsWriter writer(target / name);
     for (const Planned& planned : shards[i])
       for (const StoredTensor& part : planned.parts) writer.tensor(part.name, part.type, part.shape);
-    Behind behind;
+    writer.start();
+    std::size_t first = 0;  // of the tensor's parts
     for (const Planned& planned : shards[i]) {
       throw_if_stopped();
-      const auto append = [&](const at::Tensor& values) {
-        std::vector<at::Tensor> encoded = encoding.encode(planned.tensor, values);
-        behind.run([&writer, &planned, encoded = std::move(encoded)] {
-          for (std::size_t k = 0; k < encoded.size(); ++k)
-            writer.data(planned.parts[k].name, encoded[k].const_data_ptr(), encoded[k].nbytes());
-        });
-      };
-      if (planned.parts.size() == 1)
-        source.visit_rows(planned.tensor, [&](std::int64_t, const at::Tensor& rows) { append(rows); });
-      else
-        append(source.load(planned.tensor.name));
+      Placing(source, encoding, planned, writer, first).run();
+      first += planned.parts.size();
       for (const StoredTensor& part : planned.parts) {
         map[part.name] = name;
         total += bytes_of(part);
       }
       progress.update(++done);
     }
-    behind.wait();
     writer.commit();
   }
   if (shards.size() > 1)

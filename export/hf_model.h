@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,12 @@ struct StoredTensor {
 // What a tensor of the model becomes in the file: one tensor, or the parts of a quantized one.
 struct Encoding {
   std::function<std::vector<StoredTensor>(const model::TensorSpec& tensor)> layout;
-  // Contiguous, in the order and of the sizes that `layout` says. `values`: f32, the whole tensor when it has several parts; one
-  // that stays one tensor is encoded row by row, and `values` are some of its rows.
+  // Contiguous, in the order and of the sizes that `layout` says. `values`: f32.
   std::function<std::vector<at::Tensor>(const model::TensorSpec& tensor, const at::Tensor& values)> encode;
+  // The dimension of the parts along which rows of the tensor lie, when any rows from a multiple of kRowStep on can be encoded
+  // apart, on several threads at once; a part that has its full size for some rows does not depend on them. Empty: `encode` sees
+  // whole tensors, in the order of the model.
+  std::function<std::optional<int>(const model::TensorSpec& tensor)> rows_along;
 };
 Encoding bf16_encoding();
 

@@ -58,14 +58,6 @@ std::string hash_of(const fs::path& file) {
   return hash.hex();
 }
 
-bool intact(const Artifact& recorded) {
-  if (!fs::exists(recorded.path)) return false;
-  Artifact found;
-  found.path = recorded.path;
-  measure(recorded.path, found);
-  return found.sha256 == recorded.sha256 && found.files.size() == recorded.files.size();
-}
-
 }  // namespace
 
 std::string Artifact::id() const {
@@ -130,6 +122,14 @@ void measure(const fs::path& path, Artifact& artifact) {
   artifact.sha256 = sha256_hex(lines);
 }
 
+bool intact(const Artifact& recorded) {
+  if (!fs::exists(recorded.path)) return false;
+  Artifact found;
+  found.path = recorded.path;
+  measure(recorded.path, found);
+  return found.sha256 == recorded.sha256 && found.files.size() == recorded.files.size();
+}
+
 std::vector<std::string> changed_files(const Artifact& recorded) {
   if (fs::is_symlink(recorded.path) || !fs::exists(recorded.path)) return {recorded.path.string() + " is missing"};
   const bool directory = fs::is_directory(recorded.path);
@@ -174,9 +174,9 @@ Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
     artifacts_.push_back(artifact_from(artifact, directory_, origin));
 }
 
-const Artifact* Manifest::find_intact(const std::string& format, const Source& source) const {
+const Artifact* Manifest::find(const std::string& format) const {
   for (const Artifact& artifact : artifacts_)
-    if (artifact.format == format && artifact.source == source && intact(artifact)) return &artifact;
+    if (artifact.format == format) return &artifact;
   return nullptr;
 }
 

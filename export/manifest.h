@@ -55,6 +55,7 @@ std::string adapter_hash(const lora::AdapterSet& adapter);
 // Sizes and hashes of the file or directory at `path`, and their sum; no links are followed.
 void measure(const std::filesystem::path& path, Artifact& artifact);
 
+bool intact(const Artifact& recorded);  // whether its files are all there with their hashes
 // What is not as recorded, a sentence each that names the file; empty when all is. Links count as missing files.
 std::vector<std::string> changed_files(const Artifact& recorded);
 
@@ -75,8 +76,7 @@ class Manifest {
   bool is_signed() const;
   // DataError when what was read is not what the key's owner signed.
   void check_signature(const std::filesystem::path& public_key) const;
-  // The recorded artifact of this format and source whose files are all there with their hashes, or null.
-  const Artifact* find_intact(const std::string& format, const Source& source) const;
+  const Artifact* find(const std::string& format) const;  // null when none is recorded
   // Both write the file and take away the signature, which was another's.
   void record(const Artifact& artifact);  // replaces the format's entry
   void remove(const std::string& format);

@@ -3,20 +3,17 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 
 #include "core/error.h"
+#include "export/pieces.h"
 
 namespace graft::exports {
-namespace {
-
-constexpr std::int64_t kPieceElements = 1 << 22;
-
-}  // namespace
 
 MergedModel::MergedModel(const model::WeightSource& base, const lora::AdapterSet* adapter, at::ScalarType storage, Folds folds)
     : base_(base), adapter_(adapter), storage_(storage), folds_(std::move(folds)), tensors_(model::tensors_of(base.spec())) {
-  if (adapter) lora::check_base(*adapter, base);
+  if (adapter) lora::check_shapes(*adapter, base);
   for (const model::WeightInfo& weight : base.weights())
     if (storage == at::kFloat || weight.stored_as == "BF16") exact_.insert(weight.name);
 }
@@ -30,25 +27,18 @@ at::Tensor MergedModel::rows(const model::TensorSpec& tensor, std::int64_t begin
   return folds_.apply(tensor.name, lora::merged_rows(*adapter_, module, begin, weight), begin).contiguous();
 }
 
-void MergedModel::visit_rows(const model::TensorSpec& tensor, const Visit& visit) const {
-  const std::int64_t count = tensor.shape[0];
-  std::int64_t step = count;
-  if (tensor.shape.size() > 1) step = std::max<std::int64_t>(1, kPieceElements / tensor.shape.back());
-  for (std::int64_t begin = 0; begin < count; begin += step) visit(begin, rows(tensor, begin, std::min(count, begin + step)));
-}
-
 at::Tensor MergedModel::load(const std::string& name) const {
   const auto tensor =
       std::find_if(tensors_.begin(), tensors_.end(), [&](const model::TensorSpec& each) { return each.name == name; });
   if (tensor == tensors_.end()) throw std::logic_error(cat("the model has no tensor ", name));
-  at::Tensor whole;
-  visit_rows(*tensor, [&](std::int64_t begin, const at::Tensor& rows) {
-    if (rows.size(0) == tensor->shape[0]) {
-      whole = rows;
-      return;
-    }
-    if (begin == 0) whole = at::empty(tensor->shape, at::kFloat);
-    whole.narrow(0, begin, rows.size(0)).copy_(rows);
+  const std::vector<RowRange> pieces = pieces_of(*tensor);
+  if (pieces.size() == 1) return rows(*tensor, 0, tensor->shape[0]);
+  at::Tensor whole = at::empty(tensor->shape, at::kFloat);
+  auto* const values = whole.mutable_data_ptr<float>();
+  on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+    const RowRange& piece = pieces[static_cast<std::size_t>(i)];
+    const at::Tensor part = rows(*tensor, piece.begin, piece.end);
+    std::memcpy(values + piece.begin * whole.stride(0), part.const_data_ptr(), part.nbytes());
   });
   return whole;
 }

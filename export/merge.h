@@ -1,12 +1,10 @@
-// The model as it is served: the frozen base with the adapter folded in, piece by piece of a tensor's rows, so that memory stays
-// around what its user keeps.
+// The model as it is served: the frozen base with the adapter folded in, any rows of a tensor at a time.
 //
 //   W' = round_storage(W) + scale * B A      in f32; round_storage is what the trainer did to the base
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -28,14 +26,12 @@ class MergedModel {
   at::ScalarType storage() const { return storage_; }
   // In the order of the model. A head tied to the embedding is not listed, even when the file has a copy of it.
   const std::vector<model::TensorSpec>& tensors() const { return tensors_; }
-  // f32, contiguous, of the listed shape; the same bits whole or in pieces.
+  // f32, contiguous, of the listed shape; the same bits whole or in pieces. On all threads.
   at::Tensor load(const std::string& name) const;
-  // Consecutive pieces of the tensor's rows from row 0, of some 16 MB; a vector is one piece.
-  using Visit = std::function<void(std::int64_t begin, const at::Tensor& rows)>;
-  void visit_rows(const model::TensorSpec& tensor, const Visit& visit) const;
+  // Rows [begin, end) of it. Any number of threads may ask at once.
+  at::Tensor rows(const model::TensorSpec& tensor, std::int64_t begin, std::int64_t end) const;
 
  private:
-  at::Tensor rows(const model::TensorSpec& tensor, std::int64_t begin, std::int64_t end) const;
   const model::WeightSource& base_;
   const lora::AdapterSet* adapter_;
   at::ScalarType storage_;

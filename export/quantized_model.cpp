@@ -34,6 +34,9 @@ Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format) {
             } catch (const DataError& error) {
               throw DataError(cat("tensor ", tensor.name, ": ", error.what()));
             }
+          },
+          [=](const model::TensorSpec& tensor) {
+            return is_quantized_linear(spec, tensor) ? format.rows_along(tensor) : std::optional(0);
           }};
 }
 
@@ -73,7 +76,10 @@ LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target,
                        Calibration* calibration) {
   const LinearFormat format = target.format(spec, target.rounding.scheme, round);
   if (!target.rounding.input_scales) return format;
-  return with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
+  LinearFormat scaled =
+      with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
+  scaled.rows_along = LinearFormat().rows_along;  // one caller at a time
+  return scaled;
 }
 
 void check_input_scales(const MergedModel& source, const model::WeightSource& written, Calibration& calibration) {
@@ -147,19 +153,22 @@ void write_quantized_model(const ExportRequest& request, const LinearTarget& tar
   const auto& [scheme, quantizer, input_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, scheme);
   LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, scheme), request.calibration);
-  if (by_gptq(quantizer))
+  if (by_gptq(quantizer)) {
     format.encode = [encode = std::move(format.encode), &request](const model::TensorSpec& linear, const at::Tensor& weight) {
       EncodedLinear encoded = encode(linear, weight);
       request.calibration->remember_gptq(linear.name, encoded.values());
       return encoded;
     };
+    format.rows_along = LinearFormat().rows_along;
+  }
   write_quantized_model(source, format, directory);
 }
 
 double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written) {
   check_stored_as(source, written, format.stored_as);
-  const auto expected = [&](const model::TensorSpec& tensor, const std::string&, const at::Tensor& weight) {
-    return format.encode(tensor, weight).values();
+  const auto expected = [&](const model::TensorSpec& tensor, const std::string&) -> Expectation {
+    return {[&format, tensor](const at::Tensor& weight) { return format.encode(tensor, weight).values(); },
+            format.rows_along(tensor).has_value()};
   };
   return verify_model(source, written, expected);
 }
@@ -170,12 +179,14 @@ double verify_quantized_model(const ExportRequest& request, const LinearTarget& 
   const auto reopened = model::open_weights(written);
   if (input_scales) check_input_scales(source, *reopened, *request.calibration);
   LinearFormat format = target.format(source.spec(), scheme, to_nearest(scheme));
-  if (by_gptq(quantizer))
+  if (by_gptq(quantizer)) {
     format.encode = [&](const model::TensorSpec& linear, const at::Tensor&) {
       const at::Tensor read = reopened->load(linear.name, at::kFloat);
       request.calibration->check_gptq(linear.name, read, written.string());
       return EncodedLinear{{}, [read] { return read; }};
     };
+    format.rows_along = LinearFormat().rows_along;
+  }
   return verify_quantized_model(source, format, *reopened);
 }
 

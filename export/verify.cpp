@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/stop.h"
 #include "export/compare.h"
+#include "export/pieces.h"
 #include "export/quantize/ggml.h"
 
 namespace graft::exports {
@@ -43,19 +45,17 @@ void compare_specs(const model::ModelSpec& source, const model::WeightSource& wr
 // Numbers as they are; whatever a format makes of its matrices, the others are stored so.
 bool is_plain(const std::string& stored_as) { return stored_as == "F32" || stored_as == "BF16" || stored_as == "F16"; }
 
-// What must be read back: the source, or what the quantizers that search make of it.
-at::Tensor searched_values(const std::string& stored_as, const at::Tensor& source) {
-  if (stored_as == "Q4_K") return quantized(source, GgmlType::q4_k);
-  if (stored_as == "Q5_K") return quantized(source, GgmlType::q5_k);
-  if (stored_as == "Q6_K") return quantized(source, GgmlType::q6_k);
-  return {};
+// What the quantizers that search make of the source.
+Expectation searched_values(const std::string& stored_as) {
+  if (stored_as != "Q4_K" && stored_as != "Q5_K" && stored_as != "Q6_K") return {};
+  return {[type = type_named(stored_as)](const at::Tensor& source) { return quantized(source, type); }};
 }
 
-// One tensor, of which pieces are compared in the order of their rows.
+// One tensor, of which any pieces are compared, on several threads.
 class TensorComparison {
  public:
   TensorComparison(const std::string& file, const model::WeightInfo& stored) : file_(file), stored_(stored) {}
-  void add(const at::Tensor& source, const at::Tensor& written, const at::Tensor& exact) {
+  void add(std::int64_t first, const at::Tensor& source, const at::Tensor& written, const at::Tensor& exact) {
     const at::Tensor found = written.contiguous(), expected = exact.defined() ? exact.contiguous() : exact;
     const auto* values = found.const_data_ptr<float>();
     const auto* x = source.const_data_ptr<float>();
@@ -63,19 +63,19 @@ class TensorComparison {
                                             expected.defined() ? expected.const_data_ptr<float>() : nullptr, source.numel());
     if (piece.outside >= 0)
       throw FormatError(cat(file_, ": tensor ", stored_.name, " (", stored_.stored_as, ") reads back as ", values[piece.outside],
-                            " at element ", done_ + piece.outside, " where the source has ", x[piece.outside],
+                            " at element ", first + piece.outside, " where the source has ", x[piece.outside],
                             !std::isfinite(values[piece.outside]) ? "; the value does not fit f16, choose a bf16 format"
                                                                   : "; that is more than rounding"));
+    const std::lock_guard lock(mutex_);
     difference_ = std::max(difference_, piece.difference);
     largest_ = std::max(largest_, piece.largest);
-    done_ += source.numel();
   }
   double relative() const { return largest_ > 0 ? static_cast<double>(difference_) / static_cast<double>(largest_) : 0; }
 
  private:
   const std::string& file_;
   const model::WeightInfo& stored_;
-  std::int64_t done_ = 0;  // elements of the pieces before
+  std::mutex mutex_;
   float difference_ = 0, largest_ = 0;
 };
 
@@ -105,18 +105,24 @@ double verify_model(const MergedModel& source, const model::WeightSource& writte
     if (stored->shape != tensor.shape)
       throw FormatError(cat(file, ": tensor ", tensor.name, " has shape ", at::IntArrayRef(stored->shape),
                             " where the source has ", at::IntArrayRef(tensor.shape)));
+    Expectation exact;
+    if (expected && !is_plain(stored->stored_as)) exact = expected(tensor, stored->stored_as);
+    if (!exact.values) exact = searched_values(stored->stored_as);
     TensorComparison comparison(file, *stored);
-    if (expected && !is_plain(stored->stored_as)) {
-      const at::Tensor values = source.load(tensor.name);
-      at::Tensor exact = expected(tensor, stored->stored_as, values);
-      if (!exact.defined()) exact = searched_values(stored->stored_as, values);
-      comparison.add(values, written.load(tensor.name, at::kFloat), exact);
-    } else {
-      source.visit_rows(tensor, [&](std::int64_t begin, const at::Tensor& rows) {
-        comparison.add(rows, written.load_rows(tensor.name, begin, begin + rows.size(0), at::kFloat),
-                       searched_values(stored->stored_as, rows));
-      });
+    at::Tensor whole_source, whole_exact;
+    if (!exact.by_rows) {
+      whole_source = source.load(tensor.name);
+      whole_exact = exact.values(whole_source);
     }
+    const std::vector<RowRange> pieces = pieces_of(tensor);
+    on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+      const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
+      const auto part = [&, begin = begin, end = end](const at::Tensor& whole) { return whole.narrow(0, begin, end - begin); };
+      const at::Tensor rows = whole_source.defined() ? part(whole_source) : source.rows(tensor, begin, end);
+      at::Tensor expected_rows;
+      if (exact.values) expected_rows = whole_exact.defined() ? part(whole_exact) : exact.values(rows);
+      comparison.add(begin * rows.stride(0), rows, written.load_rows(tensor.name, begin, end, at::kFloat), expected_rows);
+    });
     worst = std::max(worst, comparison.relative());
     progress.update(++done);
   }

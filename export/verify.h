@@ -17,10 +17,14 @@ namespace graft::exports {
 // The largest |stored - x| per element, f32, of x's shape. UnsupportedError for a type without one.
 at::Tensor rounding_bound(const std::string& stored_as, const at::Tensor& x);
 
-// What a tensor of the file must read back as, exactly; undefined: the source, within rounding_bound, or what a search makes of
-// it. Asked for whole tensors, not for those stored as F32, BF16 or F16.
-using ExpectedValues =
-    std::function<at::Tensor(const model::TensorSpec& tensor, const std::string& stored_as, const at::Tensor& source)>;
+// What a tensor of the file must read back as, exactly; no `values`: the source, within rounding_bound, or what a search makes of
+// it.
+struct Expectation {
+  std::function<at::Tensor(const at::Tensor& source)> values;
+  bool by_rows = true;  // asked for any rows from a multiple of kRowStep on, on several threads at once; else for the tensor
+};
+// Asked once for each tensor that is not stored as F32, BF16 or F16.
+using ExpectedValues = std::function<Expectation(const model::TensorSpec& tensor, const std::string& stored_as)>;
 
 // Compares names, shapes, the numbers of the spec and every value. Returns the largest |written - source| / max |source| over
 // tensors. FormatError naming the tensor and the two values that disagree.

@@ -52,7 +52,9 @@ std::unique_ptr<AdapterSet> create(const LoraConfig& config, model::Decoder& dec
 void attach(AdapterSet& set, model::Decoder& decoder);  // sets Linear::adapter; DataError when a module or shape does not fit
 void detach(model::Decoder& decoder);
 
-// DataError when the set was trained on another base: recorded identity, a module that is missing, or a shape that differs.
+// DataError when the set was trained on another base: a module that is missing, or a shape that differs ...
+void check_shapes(const AdapterSet& set, const model::WeightSource& base);
+// ... or the recorded identity, for which the whole base is read once.
 void check_base(const AdapterSet& set, const model::WeightSource& base);
 
 // PEFT directory. base: written as base_model_name_or_path. save writes into an existing directory (of a DirectoryWriter).

@@ -24,11 +24,19 @@ namespace graft::model {
 
 inline constexpr std::int64_t kAnySize = -1;
 
+// How a part lies along the rows of its linear: row r begins at index r * indices / rows of the dimension, where that is a whole
+// number. A negative dimension: the part is the same for all rows.
+struct RowOrder {
+  int dimension = -1;
+  std::int64_t indices = 1, rows = 1;
+};
+
 struct LayoutPart {
   std::string name;                        // of the tensor in the file
   std::vector<DType> types;                // those that are read; what graft writes comes first
   std::vector<std::int64_t> shape;         // dimensions of one element do not count; {kAnySize}: one dimension of any size
   bool optional = false, checked = false;  // checked: small, and looked at when the file is opened
+  RowOrder order = {};
 };
 
 class LinearLayout {
@@ -46,7 +54,7 @@ class LinearLayout {
   // That the rows of the linear's input share when it is served; 0: each has its own. Only the parts that are `checked` are
   // defined. FormatError when it is no scale.
   virtual float input_scale(const std::vector<at::Tensor>&) const { return 0; }
-  // f32 (out, in). All parts are defined.
+  // f32 (out, in). All parts are defined. `linear` may be some rows of it, and parts no more than theirs.
   virtual at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const = 0;
 };
 

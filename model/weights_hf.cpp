@@ -245,21 +245,62 @@ class HfSource : public TableSource {
     return part.shape == std::vector{kAnySize} ? values : values.reshape(part.shape);
   }
 
+  // Of rows [begin, end) of a linear of `count`; empty when they share an index with others.
+  struct Indices {
+    std::int64_t first, last;
+  };
+  static std::optional<Indices> indices_of(const LayoutPart& part, std::int64_t begin, std::int64_t end, std::int64_t count) {
+    const auto [dimension, indices, rows] = part.order;
+    const std::int64_t size = part.shape[static_cast<std::size_t>(dimension)];
+    if (begin * indices % rows != 0 || (end < count && end * indices % rows != 0)) return std::nullopt;
+    return Indices{begin * indices / rows, end < count ? end * indices / rows : size};
+  }
+
+  static at::Tensor raw_part(const std::optional<Located>& located, const LayoutPart& part, const Indices& indices) {
+    std::vector<std::int64_t> shape = part.shape;
+    const auto along = static_cast<std::size_t>(part.order.dimension);
+    const std::int64_t outer = along == 0 ? 1 : shape[0], size = shape[along], count = indices.last - indices.first;
+    shape[along] = count;
+    at::Tensor values = at::empty(shape, at::TensorOptions().dtype(scalar_type(located->tensor->dtype)));
+    if (values.numel() == 0) return values;
+    const auto bytes = located->file->data(*located->tensor);
+    const std::size_t index = bytes.size() / static_cast<std::size_t>(outer * size), run = index * static_cast<std::size_t>(count);
+    auto* to = static_cast<std::byte*>(values.mutable_data_ptr());
+    for (std::int64_t i = 0; i < outer; ++i, to += run)
+      std::memcpy(to, bytes.data() + static_cast<std::size_t>(i * size + indices.first) * index, run);
+    return values;
+  }
+
   at::Tensor load_tensor(std::size_t row, at::ScalarType type) const override {
     const Stored& stored = stored_[row];
     if (!stored.quantized) {
       const Located& located = *stored.parts[0];
       return convert_stored(located.file->data(*located.tensor), located.tensor->dtype, located.tensor->shape, type);
     }
-    const std::vector<LayoutPart> expected = layout_->parts(table_[row]);
+    return load_quantized(row, 0, table_[row].shape[0], type);
+  }
+
+  at::Tensor load_quantized(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const {
+    TensorSpec linear = table_[row];
+    const std::vector<LayoutPart> expected = layout_->parts(linear);
     std::vector<at::Tensor> parts;
-    for (std::size_t i = 0; i < expected.size(); ++i) parts.push_back(raw(stored.parts[i], expected[i]));
-    return named(table_[row], [&] { return layout_->values(table_[row], parts).to(type); });
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const std::optional<Located>& located = stored_[row].parts[i];
+      if (!located || expected[i].order.dimension < 0) {
+        parts.push_back(raw(located, expected[i]));
+        continue;
+      }
+      const auto indices = indices_of(expected[i], begin, end, linear.shape[0]);
+      if (!indices) return load_quantized(row, 0, linear.shape[0], type).narrow(0, begin, end - begin);
+      parts.push_back(raw_part(located, expected[i], *indices));
+    }
+    linear.shape[0] = end - begin;
+    return named(table_[row], [&] { return layout_->values(linear, parts).to(type); });
   }
 
   at::Tensor load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const override {
     const Stored& stored = stored_[row];
-    if (stored.quantized) return TableSource::load_part(row, begin, end, type);
+    if (stored.quantized) return load_quantized(row, begin, end, type);
     const SafeTensor& tensor = *stored.parts[0]->tensor;
     std::vector<std::int64_t> shape = tensor.shape;
     const auto bytes = rows_of(stored.parts[0]->file->data(tensor), shape[0], begin, end);

@@ -41,7 +41,7 @@ at::Tensor state_of(const model::TensorSpec& linear, const Nf4Weight& weight) {
            {"shape", linear.shape},         {"nested_blocksize", cuda::kNf4Group}, {"nested_dtype", "float32"},
            {"nested_offset", weight.offset}}
           .dump();
-  at::Tensor bytes = at::full({state_size(weight.values.numel(), weight.scales.size(0))}, kSpace, at::kByte);
+  at::Tensor bytes = at::full({state_size(2 * weight.codes.size(0), weight.scales.size(0))}, kSpace, at::kByte);
   if (text.size() > static_cast<std::size_t>(bytes.size(0))) throw DataError("the shape is too large for a quant_state");
   std::copy(text.begin(), text.end(), bytes.mutable_data_ptr<std::uint8_t>());
   return bytes;
@@ -64,7 +64,7 @@ LinearFormat nf4_format() {
             const Nf4Weight weight = round_to_nf4(values);
             return EncodedLinear{
                 {weight.group_scales, nf4_scale_levels(), nf4_levels(), weight.codes, weight.scales, state_of(linear, weight)},
-                [values = weight.values] { return values; }};
+                [weight, shape = linear.shape] { return weight.values().view(shape); }};
           },
   };
 }

@@ -84,6 +84,10 @@ LinearFormat grid_format(const model::ModelSpec& spec, const CompressedScheme& s
             if (weight.zero_point.defined()) parts.push_back(weight.zero_point);
             return EncodedLinear{parts, [rounded] { return rounded.values(); }};
           },
+      .rows_along =
+          [scheme](const model::TensorSpec& linear) {  // zero points of several rows share a word
+            return scheme.symmetric || linear.shape[0] % (32 / scheme.bits) == 0 ? std::optional(0) : std::nullopt;
+          },
       .alignment = scheme.format == CompressedFormat::packed ? 8u : 4u,  // weight_shape is I64
   };
 }

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "export/linear_formats.h"
+#include "export/pieces.h"
 
 namespace graft::exports {
 namespace {
@@ -94,6 +95,11 @@ LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffi
           [=](const model::TensorSpec&, const at::Tensor& weight) {
             const Fp8Weight rounded = round_to_fp8(weight, tiles);
             return EncodedLinear{{rounded.scale.contiguous(), rounded.codes.contiguous()}, [=] { return rounded.values(tiles); }};
+          },
+      .rows_along =
+          [tiles](const model::TensorSpec& linear) {
+            const bool apart = tiles.rows > 0 && kRowStep % tiles.rows == 0 && linear.shape[0] % tiles.rows == 0;
+            return apart ? std::optional(0) : std::nullopt;
           },
   };
 }

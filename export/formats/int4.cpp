@@ -127,12 +127,13 @@ LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
       .encode =
           [group, round](const model::TensorSpec& linear, const at::Tensor& weight) {
             const Rounded rounded = in_half(round(linear, weight));
-            const std::int64_t out = linear.shape[0], in = linear.shape[1];
+            const std::int64_t out = weight.size(0), in = weight.size(1);
             const at::Tensor seven = at::full({in / group, out}, -1, at::kChar);  // zero point 8, stored less one
             return EncodedLinear{{model::pack_codes(rounded.codes.to(at::kChar), 4).t().contiguous(), model::pack_codes(seven, 4),
                                   at::floor_divide(at::arange(in, at::kInt), group), scales_of(rounded)},
                                  [rounded] { return rounded.values(); }};
           },
+      .rows_along = [](const model::TensorSpec&) { return std::optional(1); },
   };
 }
 
@@ -160,6 +161,7 @@ LinearFormat awq_format(std::int64_t group, const RoundLinear& round) {
                                   pack_interleaved(rounded.grid.zero.t().contiguous()), scales_of(rounded)},
                                  [rounded] { return rounded.values(); }};
           },
+      .rows_along = [](const model::TensorSpec&) { return std::optional(1); },
   };
 }
 

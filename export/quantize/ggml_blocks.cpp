@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/half.h"
+#include "core/simd.h"
 #include "export/quantize/ggml.h"
 #include "export/quantize/ggml_search.h"
 
@@ -58,7 +59,7 @@ void encode_affine(const float* x, int most, std::byte* d_out, int* codes) {
   for (int j = 0; j < kBlock; ++j) codes[j] = static_cast<int>(std::min(limit, (x[j] - minimum) * inverse + 0.5f));
 }
 
-// Four blocks of a row at a time; what lies beyond its end is zero.
+// kLanes blocks of a row at a time; what lies beyond its end is zero.
 struct Weighed {
   Groups<kBlock> x, weight;
 };
@@ -73,7 +74,7 @@ Weighed weighed(const float* x, const float* importance, std::int64_t count, flo
 
 // Calls store(blocks, index of the first, number of them) for the row.
 template <class Store>
-void each_four_blocks(const float* x, const float* importance, std::int64_t n, Store store) {
+void each_blocks(const float* x, const float* importance, std::int64_t n, Store store) {
   float squares = 0;
   for (std::int64_t i = 0; i < n; ++i) squares += x[i] * x[i];
   const float mean_square = squares / static_cast<float>(n);
@@ -104,7 +105,7 @@ void row_signed(const float* x, const float* importance, std::int64_t n, bool fi
     }
     return;
   }
-  each_four_blocks(x, importance, n, [&](const Weighed& blocks, std::int64_t first, int count) {
+  each_blocks(x, importance, n, [&](const Weighed& blocks, std::int64_t first, int count) {
     const auto fit = fit_symmetric(blocks.x, blocks.weight, static_cast<float>(zero));
     for (int lane = 0; lane < count; ++lane) {
       std::byte* block = out + (first + lane) * bytes;
@@ -126,7 +127,7 @@ void row_affine(const float* x, const float* importance, std::int64_t n, bool fi
     }
     return;
   }
-  each_four_blocks(x, importance, n, [&](const Weighed& blocks, std::int64_t first, int count) {
+  each_blocks(x, importance, n, [&](const Weighed& blocks, std::int64_t first, int count) {
     const auto fit = fit_affine(blocks.x, blocks.weight, {static_cast<float>(most), -0.9f, 0.05f, 36});
     for (int lane = 0; lane < count; ++lane) {
       std::byte* block = out + (first + lane) * bytes;
@@ -140,16 +141,16 @@ void row_affine(const float* x, const float* importance, std::int64_t n, bool fi
 
 }  // namespace
 
-void row_q4_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+[[gnu::flatten]] GRAFT_SIMD void row_q4_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   row_signed(x, importance, n, false, out);
 }
-void row_q5_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+[[gnu::flatten]] GRAFT_SIMD void row_q5_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   row_signed(x, importance, n, true, out);
 }
-void row_q4_1(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+[[gnu::flatten]] GRAFT_SIMD void row_q4_1(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   row_affine(x, importance, n, false, out);
 }
-void row_q5_1(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+[[gnu::flatten]] GRAFT_SIMD void row_q5_1(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   row_affine(x, importance, n, true, out);
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/half.h"
+#include "core/simd.h"
 #include "export/quantize/ggml.h"
 #include "export/quantize/ggml_search.h"
 
@@ -247,13 +248,13 @@ void blocks(const float* x, const float* importance, std::int64_t n, int bytes, 
 
 }  // namespace
 
-void row_q4_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+[[gnu::flatten]] GRAFT_SIMD void row_q4_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   blocks<block_q4_k>(x, importance, n, 144, out);
 }
-void row_q5_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+[[gnu::flatten]] GRAFT_SIMD void row_q5_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   blocks<block_q5_k>(x, importance, n, 176, out);
 }
-void row_q6_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
+[[gnu::flatten]] GRAFT_SIMD void row_q6_k(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   blocks<block_q6_k>(x, importance, n, 210, out);
 }
 

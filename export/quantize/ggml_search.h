@@ -1,5 +1,5 @@
 // The scales of small groups of weights by trying grids: for each, the scale (and minimum) that fit its codes best by weighted
-// least squares (llama.cpp ggml-quants.c: make_qkx2_quants, make_qkx3_quants, make_qx_quants). Groups are independent: four are
+// least squares (llama.cpp ggml-quants.c: make_qkx2_quants, make_qkx3_quants, make_qx_quants). Groups are independent: eight are
 // searched at a time, one per SIMD lane, so that the sums of each keep the reference's order and the result its bits.
 #pragma once
 
@@ -7,10 +7,10 @@
 
 namespace graft::exports::detail {
 
-inline constexpr int kLanes = 4;
-using Lanes = float __attribute__((vector_size(16)));
+inline constexpr int kLanes = 8;
+using Lanes = float __attribute__((vector_size(32)));
 
-inline Lanes all(float value) { return Lanes{value, value, value, value}; }
+inline Lanes all(float value) { return Lanes{} + value; }
 inline Lanes absolute(Lanes v) { return v < 0 ? -v : v; }
 inline Lanes nearest(Lanes v) { return (v + 0x1.8p23f) - 0x1.8p23f; }  // ties to even, up to 2^22
 inline float nearest(float v) { return (v + 0x1.8p23f) - 0x1.8p23f; }

@@ -5,45 +5,24 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "core/error.h"
 #include "core/half.h"
+#include "core/simd.h"
+#include "export/quantize/e4m3.h"
 
 namespace graft::exports {
 namespace {
 
-constexpr float kLargestE4M3 = 448, kScaleOfZeros = 0x1p-7f;
-constexpr float kSmallestNormal = 0x1p-6f;  // of e4m3
-constexpr std::int64_t kGrain = 1 << 15;    // elements that one thread takes at a time
+constexpr std::int64_t kGrain = 1 << 15;  // elements that one thread takes at a time
 constexpr const char* kNotFinite = "a weight is not finite";
 
 float lowest_code(const model::CompressedScheme& scheme) { return -static_cast<float>(1 << (scheme.bits - 1)); }
 
 // To nearest, ties to even: whole numbers up to 2^22.
 float nearest(float v) { return (v + 0x1.8p23f) - 0x1.8p23f; }
-float clamped(float v, float low, float high) {  // NaN becomes low
-  v = v > low ? v : low;
-  return v < high ? v : high;
-}
-
-// The value of e4m3 that is nearest to v, |v| <= 448: three bits behind the leading one, or a multiple of 2^-9 below the normal
-// range.
-float nearest_e4m3(float v) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(v);
-  const float normal = std::bit_cast<float>((bits + 0x7FFFFu + (bits >> 20 & 1u)) & 0xFFF00000u);
-  const float small = std::copysign((std::fabs(v) + 0x1.8p14f) - 0x1.8p14f, v);
-  return std::fabs(v) >= kSmallestNormal ? normal : small;
-}
-// Its byte: sign, exponent + 7, three bits.
-std::uint8_t byte_e4m3(float v) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(v), sign = bits >> 24 & 0x80u;
-  const std::uint32_t normal = ((bits & 0x7FFFFFFFu) >> 20) - (120u << 3), small = static_cast<std::uint32_t>(std::fabs(v) * 512);
-  return static_cast<std::uint8_t>(sign | (std::fabs(v) >= kSmallestNormal ? normal : small));
-}
 
 struct Groups {
   std::int64_t count, size;  // of all rows; elements of one
@@ -63,34 +42,18 @@ void for_groups(const Groups& groups, const Each& each) {
 struct Range {
   float low = 0, high = 0;  // zero is part of it
   bool finite = true;
-  void add(float v) {
-    finite = finite && std::isfinite(v);
-    low = v < low ? v : low;
-    high = v > high ? v : high;
-  }
 };
-Range range_of(const float* v, std::int64_t n) {
-  using Lanes = float __attribute__((vector_size(16)));
-  constexpr std::int64_t lanes = 4;
-  const Lanes infinity = Lanes{} + std::numeric_limits<float>::infinity();
-  Lanes low{}, high{};
-  auto outside = low != low;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    Lanes x;
-    std::memcpy(&x, v + i, sizeof x);
-    outside |= (x == infinity) | (x == -infinity) | (x != x);
-    low = x < low ? x : low;
-    high = x > high ? x : high;
+GRAFT_SIMD Range range_of(const float* v, std::int64_t n) {
+  constexpr float largest = std::numeric_limits<float>::max();
+  float low = 0, high = 0;
+  int outside = 0;
+#pragma omp simd reduction(min : low) reduction(max : high) reduction(| : outside)
+  for (std::int64_t i = 0; i < n; ++i) {
+    outside |= std::fabs(v[i]) <= largest ? 0 : 1;
+    low = v[i] < low ? v[i] : low;
+    high = v[i] > high ? v[i] : high;
   }
-  Range range;
-  for (; i < n; ++i) range.add(v[i]);
-  for (int lane = 0; lane < lanes; ++lane) {
-    range.finite = range.finite && outside[lane] == 0;
-    range.low = std::min(range.low, low[lane]);
-    range.high = std::max(range.high, high[lane]);
-  }
-  return range;
+  return {low, high, outside == 0};
 }
 
 struct GroupGrid {
@@ -111,7 +74,8 @@ GroupGrid grid_of_group(const float* values, std::int64_t n, const model::Compre
   return grid;
 }
 
-void codes_of_group(const float* x, std::int64_t n, float scale, float zero, const model::CompressedScheme& scheme, float* out) {
+GRAFT_SIMD void codes_of_group(const float* x, std::int64_t n, float scale, float zero, const model::CompressedScheme& scheme,
+                               float* out) {
   if (scheme.format == model::CompressedFormat::floating) {
     for (std::int64_t i = 0; i < n; ++i) out[i] = nearest_e4m3(clamped(x[i] / scale, -kLargestE4M3, kLargestE4M3));
     return;
@@ -120,7 +84,7 @@ void codes_of_group(const float* x, std::int64_t n, float scale, float zero, con
   for (std::int64_t i = 0; i < n; ++i) out[i] = nearest(clamped(x[i] / scale + zero, low, high));
 }
 
-void store_codes(bool floating, const float* codes, std::int64_t n, std::uint8_t* out) {
+GRAFT_SIMD void store_codes(bool floating, const float* codes, std::int64_t n, std::uint8_t* out) {
   if (floating)
     for (std::int64_t i = 0; i < n; ++i) out[i] = byte_e4m3(codes[i]);
   else

@@ -6,11 +6,11 @@
 namespace graft::exports {
 
 struct Nf4Weight {
-  at::Tensor codes;         // U8 (elements / 2), the first code of a byte in its high half
+  at::Tensor codes;         // U8 (elements / 2): the first code of a byte in its high half
   at::Tensor scales;        // U8 (blocks of 64): index into the map of 256
   at::Tensor group_scales;  // f32 (groups of 256 blocks)
   double offset = 0;
-  at::Tensor values;  // f32 of the weight's shape: what is read back
+  at::Tensor values() const;  // f32 (elements): what is read back
 };
 
 // x: f32, an even number of elements. DataError when a value is not finite.

@@ -27,9 +27,9 @@ class Gptq : public LinearLayout {
     if (in % per_word != 0 || out % per_word != 0)
       throw FormatError(cat("a matrix of ", out, " x ", in, " does not divide into words of ", per_word, " codes"));
     const std::string module = module_of(linear.name);
-    return {{module + "qweight", {DType::i32}, {in / per_word, out}},
-            {module + "qzeros", {DType::i32}, {groups(in), out / per_word}},
-            {module + "scales", {DType::f16, DType::bf16, DType::f32}, {groups(in), out}},
+    return {{module + "qweight", {DType::i32}, {in / per_word, out}, false, false, {1}},
+            {module + "qzeros", {DType::i32}, {groups(in), out / per_word}, false, false, {1, 1, per_word}},
+            {module + "scales", {DType::f16, DType::bf16, DType::f32}, {groups(in), out}, false, false, {1}},
             {module + "g_idx", {DType::i32}, {in}, true, true}};
   }
 

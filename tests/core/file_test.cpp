@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <thread>
 
 #include "core/error.h"
 #include "tests/support/catch.h"
@@ -93,6 +94,34 @@ TEST_CASE("a file appears whole at commit", "[file]") {
   }
   CHECK(dir.entries() == 1);
   CHECK(read_file(file).size() > 4);
+}
+
+TEST_CASE("pieces of a file are written in any order by several threads", "[file]") {
+  const Scratch dir;
+  constexpr std::size_t kTail = 300'000;
+  std::string expected = "head";
+  for (std::size_t i = 0; i < (3 << 20); ++i) expected += static_cast<char>('a' + i * 2654435761u % 23);
+  const std::size_t end = expected.size();
+  expected.append(kTail, '\0');  // never written
+  {
+    FileWriter writer(dir / "x");
+    writer.write("head");
+    writer.extend(expected.size());
+    const auto every_second = [&](std::size_t first) {  // small pieces and such as go to the file at once
+      constexpr std::size_t sizes[] = {1, 777, 300'000, 4096};
+      std::vector<std::pair<std::size_t, std::size_t>> pieces;
+      for (std::size_t at = 4, k = 0; at < end; at += sizes[k++ % 4]) pieces.emplace_back(at, std::min(sizes[k % 4], end - at));
+      for (std::size_t k = pieces.size(); k-- > 0;)
+        if (k % 2 == first) writer.write_at(pieces[k].first, expected.data() + pieces[k].first, pieces[k].second);
+    };
+    std::thread other(every_second, 1);
+    every_second(0);
+    other.join();
+    CHECK(!fs::exists(dir / "x"));
+    CHECK(writer.commit().empty());
+  }
+  CHECK(read_file(dir / "x") == expected);
+  CHECK(dir.entries() == 1);
 }
 
 TEST_CASE("two writers of one file do not mix", "[file]") {

@@ -81,6 +81,34 @@ TEST_CASE("our writer makes the same safetensors file, byte for byte", "[safeten
   CHECK(hash == sha256_file(scratch()));
 }
 
+TEST_CASE("tensors of a safetensors file may come in any order and in pieces", "[safetensors]") {
+  const SafetensorsFile golden(kSample);
+  const std::vector<std::string> names = {"empty", "b", "a", "c"};
+  SafetensorsWriter writer(scratch());
+  for (const std::string& name : names)
+    writer.tensor(name, golden.tensors().at(name).dtype, golden.tensors().at(name).shape);
+  writer.start();
+  for (std::size_t k = names.size(); k-- > 0;) {
+    const auto bytes = golden.data(golden.tensors().at(names[k]));
+    for (std::size_t i = bytes.size(); i-- > 0;) writer.place(k, i, &bytes[i], 1);
+  }
+  CHECK(writer.commit().empty());
+  CHECK(read_file(scratch()) == read_file(kSample));
+
+  fs::remove(scratch());
+  {
+    SafetensorsWriter wrong(scratch());
+    wrong.tensor("a", DType::f32, {2});
+    wrong.start();
+    const float data[4] = {};
+    CHECK_THROWS_AS(wrong.place(0, 4, data, 8), std::logic_error);
+    CHECK_THROWS_AS(wrong.place(0, 12, data, 0), std::logic_error);
+    wrong.place(0, 4, data, 4);
+    CHECK_THROWS_AS(wrong.commit(), std::logic_error);
+  }
+  CHECK_FALSE(fs::exists(scratch()));
+}
+
 TEST_CASE("a safetensors writer used wrongly stops", "[safetensors]") {
   fs::remove(scratch());
   {

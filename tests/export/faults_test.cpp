@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -22,14 +23,28 @@
 
 namespace {
 
-struct Faults {
-  bool armed = false, sticky = false;
-  int calls = 0, failing = 0;  // the failing-th call fails; sticky: and all writes after it, as on a full disk
-  bool hit(bool is_write) {
-    if (!armed) return false;
-    ++calls;
-    return failing > 0 && (calls == failing || (sticky && is_write && calls > failing));
+class Faults {
+ public:
+  // The failing-th call fails; sticky: and all writes after it, as on a full disk.
+  void arm(bool sticky = false, int failing = 0) {
+    sticky_ = sticky;
+    failing_ = failing;
+    calls_ = 0;
+    armed_ = true;
   }
+  void disarm() { armed_ = false; }
+  int calls() const { return calls_; }
+  bool hit(bool is_write) {  // by any thread
+    if (!armed_) return false;
+    const int call = ++calls_;
+    return failing_ > 0 && (call == failing_ || (sticky_ && is_write && call > failing_));
+  }
+
+ private:
+  std::atomic<bool> armed_ = false;
+  bool sticky_ = false;
+  int failing_ = 0;
+  std::atomic<int> calls_ = 0;
 };
 Faults faults;
 
@@ -48,6 +63,10 @@ extern "C" {
 ssize_t write(int descriptor, const void* data, std::size_t size) {
   if (descriptor > 2 && faults.hit(true)) return fail(ENOSPC);
   return next<ssize_t(int, const void*, std::size_t)>("write")(descriptor, data, size);
+}
+ssize_t pwrite(int descriptor, const void* data, std::size_t size, off_t position) {
+  if (faults.hit(true)) return fail(ENOSPC);
+  return next<ssize_t(int, const void*, std::size_t, off_t)>("pwrite")(descriptor, data, size, position);
 }
 int fsync(int descriptor) {
   if (faults.hit(false)) return fail(EIO);
@@ -130,10 +149,10 @@ enum class Modes { both, in_turns };
 void fail_each_call(Scene& scene, Modes modes, int rerun_every, int least_calls) {
   const auto request = scene.any.request();
   scene.reset();
-  faults = {.armed = true};
+  faults.arm();
   exports::export_all(scene.formats, request, scene.directory);
-  const int calls = faults.calls;
-  faults = {};
+  const int calls = faults.calls();
+  faults.disarm();
   CHECK(calls > least_calls);
 
   int refused = 0, tried = 0;
@@ -143,14 +162,14 @@ void fail_each_call(Scene& scene, Modes modes, int rerun_every, int least_calls)
       ++tried;
       INFO("call " << k << " of " << calls << (sticky ? ", all writes after it too" : ""));
       scene.reset();
-      faults = {.armed = true, .sticky = sticky, .failing = k};
+      faults.arm(sticky, k);
       std::string message = "nothing was thrown";
       try {
         exports::export_all(scene.formats, request, scene.directory);
       } catch (const MachineError& error) {
         message = error.what();
       }
-      faults = {};
+      faults.disarm();
       scene.check_whole();
       if (message != "nothing was thrown") {
         ++refused;
