@@ -4,12 +4,13 @@
 Usage: bench/export.py MODEL WORK FORMAT... [--build build/test] [--adapter DIRECTORY] [--no-copy]
 
 MODEL: a Hugging Face directory (scripts/make-shaped-model makes one). WORK: a scratch directory on the disk to be measured. Printed per format: bytes read and
-written, seconds, MB/s of input, its share of the copy's, and the peaks of anonymous memory (RssAnon, sampled every 20 ms) and of everything mapped (VmHWM, which counts the
+written, seconds, processor seconds of all threads, MB/s of input, how many times the copy's seconds, and the peaks of anonymous memory (RssAnon, sampled every 20 ms) and of everything mapped (VmHWM, which counts the
 pages of mapped files that the kernel keeps as long as there is room)."""
 import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import time
@@ -18,9 +19,14 @@ import time
 SETTINGS = {"GOMP_SPINCOUNT": "20000", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
+def processor_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def plain_copy(model, work):
     target = work / "copy"
-    start = time.monotonic()
+    start, processor = time.monotonic(), processor_seconds()
     subprocess.run(["cp", "-r", "--sparse=never", "--reflink=never", model, target], check=True)  # every byte
     for path in target.rglob("*"):
         descriptor = os.open(path, os.O_RDONLY)
@@ -28,7 +34,7 @@ def plain_copy(model, work):
         os.close(descriptor)
     seconds = time.monotonic() - start
     shutil.rmtree(target)
-    return seconds
+    return seconds, processor_seconds() - processor
 
 
 def status(pid):
@@ -37,7 +43,7 @@ def status(pid):
 
 
 def export(args, name, target):
-    start = time.monotonic()
+    start, processor = time.monotonic(), processor_seconds()
     command = [args.build / "export_files", args.model, args.adapter, target, name]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **SETTINGS})
     anonymous = everything = 0
@@ -52,7 +58,7 @@ def export(args, name, target):
     if process.returncode != 0:
         raise SystemExit(f"{name}: export_files ended with {process.returncode}")
     written = sum(artifact["bytes"] for artifact in json.load(process.stdout))
-    return seconds, written, anonymous * 1024, everything * 1024
+    return seconds, processor_seconds() - processor, written, anonymous * 1024, everything * 1024
 
 
 def main():
@@ -68,16 +74,19 @@ def main():
     size = sum(path.stat().st_size for path in args.model.iterdir())
     speed = None
     if not args.no_copy:
-        seconds = plain_copy(args.model, args.work)
+        seconds, processor = plain_copy(args.model, args.work)
         speed = size / seconds
-        print(f"{'copy and fsync':16} {size / 1e9:6.2f} GB read {size / 1e9:6.2f} written {seconds:7.1f} s {speed / 1e6:7.0f} MB/s", flush=True)
+        print(
+            f"{'copy and fsync':16} {size / 1e9:6.2f} GB read {size / 1e9:6.2f} written {seconds:7.1f} s, processor {processor:6.1f} s {speed / 1e6:7.0f} MB/s",
+            flush=True,
+        )
     for name in args.formats:
         target = args.work / "export"
-        seconds, written, anonymous, everything = export(args, name, target)
+        seconds, processor, written, anonymous, everything = export(args, name, target)
         shutil.rmtree(target)
         share = f"copy x {speed / (size / seconds):5.2f}" if speed else ""
         print(
-            f"{name:16} {size / 1e9:6.2f} GB read {written / 1e9:6.2f} written {seconds:7.1f} s {size / seconds / 1e6:7.0f} MB/s {share}"
+            f"{name:16} {size / 1e9:6.2f} GB read {written / 1e9:6.2f} written {seconds:7.1f} s, processor {processor:6.1f} s {size / seconds / 1e6:7.0f} MB/s {share}"
             f"  anonymous {anonymous / 2**20:6.0f} MiB, with mapped files {everything / 2**20:6.0f} MiB",
             flush=True,
         )

@@ -83,7 +83,8 @@ void FileWriter::flush() {
   buffer_.clear();
 }
 
-// The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show there.
+// The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show
+// there.
 void FileWriter::begin_write_back(std::uint64_t begin, std::uint64_t end) {
   const std::uint64_t window = begin / kWriteBackBytes;
   if (window > 0 && end / kWriteBackBytes != window)  // others may still be writing in this one

@@ -109,7 +109,8 @@ using Good = bool (*)(const float* source, const float* written, const float* li
 
 // Whether all are good; the largest of `found` grow with those seen.
 template <bool exact>
-[[gnu::always_inline]] inline bool all_good(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
+[[gnu::always_inline]] inline bool all_good(const float* source, const float* written, const float* limit, std::int64_t n,
+                                            Comparison& found) {
   float difference = found.difference, largest = found.largest;
   int bad = 0;
 #pragma omp simd reduction(max : difference, largest) reduction(| : bad)

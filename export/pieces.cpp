@@ -17,8 +17,7 @@ constexpr std::int64_t kPieceElements = 1 << 19;
 std::vector<RowRange> pieces_of(const model::TensorSpec& tensor) {
   const std::int64_t count = tensor.shape[0];
   std::int64_t step = count;
-  if (tensor.shape.size() > 1)
-    step = std::max<std::int64_t>(1, kPieceElements / (tensor.shape.back() * kRowStep)) * kRowStep;
+  if (tensor.shape.size() > 1) step = std::max<std::int64_t>(1, kPieceElements / (tensor.shape.back() * kRowStep)) * kRowStep;
   std::vector<RowRange> pieces;
   for (std::int64_t begin = 0; begin < count; begin += step) pieces.push_back({begin, std::min(count, begin + step)});
   return pieces;

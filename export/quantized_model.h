@@ -28,8 +28,8 @@ struct LinearFormat {
   std::function<std::vector<StoredTensor>(const model::TensorSpec& linear)> layout;
   // `weight`: f32 (out, in). Called once for each linear, in the order of the model. DataError without the tensor's name.
   std::function<EncodedLinear(const model::TensorSpec& linear, const at::Tensor& weight)> encode;
-  // The dimension of its parts along which rows of a linear lie, when rows from a multiple of kRowStep on can be encoded apart, on
-  // several threads at once; a part of the same size for all rows does not depend on them. Empty: `encode` sees whole linears.
+  // The dimension of its parts along which rows of a linear lie, when rows from a multiple of kRowStep on can be encoded apart,
+  // on several threads at once; a part of the same size for all rows does not depend on them. Empty: `encode` sees whole linears.
   std::function<std::optional<int>(const model::TensorSpec& linear)> rows_along = [](const model::TensorSpec&) {
     return std::optional<int>();
   };

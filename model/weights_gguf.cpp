@@ -76,14 +76,17 @@ class GgufSource : public TableSource {
         throw FormatError(cat(path_.string(), ": tensor ", quote(tensor.name), " does not belong to a ", spec_.family, " model"));
   }
 
+  std::span<const std::byte> bytes_of(std::size_t row) const {
+    const std::span<const std::byte> bytes = file_->data(*located_[row]);
+    if (table_[row].expert < 0) return bytes;
+    const std::size_t size = bytes.size() / static_cast<std::size_t>(spec_.moe.experts);
+    return bytes.subspan(size * static_cast<std::size_t>(table_[row].expert), size);
+  }
+
   at::Tensor load_tensor(std::size_t row, at::ScalarType type) const override {
     const TensorSpec& spec = table_[row];
     const GgufTensor& tensor = *located_[row];
-    std::span<const std::byte> bytes = file_->data(tensor);
-    if (spec.expert >= 0) {
-      const std::size_t size = bytes.size() / static_cast<std::size_t>(spec_.moe.experts);
-      bytes = bytes.subspan(size * static_cast<std::size_t>(spec.expert), size);
-    }
+    const std::span<const std::byte> bytes = bytes_of(row);
     if (spec.norm && spec_.norm_gain_offset != 0)
       return (decode(tensor, bytes, spec.shape, at::kFloat) - spec_.norm_gain_offset).to(type);
     const at::Tensor values = decode(tensor, bytes, spec.shape, type);
@@ -92,12 +95,15 @@ class GgufSource : public TableSource {
 
   at::Tensor load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const override {
     const TensorSpec& spec = table_[row];
-    if (spec.shape.size() < 2 || spec.expert >= 0 || (permuted_ && spec.rotary_heads > 0))
-      return TableSource::load_part(row, begin, end, type);
+    if (spec.shape.size() < 2) return TableSource::load_part(row, begin, end, type);
+    const bool turned = permuted_ && spec.rotary_heads > 0;
+    const std::int64_t head = turned ? spec.shape[0] / spec.rotary_heads : 1;  // rows that are decoded together
+    const std::int64_t first = begin / head * head, last = (end + head - 1) / head * head;
     std::vector<std::int64_t> shape = spec.shape;
-    shape[0] = end - begin;
+    shape[0] = last - first;
     const GgufTensor& tensor = *located_[row];
-    return decode(tensor, rows_of(file_->data(tensor), spec.shape[0], begin, end), shape, type);
+    const at::Tensor values = decode(tensor, rows_of(bytes_of(row), spec.shape[0], first, last), shape, type);
+    return turned ? deinterleave(values, (last - first) / head).narrow(0, begin - first, end - begin) : values;
   }
 
   // llama.cpp rotates neighbours, transformers rotates halves: rows (h, d/2, 2) of a head go back to (h, 2, d/2).

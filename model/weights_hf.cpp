@@ -264,7 +264,8 @@ class HfSource : public TableSource {
     at::Tensor values = at::empty(shape, at::TensorOptions().dtype(scalar_type(located->tensor->dtype)));
     if (values.numel() == 0) return values;
     const auto bytes = located->file->data(*located->tensor);
-    const std::size_t index = bytes.size() / static_cast<std::size_t>(outer * size), run = index * static_cast<std::size_t>(count);
+    const std::size_t index = bytes.size() / static_cast<std::size_t>(outer * size),
+                      run = index * static_cast<std::size_t>(count);
     auto* to = static_cast<std::byte*>(values.mutable_data_ptr());
     for (std::int64_t i = 0; i < outer; ++i, to += run)
       std::memcpy(to, bytes.data() + static_cast<std::size_t>(i * size + indices.first) * index, run);

@@ -15,8 +15,8 @@ inline float clamped(float v, float low, float high) {  // NaN becomes low
   return v < high ? v : high;
 }
 
-// The value of e4m3 that is nearest to v, |v| <= 448, ties to even: three bits behind the leading one, or a multiple of 2^-9 below
-// the normal range.
+// The value of e4m3 that is nearest to v, |v| <= 448, ties to even: three bits behind the leading one, or a multiple of 2^-9
+// below the normal range.
 inline float nearest_e4m3(float v) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(v);
   const float normal = std::bit_cast<float>((bits + 0x7FFFFu + (bits >> 20 & 1u)) & 0xFFF00000u);

@@ -31,8 +31,7 @@ void for_runs(const at::Tensor& matrix, const model::Fp8Tiles& tiles, const Each
 
 GRAFT_SIMD void to_bytes(const float* x, std::int64_t n, float scale, std::uint8_t* out) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i)
-    out[i] = byte_e4m3(nearest_e4m3(clamped(x[i] / scale, -kLargestE4M3, kLargestE4M3)));
+  for (std::int64_t i = 0; i < n; ++i) out[i] = byte_e4m3(nearest_e4m3(clamped(x[i] / scale, -kLargestE4M3, kLargestE4M3)));
 }
 
 GRAFT_SIMD void to_values(const std::uint8_t* codes, std::int64_t n, float scale, float* out) {
@@ -81,7 +80,8 @@ Fp8Weight round_to_fp8(const at::Tensor& weight, const model::Fp8Tiles& tiles) {
   auto* const scales = rounded.scale.mutable_data_ptr<float>();
   const std::int64_t height = tiles.rows == 0 ? x.size(0) : tiles.rows;
   for (std::size_t run = 0; run < largest.size(); ++run) {
-    const std::int64_t row = static_cast<std::int64_t>(run) / across, tile = row / height * across + static_cast<std::int64_t>(run) % across;
+    const std::int64_t row = static_cast<std::int64_t>(run) / across,
+                       tile = row / height * across + static_cast<std::int64_t>(run) % across;
     scales[tile] = std::max(scales[tile], largest[run]);
   }
   for (std::int64_t tile = 0; tile < down * across; ++tile) {

@@ -15,7 +15,7 @@
 namespace graft::exports {
 namespace {
 
-constexpr float kSmallest = 1e-38f;  // bitsandbytes' divisor of a block of zeros
+constexpr float kSmallest = 1e-38f;                             // bitsandbytes' divisor of a block of zeros
 constexpr std::int64_t kBlock = cuda::kNf4Block, kGrain = 512;  // blocks that one thread takes at a time
 
 template <class Levels>
@@ -63,8 +63,7 @@ struct Quantized {
 // Of the scales, which are few.
 Quantized to_nearest_level(const at::Tensor& flat, const at::Tensor& levels) {
   const std::int64_t groups = (flat.size(0) + cuda::kNf4Group - 1) / cuda::kNf4Group;
-  const at::Tensor rows =
-      at::constant_pad_nd(flat, {0, groups * cuda::kNf4Group - flat.size(0)}).view({groups, cuda::kNf4Group});
+  const at::Tensor rows = at::constant_pad_nd(flat, {0, groups * cuda::kNf4Group - flat.size(0)}).view({groups, cuda::kNf4Group});
   const at::Tensor scales = rows.abs().amax(1);
   const at::Tensor scaled = (rows * scales.clamp_min(kSmallest).reciprocal().unsqueeze(1)).clamp_(-1, 1);
   const std::int64_t last = levels.size(0) - 1;

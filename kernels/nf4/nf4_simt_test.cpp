@@ -110,8 +110,8 @@ TEMPLATE_TEST_CASE("NF4 on a GPU takes the nearest level and the largest of a bl
 }
 
 TEMPLATE_TEST_CASE("NF4 on a GPU quantises its scales and comes back", "[nf4][simt]", Bf16, float) {
-  for (const auto& [rows, columns] :
-       std::vector<std::pair<std::int64_t, std::int64_t>>{{1, 1}, {1, 64}, {5, 13}, {3, 65}, {9, 64}, {40, 1000}, {7, 2056}, {8, 2048}, {2, 2101}}) {
+  for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {1, 1}, {1, 64}, {5, 13}, {3, 65}, {9, 64}, {40, 1000}, {7, 2056}, {8, 2048}, {2, 2101}}) {
     for (const Layout layout : {kDense, kPadded, kMisaligned}) {
       INFO(rows << " x " << columns << ", offset " << layout.offset);
       Case<TestType> c(rows, columns, layout);
@@ -172,17 +172,17 @@ TEMPLATE_TEST_CASE("NF4 on a GPU writes and reads codes at any address", "[nf4][
   for (std::size_t i = 0; i < size; ++i) CHECK(codes[i + 1] == c.codes[i]);
   CHECK(codes[0] == 0xff);
   c.dequantize();
-  launched(graft_nf4_dequantize(kType<TestType>,
-                                {codes.data() + 1, c.scales8.data(), c.group_scales.data(), c.offset.data(), c.map.data(),
-                                 beside.back.data(), 64, 5, 64},
-                                nullptr));
+  launched(graft_nf4_dequantize(
+      kType<TestType>,
+      {codes.data() + 1, c.scales8.data(), c.group_scales.data(), c.offset.data(), c.map.data(), beside.back.data(), 64, 5, 64},
+      nullptr));
   CHECK(beside.back.bits() == c.back.bits());
 }
 
 TEST_CASE("NF4 on a GPU quantises scales of whole groups, one between two codes to the lower", "[nf4][simt]") {
   for (const std::int64_t blocks : {256, 2048}) {  // no more groups than there are; more than blocks of threads
     const Buffer<float> scales(static_cast<std::size_t>(blocks)), map = scale_map(), offset(1),
-        groups(static_cast<std::size_t>(blocks / 256));
+                                                                  groups(static_cast<std::size_t>(blocks / 256));
     const Buffer<std::uint8_t> codes(static_cast<std::size_t>(blocks));
     std::size_t code = 0;  // whose middle to the next is as far from both, in f32
     const auto middle = [&] { return 0.5f * (map[code] + map[code + 1]); };

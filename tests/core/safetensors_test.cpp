@@ -85,8 +85,7 @@ TEST_CASE("tensors of a safetensors file may come in any order and in pieces", "
   const SafetensorsFile golden(kSample);
   const std::vector<std::string> names = {"empty", "b", "a", "c"};
   SafetensorsWriter writer(scratch());
-  for (const std::string& name : names)
-    writer.tensor(name, golden.tensors().at(name).dtype, golden.tensors().at(name).shape);
+  for (const std::string& name : names) writer.tensor(name, golden.tensors().at(name).dtype, golden.tensors().at(name).shape);
   writer.start();
   for (std::size_t k = names.size(); k-- > 0;) {
     const auto bytes = golden.data(golden.tensors().at(names[k]));
