@@ -119,10 +119,14 @@ Artifact export_one(const Exporter& exporter, const ExportRequest& request, cons
 std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
                                  const fs::path& directory) {
   check_formats(formats, request.base.spec(), request.adapter.config);
-  for (const std::string& name : formats)
+  bool calibrates = false;
+  for (const std::string& name : formats) {
+    calibrates = calibrates || find_exporter(name).calibrates;
     if (find_exporter(name).calibrates && request.calibration == nullptr)
       throw ConfigError(cat("export format ", name, " looks at documents, and there are none; name a corpus to calibrate with"));
+  }
   lora::check_shapes(request.adapter, request.base);
+  if (calibrates) lora::check_base(request.adapter, request.base);  // before the model has seen documents for minutes
   graft::create_directories(directory);
   const DirectoryLock lock(directory);
   remove_leftovers(directory);

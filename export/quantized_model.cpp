@@ -77,7 +77,10 @@ LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target,
                        Calibration* calibration) {
   const LinearFormat format = target.format(spec, target.rounding.scheme, round);
   if (!target.rounding.input_scales) return format;
-  return with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
+  LinearFormat scaled =
+      with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
+  scaled.rows_along = LinearFormat().rows_along;  // one caller at a time
+  return scaled;
 }
 
 void check_input_scales(const MergedModel& source, const model::WeightSource& written, Calibration& calibration) {

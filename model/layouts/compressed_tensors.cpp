@@ -30,8 +30,8 @@ class CompressedLayout : public LinearLayout {
     const DType codes = scheme_.format == CompressedFormat::integer ? DType::i8 : DType::f8_e4m3;
     std::vector<LayoutPart> parts = {{linear.name, {codes}, linear.shape, false, false, {0}}, scale};
     if (packed()) {
-      const std::int64_t words = (columns + per_word - 1) / per_word;
-      parts.front() = {linear.name + "_packed", {DType::i32}, {rows, words}, false, false, {0}};
+      const std::vector<std::int64_t> words = {rows, (columns + per_word - 1) / per_word};
+      parts.front() = {linear.name + "_packed", {DType::i32}, words, false, false, {0}};
       parts.push_back({linear.name + "_shape", {DType::i64}, {2}, false, true});
     }
     const std::vector<std::int64_t> zeros = {(rows + per_word - 1) / per_word, groups};
