@@ -96,15 +96,6 @@ std::vector<Planned> plan(const MergedModel& source, GgufFileType file) {
   return tensors;
 }
 
-// The pieces of a tensor whose rows GGUF has in this order too, but for those of a head: whole heads then.
-std::vector<RowRange> pieces_of(const model::TensorSpec& tensor, bool interleaved) {
-  if (!interleaved) return exports::pieces_of(tensor);
-  const std::int64_t head = tensor.shape[0] / tensor.rotary_heads;
-  std::vector<RowRange> pieces;
-  for (std::int64_t begin = 0; begin < tensor.shape[0]; begin += head) pieces.push_back({begin, begin + head});
-  return pieces;
-}
-
 at::Tensor importance_of(const ExportRequest& request, Quantizer quantizer, const std::string& tensor) {
   return quantizer == Quantizer::importance ? request.calibration->importance(tensor) : at::Tensor();
 }
@@ -152,11 +143,12 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
     for (const model::TensorSpec& part : tensor.parts) {
       const at::Tensor importance = importance_of(request, quantizer, part.name);
       const bool turned = interleave && part.rotary_heads > 0, shifted = part.norm && offset != 0;
-      const std::vector<RowRange> pieces = pieces_of(part, turned);
+      const std::int64_t head = turned ? part.shape[0] / part.rotary_heads : kRowStep;  // rows of it change places
+      const std::vector<RowRange> pieces = pieces_of(part, head);
       on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
         const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
         at::Tensor values = source.rows(part, begin, end);
-        if (turned) values = interleave_rotary_rows(values, 1);
+        if (turned) values = interleave_rotary_rows(values, (end - begin) / head);
         if (shifted) values = values + offset;
         put(static_cast<std::uint64_t>(above + begin), values.contiguous(), importance);
       });

@@ -14,12 +14,12 @@ constexpr std::int64_t kPieceElements = 1 << 19;
 
 }  // namespace
 
-std::vector<RowRange> pieces_of(const model::TensorSpec& tensor) {
+std::vector<RowRange> pieces_of(const model::TensorSpec& tensor, std::int64_t step) {
   const std::int64_t count = tensor.shape[0];
-  std::int64_t step = count;
-  if (tensor.shape.size() > 1) step = std::max<std::int64_t>(1, kPieceElements / (tensor.shape.back() * kRowStep)) * kRowStep;
+  const std::int64_t rows =
+      tensor.shape.size() > 1 ? std::max<std::int64_t>(1, kPieceElements / (tensor.shape.back() * step)) * step : count;
   std::vector<RowRange> pieces;
-  for (std::int64_t begin = 0; begin < count; begin += step) pieces.push_back({begin, std::min(count, begin + step)});
+  for (std::int64_t begin = 0; begin < count; begin += rows) pieces.push_back({begin, std::min(count, begin + rows)});
   return pieces;
 }
 

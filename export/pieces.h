@@ -13,9 +13,9 @@ namespace graft::exports {
 struct RowRange {
   std::int64_t begin, end;
 };
-// Of some 2 MB in f32, from multiples of kRowStep on; a vector is one.
-std::vector<RowRange> pieces_of(const model::TensorSpec& tensor);
 inline constexpr std::int64_t kRowStep = 128;  // what blocks of rows and words of codes divide
+// Of some 2 MB in f32, from multiples of `step` on; a vector is one.
+std::vector<RowRange> pieces_of(const model::TensorSpec& tensor, std::int64_t step = kRowStep);
 
 // Calls each(0), ..., each(count - 1), a thread taking the next when it is done; LibTorch is serial inside. Throws what one of
 // them threw.
