@@ -1,6 +1,5 @@
-// Plain loops, vectorised by the compiler for three instruction sets; the right one is chosen when the program is loaded.
-// GRAFT_SIMD goes before a function, `#pragma omp simd` before its loops. Contraction to fused multiply-add is off (ISO mode),
-// so element-wise results do not depend on the instruction set.
+// What vectorised loops (core/simd.h) of the kernels share. Products and sums are fused where the instruction set can, so results may
+// differ in the last bit between instruction sets; on one machine they do not.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -8,7 +7,7 @@
 #include <bit>
 #include <cstdint>
 
-#define GRAFT_SIMD [[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
+#include "core/simd.h"
 
 namespace graft::kernels {
 

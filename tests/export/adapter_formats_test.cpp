@@ -56,8 +56,8 @@ TEST_CASE("what a format cannot carry is refused before any work", "[export][ref
   CHECK(tied.find("remove lm_head from lora.target_modules") != std::string::npos);
 
   const std::string unknown = message_of<ConfigError>([&] { exports::check_formats({"gguf-q8"}, spec, config); });
-  CHECK(unknown.find("export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'?") == 0);
-  CHECK(unknown.find("gguf-lora") != std::string::npos);
+  CHECK(unknown ==
+        "export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? `graft help formats` lists what there is, by server");
 }
 
 TEST_CASE("an adapter of another base is refused", "[export][refusal]") {
