@@ -1,5 +1,5 @@
-// What vectorised loops (core/simd.h) of the kernels share. Products and sums are fused where the instruction set can, so results may
-// differ in the last bit between instruction sets; on one machine they do not.
+// What vectorised loops (core/simd.h) of the kernels share. Products and sums are fused where the instruction set can, so results
+// may differ in the last bit between instruction sets; on one machine they do not.
 #pragma once
 
 #include <c10/util/BFloat16.h>
