@@ -58,7 +58,8 @@ def perplexity(logits, segments):
 def main():
     run = Run()
     print(f"compressed-tensors {compressed_tensors.__version__}, transformers {transformers.__version__}, torch {torch.__version__}")
-    segments = [ids[:256] for ids in run.heldout()["ids"] if len(ids) > 40][:3]
+    # As in vllm_serves.py: thousands of tokens where inputs are rounded.
+    segments = [ids[at:at + 256] for ids in run.heldout()["ids"] for at in range(0, len(ids) - 40, 256)][:20]
     base = perplexity(run.ours(run.base, segments, compute="f32"), segments)
     adapted = perplexity(run.ours(run.base, segments, run.adapter, compute="f32"), segments)
     print(f"perplexity of base {base:.4f} and adapted {adapted:.4f} in graft, {sum(map(len, segments))} tokens")
