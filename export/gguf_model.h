@@ -21,7 +21,7 @@ double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, cons
 // Why llama.cpp has no place for this model, or empty.
 std::string gguf_refusal(const model::ModelSpec& spec);
 
-// The format of one kind of file: what export/formats/gguf_*.cpp define.
+// The format of one kind of file: a row of the table in export/formats/gguf.cpp.
 template <GgufFileType file, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary) {
   return {

@@ -53,7 +53,7 @@ std::string group_refusal(const model::ModelSpec& spec, std::int64_t group) {
   for (const std::int64_t other : {32, 64, 128})
     if (!undivided(other)) fitting = other;
   return cat("groups of ", group, " do not divide the rows of ", tensor->name, ", which have ", tensor->shape[1], " columns; ",
-             fitting > 0 ? cat("choose groups of ", fitting) : "choose a format with one scale per row");
+             fitting > 0 ? cat("choose groups of ", fitting) : "choose a format with one scale per row, ct-w8a8 or ct-fp8");
 }
 
 // The format with one more part in front, where its four bytes leave nothing unaligned. scale_of: empty for a layout alone.
@@ -69,7 +69,7 @@ LinearFormat with_input_scale(LinearFormat format, const std::function<float(con
     encoded.parts.insert(encoded.parts.begin(), at::full(shape, scale_of(linear.name), at::kFloat));
     return encoded;
   };
-  format.rows_along = LinearFormat().rows_along;  // the calibration answers one thread
+  format.rows_along = LinearFormat().rows_along;  // scale_of has one caller at a time
   return format;
 }
 
@@ -77,10 +77,7 @@ LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target,
                        Calibration* calibration) {
   const LinearFormat format = target.format(spec, target.rounding.scheme, round);
   if (!target.rounding.input_scales) return format;
-  LinearFormat scaled =
-      with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
-  scaled.rows_along = LinearFormat().rows_along;  // one caller at a time
-  return scaled;
+  return with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
 }
 
 void check_input_scales(const MergedModel& source, const model::WeightSource& written, Calibration& calibration) {

@@ -188,7 +188,7 @@ TEST_CASE("what a layout cannot hold is refused before any work", "[export][layo
   CHECK(refusal("gptq-g32", spec) ==
         "export format gptq-g32: groups of 32 do not divide the rows of model.layers.0.mlp.down_proj.weight, which have 48 "
         "columns; "
-        "choose a format with one scale per row");
+        "choose a format with one scale per row, ct-w8a8 or ct-fp8");
   spec.hidden = 576, spec.ffn = 1536, spec.heads = 9, spec.kv_heads = 3, spec.head_dim = 64;  // SmolLM2-135M
   CHECK(refusal("awq-g128", spec) ==
         "export format awq-g128: groups of 128 do not divide the rows of model.layers.0.self_attn.q_proj.weight, which have 576 "
