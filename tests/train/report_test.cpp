@@ -143,5 +143,37 @@ TEST_CASE("the history of a run is read back; a torn last line is left out", "[t
   CHECK(read_history("/nonexistent/metrics.jsonl").loss.empty());
 }
 
-// scripts/test-report photographs this page.
+TEST_CASE("the loss is drawn with its running mean, over the steps that have one", "[train][report]") {
+  Report report;
+  for (int step = 1; step <= 40; ++step) report.history.loss.emplace_back(step, step % 2 == 0 ? 1.0 : 3.0);
+  report.history.loss[9].second = std::numeric_limits<double>::quiet_NaN();
+  const std::string page = render(report);
+  const auto line = [&](const std::string& css_class) {
+    const std::string begin = "<polyline class=\"" + css_class + "\" points=\"";
+    const auto at = page.find(begin);
+    REQUIRE(at != std::string::npos);
+    const std::string points = page.substr(at + begin.size(), page.find('"', at + begin.size()) - at - begin.size());
+    std::vector<double> y;
+    for (auto comma = points.find(','); comma != std::string::npos; comma = points.find(',', comma + 1))
+      y.push_back(std::stod(points.substr(comma + 1)));
+    return y;
+  };
+  const auto steps = line("faint"), mean = line("main");
+  REQUIRE(steps.size() == 39);  // one was not a number
+  REQUIRE(mean.size() == 35);   // the first five have one mean
+  const double one = steps[1], three = steps[0];
+  CHECK(mean.front() == Approx(one + (three - one) * 0.6).margin(0.11));  // 3 1 3 1 3: 2.2, in tenths of a pixel
+  for (const double y : mean) CHECK((y > three && y < one));
+}
+
+TEST_CASE("a set's name and tokens stand in the table where there are several", "[train][report]") {
+  Report report = sample();
+  CHECK(render(report).find("<th>held-out set</th>") == std::string::npos);
+  report.scores.push_back({"base", "support", 1.1, 12.5, 512, 3});
+  const std::string page = render(report);
+  CHECK(page.find("<th>held-out set</th><th>tokens</th>") != std::string::npos);
+  CHECK(page.find("<td>support</td><td>512</td>") != std::string::npos);
+}
+
+// A page to look at: train_test "[sample]".
 TEST_CASE("write the sample report", "[.][sample]") { std::ofstream("report-sample.html") << render(sample()); }

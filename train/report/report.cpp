@@ -57,11 +57,16 @@ bool contains_a(const Report& report, bool (*has)(const ReportScore&)) {
   return std::any_of(report.scores.begin(), report.scores.end(), has);
 }
 
-// One picture for each set: what people look at first.
-std::string placed(const Report& report) {
+std::vector<std::string> sets_of(const Report& report) {
   std::vector<std::string> sets;
   for (const ReportScore& score : report.scores)
     if (std::find(sets.begin(), sets.end(), score.set) == sets.end()) sets.push_back(score.set);
+  return sets;
+}
+
+// One picture for each set: what people look at first.
+std::string placed(const Report& report) {
+  const std::vector<std::string> sets = sets_of(report);
   std::string out;
   for (const std::string& set : sets) {
     Scale scale{.label = sets.size() == 1 ? "bits per byte" : "bits per byte on " + set};
@@ -86,16 +91,17 @@ std::string score_table(const Report& report) {
   if (report.scores.empty()) return "<p class=quiet>No scores.</p>";
   const bool files = contains_a(report, [](auto& score) { return !score.kept.empty(); });
   const bool quantized = contains_a(report, [](auto& score) { return score.quantized_base || score.kl; });
-  std::vector<std::string> head = {"model", "held-out set", "bits per byte", "against base"};
+  const bool sets = sets_of(report).size() > 1;  // with one, the headline names it and its tokens
+  std::vector<std::string> head = {"model", "bits per byte", "against base"};
   if (files) head.push_back("gain kept");
   if (quantized) head.insert(head.end(), {"quantized base", "update kept", "KL to merged"});
-  head.insert(head.end(), {"perplexity", "tokens"});
+  head.push_back("perplexity");
+  if (sets) head.insert(head.end(), {"held-out set", "tokens"});
   Rows rows;
   for (const ReportScore& score : report.scores) {
     const ReportScore* base = find(report, "base", score.set);
     const bool is_base = score.model == "base";
     rows.push_back({{escape(score.model)},
-                    {escape(score.set)},
                     {fixed(score.bits_per_byte, 4)},
                     {is_base || base == nullptr ? "" : change_text(change_percent(base->bits_per_byte, score.bits_per_byte))}});
     if (files) rows.back().push_back(escape(score.kept));
@@ -105,7 +111,7 @@ std::string score_table(const Report& report) {
       rows.back().push_back({score.kl ? fixed(*score.kl, 4) : ""});
     }
     rows.back().push_back({fixed(score.perplexity, 3)});
-    rows.back().push_back({std::to_string(score.tokens)});
+    if (sets) rows.back().insert(rows.back().end(), {escape(score.set), {std::to_string(score.tokens)}});
   }
   return table(head, rows, "scores").source +
          "<p class=note>Lower bits per byte are better; they are counted over the bytes of the cleaned text, so they compare "
@@ -117,9 +123,22 @@ std::string score_table(const Report& report) {
                     : "");
 }
 
+// Centred means over a twentieth of the run (five steps or more): one step's loss says more about its text than about the model.
+std::vector<std::pair<double, double>> running_mean(std::vector<std::pair<double, double>> points) {
+  std::erase_if(points, [](auto& point) { return !std::isfinite(point.second); });
+  const std::size_t window = std::max<std::size_t>(5, points.size() / 20);
+  std::vector<std::pair<double, double>> out;
+  double sum = 0;
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    sum += points[i].second - (i < window ? 0 : points[i - window].second);
+    if (i + 1 >= window) out.emplace_back(points[i - window / 2].first, sum / static_cast<double>(window));
+  }
+  return out;
+}
+
 std::string curves(const Report& report) {
   const History& h = report.history;
-  Chart loss{"step", "loss, nats per token", {{"training", "main", h.loss}}};
+  Chart loss{"step", "loss, nats per token", {{"each step", "faint", h.loss}, {"running mean", "main", running_mean(h.loss)}}};
   const char* colours[] = {"held", "held2", "held3"};
   for (std::size_t i = 0; i < h.evaluations.size(); ++i)
     loss.series.push_back({h.evaluations[i].set, colours[i % 3], h.evaluations[i].nats_per_token, true});

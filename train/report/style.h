@@ -24,21 +24,21 @@ section { background: var(--card); border: 1px solid var(--rule); border-radius:
 th { text-align: left; font-weight: 600; font-size: .8rem; color: var(--quiet); white-space: nowrap; }
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--rule); vertical-align: middle; }
 tr:last-child td { border-bottom: 0; } td:last-child, th:last-child { padding-right: 0; }
-.scores td:nth-child(n+3), .scores th:nth-child(n+3) { text-align: right; white-space: nowrap; } .scores td:first-child { white-space: nowrap; }
+.scores td:nth-child(n+2), .scores th:nth-child(n+2) { text-align: right; white-space: nowrap; } .scores td:first-child { white-space: nowrap; }
 .chart { width: 100%; height: auto; display: block; margin-bottom: .9rem; font-size: 12px; }
 .chart text { fill: var(--quiet); } .mid { text-anchor: middle; } .end { text-anchor: end; }
 .grid { stroke: var(--rule); } .axis { stroke: var(--muted); } polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .join { stroke: var(--main); stroke-width: 1.8; opacity: .55; } .rule { stroke: var(--held); stroke-dasharray: 4 3; }
 .chart text.name { fill: var(--ink); } circle.main { fill: var(--main); } circle.ring { fill: var(--card); stroke: var(--main); stroke-width: 1.8; }
-polyline.main { stroke: var(--main); } polyline.muted { stroke: var(--quiet); }
+polyline.main { stroke: var(--main); } polyline.faint { stroke: var(--main); stroke-width: 1; opacity: .3; } polyline.muted { stroke: var(--quiet); }
 circle { stroke: var(--card); stroke-width: 1.5; } circle.held { fill: var(--held); } circle.held2 { fill: var(--held2); } circle.held3 { fill: var(--held3); }
 .legend { margin: 0 0 .2rem; font-size: .85rem; color: var(--quiet); }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 1em; vertical-align: -.05em; }
-.key.main { background: var(--main); } .key.muted { background: var(--quiet); } .key.held { background: var(--held); border-radius: 50%; }
+.key.main, .key.faint { background: var(--main); } .key.faint { opacity: .3; } .key.muted { background: var(--quiet); } .key.held { background: var(--held); border-radius: 50%; }
 .key.held2 { background: var(--held2); border-radius: 50%; } .key.held3 { background: var(--held3); border-radius: 50%; }
 dl { margin: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .7rem 1.5rem; }
 dt { font-size: .8rem; color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-dl + .wide { margin-top: 1rem; }
+dl + .wide, .note + .wide { margin-top: 1rem; }
 code, pre { font: .85em/1.5 ui-monospace, "DejaVu Sans Mono", monospace; } code { overflow-wrap: anywhere; }
 .hash { display: inline-block; max-width: 9em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; vertical-align: bottom; }
 .hash:hover { max-width: none; } pre { overflow-x: auto; margin: .8rem 0 0; } summary { cursor: pointer; color: var(--quiet); }
