@@ -3,10 +3,10 @@
     <hf venv>/bin/python bench/vs_peft.py --graft build/release/graft --config configs/quickstart.yaml [--pairs 5] [--report FILE]
 
 For B = 1 and 4 rows of train.length tokens. Peers: PEFT eager as installed, in bf16 and (for processors without bf16) in fp32; and
-torch.compile with glibc's allocator told to
-keep freed memory, in bf16 and under autocast from fp32. transformers would multiply with a GGUF file's packed weights: give a dense
-Hugging Face directory of the same model with --base (`graft export -c CONFIG --format hf-base`). Every run is a process of its own; ours and theirs alternate. Each warms up and
-prints the median of its timed steps (batch as PEFT wants it: B rows with positions and a mask of the documents). Needs the corpus.
+torch.compile with glibc's allocator told to keep freed memory, in bf16 and under autocast from fp32. transformers would multiply with
+a GGUF file's packed weights: give a dense Hugging Face directory of the same model with --base (`graft export -c CONFIG --format
+hf-base`). Every run is a process of its own; ours and theirs alternate. Each warms up and prints the median of its timed steps (batch
+as PEFT wants it: B rows with positions and a mask of the documents). Needs the corpus.
 """
 
 import argparse
