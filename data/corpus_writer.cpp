@@ -24,6 +24,9 @@ std::vector<std::string> source_names(const CorpusConfig& config) {
   return names;
 }
 
+// Of a source's `set`: chosen by people for an exam, not by hash.
+bool is_set(const std::string& split) { return split != "train" && split != "heldout"; }
+
 }  // namespace
 
 CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer)
@@ -35,6 +38,7 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
       existing_(read_manifest(config.dir)) {
   remove_leftovers(config.dir);
   remove_unrecorded();
+  const bool with_sets = std::ranges::any_of(config.sources, [](const SourceConfig& source) { return is_set(source.set); });
   for (const ShardRecord& record : existing_) {
     throw_if_stopped();
     if (record.tokenizer_hash != tokenizer_hash_) {
@@ -45,8 +49,13 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
     const TokenFile shard(config.dir, record);
     for (std::int64_t i = 0; i < shard.documents(); ++i) {
       const Hash128 content = shard.content_hash(i);
-      known_.insert(shard.document(i).id_hash, content.high);
+      const std::uint64_t id = shard.document(i).id_hash;
+      known_.insert(id, content.high);
       contents_.insert(content.high, content.low);
+      if (is_set(record.split)) in_sets_.insert(content.high, content.low);
+      if (!with_sets || record.split != "train") continue;
+      trained_.insert(id, 0);
+      trained_.insert(content.high, content.low);
     }
   }
 }
@@ -64,10 +73,24 @@ void CorpusWriter::remove_unrecorded() const {
   }
 }
 
+void CorpusWriter::keep_apart(const std::string& split, const TokenizedDocument& document) {
+  if (!is_set(split)) return;
+  const Hash128& content = document.content;
+  if (trained_.contains_first(document.id_hash) || trained_.contains(content.high, content.low))
+    throw DataError(
+        cat(config_.dir, ": a document of the set ", split, " (source ", sources_[document.source],
+            ") is among the documents to train on since an earlier run of prepare; name another corpus.dir, where the "
+            "set is kept apart from the beginning"));
+  in_sets_.insert(content.high, content.low);
+}
+
 Novelty CorpusWriter::add(const std::string& split, const TokenizedDocument& document) {
+  keep_apart(split, document);
   if (known_.contains(document.id_hash, document.content.high)) return Novelty::unchanged;
   if (!added_.insert(document.id_hash, document.content.high)) return Novelty::duplicate;  // the same file named twice
-  if (!contents_.insert(document.content.high, document.content.low) && config_.deduplicate) return Novelty::duplicate;
+  const bool again = !contents_.insert(document.content.high, document.content.low);
+  if (again && (config_.deduplicate || (!is_set(split) && in_sets_.contains(document.content.high, document.content.low))))
+    return Novelty::duplicate;
   TokenFileWriter& shard = open_.try_emplace(split, vocab_size_).first->second;
   const std::uint64_t limit = static_cast<std::uint64_t>(config_.shard_tokens);
   if (shard.documents() > 0 && shard.tokens() + document.ids.size() > limit) seal(split, shard);

@@ -26,6 +26,8 @@ class CorpusWriter {
   // DataError when the corpus was made with another tokenizer.
   CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer);
 
+  // Documents of sets come before all others, so that a copy elsewhere is the one left out. DataError when a set's document is
+  // among those trained on since an earlier call.
   Novelty add(const std::string& split, const TokenizedDocument& document);
   void finish();  // seals what is left; returns the records of all new shards through records()
   const std::vector<ShardRecord>& records() const { return records_; }
@@ -34,6 +36,7 @@ class CorpusWriter {
   }  // documents beyond deduplication's memory
 
  private:
+  void keep_apart(const std::string& split, const TokenizedDocument& document);
   void seal(const std::string& split, TokenFileWriter& shard);
   void remove_unrecorded() const;
 
@@ -48,6 +51,8 @@ class CorpusWriter {
   SeenPairs known_;                              // (id, content) in the corpus before this run
   SeenPairs added_;                              // (id, content) of this run
   SeenPairs contents_;                           // content, 128 bits
+  SeenPairs trained_;                            // (id, 0) and content of what is trained on in the corpus before this run
+  SeenPairs in_sets_;                            // content of the sets' documents
 };
 
 }  // namespace graft::data

@@ -141,8 +141,10 @@ void count(const Prepared& document, Novelty novelty, PrepareReport& report) {
 
 }  // namespace
 
-PrepareReport prepare(const CorpusConfig& config, const Tokenizer& tokenizer, std::int64_t model_vocab, int threads) {
-  check_config(config, tokenizer, model_vocab);
+PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std::int64_t model_vocab, int threads) {
+  check_config(asked, tokenizer, model_vocab);
+  CorpusConfig config = asked;
+  std::ranges::stable_partition(config.sources, [](const SourceConfig& source) { return !source.set.empty(); });
   DocumentReader reader(config.sources);
   CorpusWriter writer(config, tokenizer);
   PrepareReport report;

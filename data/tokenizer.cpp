@@ -2,14 +2,27 @@
 
 #include "core/error.h"
 #include "core/gguf.h"
+#include "core/json.h"
 
 namespace graft::data {
+namespace {
+
+// A tokenizer.json that transformers made out of a SentencePiece model (Llama 2, Mistral, Gemma, Phi-3); such repositories have
+// the model beside it.
+bool is_converted(const std::filesystem::path& tokenizer_json) {
+  const Json root = read_json(tokenizer_json);
+  return root.is_object() && root.contains("model") && root["model"].is_object() &&
+         json_get_or<bool>(root["model"], "byte_fallback", false, tokenizer_json.string());
+}
+
+}  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   if (fs::is_directory(path)) {
-    if (fs::exists(path / "tokenizer.json")) return load_bpe_json(path / "tokenizer.json");
-    if (fs::exists(path / "tokenizer.model")) return load_spm_model(path / "tokenizer.model");
+    const fs::path json = path / "tokenizer.json", sentencepiece = path / "tokenizer.model";
+    if (fs::exists(json) && !(fs::exists(sentencepiece) && is_converted(json))) return load_bpe_json(json);
+    if (fs::exists(sentencepiece)) return load_spm_model(sentencepiece);
     throw UserError(cat(path.string(), ": neither tokenizer.json nor tokenizer.model is in this directory"));
   }
   if (!fs::exists(path)) throw UserError(cat(path.string(), ": there is no such file or directory"));

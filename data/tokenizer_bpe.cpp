@@ -90,7 +90,8 @@ void read_model(const Json& model, BpeSource& source) {
   const std::string& origin = source.origin;
   const auto type = json_get_or<std::string>(model, "type", "BPE", origin);
   refuse_unless(type == "BPE", origin, cat("model ", type));
-  refuse_unless(!json_get_or<bool>(model, "byte_fallback", false, origin), origin, "byte_fallback (SentencePiece's BPE)");
+  refuse_unless(!json_get_or<bool>(model, "byte_fallback", false, origin), origin,
+                "byte_fallback (SentencePiece's BPE; put the tokenizer.model of the same repository beside it)");
   refuse_unless(json_get_or<double>(model, "dropout", 0.0, origin) == 0.0, origin, "dropout");
   refuse_unless(json_get_or<std::string>(model, "continuing_subword_prefix", "", origin).empty(), origin,
                 "continuing_subword_prefix");

@@ -261,3 +261,25 @@ TEST_CASE("texts of control tokens are counted and stay text", "[prepare]") {
   ids.pop_back();
   CHECK(std::ranges::all_of(ids, [](std::int32_t id) { return id < 256; }));
 }
+
+TEST_CASE("what a set holds is nowhere else, wherever the source stands and whatever is deduplicated", "[prepare]") {
+  for (const bool deduplicate : {true, false}) {
+    Corpora corpora;
+    corpora.config.deduplicate = deduplicate;
+    corpora.document("exam.txt", "question and answer");
+    corpora.document("copy.txt", "question and answer");
+    corpora.document("other.txt", "anything else");
+    corpora.source((corpora.dir / "docs").string());
+    corpora.source((corpora.dir / "docs/exam.txt").string()).set = "exam";
+    const PrepareReport report = corpora.prepare();
+    CHECK(conserved(report));
+    CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"duplicate", 2}});
+    CHECK(corpora.texts("exam") == Texts{"question and answer"});
+    CHECK(corpora.texts("train") == Texts{"anything else"});
+    corpora.document("late.txt", "question and answer");
+    const PrepareReport again = corpora.prepare();
+    CHECK(again.documents_kept == 0);
+    CHECK(conserved(again));
+    CHECK(corpora.texts("train").size() == 1);
+  }
+}

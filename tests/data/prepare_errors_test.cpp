@@ -110,3 +110,24 @@ TEST_CASE("a corpus that is not there is named", "[prepare][errors]") {
   CHECK(message_of<DataError>([&] { Corpus::open(dir.path, "train", ""); }) ==
         dir.path.string() + ": no corpus here; run 'graft prepare' first");
 }
+
+TEST_CASE("a set of documents that were trained on is refused", "[prepare][errors]") {
+  const auto refused_set = [](const std::string& content) {  // of exam.txt; a.txt was trained on
+    Corpora corpora;
+    corpora.document("exam.txt", "trained on before");
+    corpora.source(corpora.document("a.txt", "another document"));
+    corpora.source((corpora.dir / "docs/exam.txt").string());
+    corpora.prepare();
+    const auto files = corpora.files();
+    const std::string exam = corpora.document("exam.txt", content);
+    corpora.config.sources[1].set = "exam";
+    CHECK(message_of<DataError>([&] { corpora.prepare(); }) ==
+          cat(corpora.config.dir, ": a document of the set exam (source ", exam,
+              ") is among the documents to train on since an earlier run of prepare; name another corpus.dir, where the set is "
+              "kept apart from the beginning"));
+    CHECK(corpora.files() == files);
+  };
+  refused_set("trained on before");
+  refused_set("what it says now");  // an older version was trained on
+  refused_set("another document");  // under another name
+}

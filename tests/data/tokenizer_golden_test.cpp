@@ -124,3 +124,21 @@ TEST_CASE("what is no tokenizer is named", "[tokenizer]") {
   CHECK(message_of<UnsupportedError>([&] { load_tokenizer(dir / "vocab.txt"); }) ==
         (dir / "vocab.txt").string() + ": a tokenizer is read from a .gguf, tokenizer.json or tokenizer.model");
 }
+
+TEST_CASE("a directory with both a SentencePiece model and what transformers made of it", "[tokenizer]") {
+  testing::TempDir dir;
+  const auto both = [&](const char* json, const std::string& model_of) {
+    fs::remove(dir / "tokenizer.model");
+    put(dir / "tokenizer.json", json);
+    if (!model_of.empty()) put(dir / "tokenizer.model", get(golden("tokenizers/" + model_of + "/tokenizer.model")));
+    return load_tokenizer(dir.path);
+  };
+  const char* const converted = R"({"model":{"type":"BPE","byte_fallback":true,"vocab":{},"merges":[]}})";
+  CHECK(both(converted, "llama2")->hash() == load_tokenizer(golden("tokenizers/llama2"))->hash());
+  CHECK(message_of<UnsupportedError>([&] {
+          both(converted, "");
+        }).find("put the tokenizer.model of the same repository beside it") != std::string::npos);
+  // A byte-level tokenizer.json is the tokenizer, whatever lies beside it (Llama 3's tokenizer.model is tiktoken's).
+  const std::string json = get(golden("tokenizers/qwen2/tokenizer.json"));
+  CHECK(both(json.c_str(), "llama2")->kind() == "bpe");
+}
