@@ -33,6 +33,9 @@ void install_signal_handlers() {
   sigemptyset(&action.sa_mask);
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  struct sigaction hangup = {};  // a terminal that is closed stops the program too, unless nohup said otherwise
+  if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // nobody reads the progress any more: no reason to lose the work; results on stdout are checked
 }
 
 int stop_requested() { return received.load(std::memory_order_relaxed); }

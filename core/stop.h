@@ -1,5 +1,6 @@
-// Asking the program to stop. SIGTERM and SIGINT set a flag that every long loop polls; a second signal ends the process at
-// once. Long loops call throw_if_stopped(); the trainer polls stop_requested() so that it can write a checkpoint first.
+// Asking the program to stop. SIGTERM, SIGINT and SIGHUP set a flag that every long loop polls; a second signal ends the process
+// at once. A reader of its output that goes away (SIGPIPE) does not end it. Long loops call throw_if_stopped(); the trainer polls
+// stop_requested() so that it can write a checkpoint first.
 #pragma once
 
 namespace graft {

@@ -86,6 +86,10 @@ void check_length(std::int64_t length) {
 
 }  // namespace
 
+LongDocuments long_documents(const std::string& name) {
+  return name == "truncate" ? LongDocuments::truncate : name == "drop" ? LongDocuments::drop : LongDocuments::split;
+}
+
 std::int64_t Batch::trained_tokens() const {
   return static_cast<std::int64_t>(labels.size()) - std::ranges::count(labels, kNoLoss);
 }

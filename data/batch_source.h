@@ -38,6 +38,7 @@ struct Batch {
 };
 
 enum class LongDocuments { split, truncate, drop };
+LongDocuments long_documents(const std::string& name);  // of the config's train.long_documents
 
 class BatchSource {
  public:

@@ -53,13 +53,20 @@ std::string corpus_snapshot(std::span<const ShardRecord> records) {
   return hash.hex();
 }
 
+std::vector<ShardRecord> shards_of(std::vector<ShardRecord> records, const std::string& split, const std::string& snapshot) {
+  std::erase_if(records, [&](const ShardRecord& record) { return record.split != split; });
+  if (snapshot.empty()) return records;
+  while (!records.empty() && corpus_snapshot(records) != snapshot) records.pop_back();
+  return records;
+}
+
 std::unique_ptr<Corpus> Corpus::open(const fs::path& corpus, const std::string& split, const std::string& tokenizer_hash,
                                      const std::string& snapshot) {
-  std::vector<ShardRecord> records = read_manifest(corpus);
-  if (records.empty()) throw DataError(cat(corpus.string(), ": no corpus here; run 'graft prepare' first"));
+  const std::vector<ShardRecord> all = read_manifest(corpus);
+  if (all.empty()) throw DataError(cat(corpus.string(), ": no corpus here; run 'graft prepare' first"));
   std::set<std::string> splits;
-  for (const ShardRecord& record : records) splits.insert(record.split);
-  std::erase_if(records, [&](const ShardRecord& record) { return record.split != split; });
+  for (const ShardRecord& record : all) splits.insert(record.split);
+  std::vector<ShardRecord> records = shards_of(all, split);
   if (records.empty()) {
     std::string names;
     for (const std::string& name : splits) names += (names.empty() ? "" : ", ") + name;
@@ -73,7 +80,7 @@ std::unique_ptr<Corpus> Corpus::open(const fs::path& corpus, const std::string& 
     }
   }
   if (!snapshot.empty()) {
-    while (!records.empty() && corpus_snapshot(records) != snapshot) records.pop_back();
+    records = shards_of(all, split, snapshot);
     if (records.empty()) {
       throw DataError(cat(corpus.string(), ": its '", split, "' shards are not those of snapshot ", snapshot.substr(0, 16),
                           "... that the run was started with"));

@@ -29,6 +29,8 @@ std::vector<ShardRecord> read_manifest(const std::filesystem::path& corpus);
 void append_manifest(const std::filesystem::path& corpus, const ShardRecord& record);
 // sha256 over the hashes of the shards, in order.
 std::string corpus_snapshot(std::span<const ShardRecord> records);
+// Those of one split, up to the last one of `snapshot` (empty: all); none when they do not begin with that snapshot.
+std::vector<ShardRecord> shards_of(std::vector<ShardRecord> records, const std::string& split, const std::string& snapshot = {});
 
 struct Document {
   std::uint64_t id_hash = 0;  // first 64 bits of sha256 of the document's id

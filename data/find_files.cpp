@@ -26,10 +26,8 @@ void each_entry(const fs::path& folder, Visit visit) {
     log::warn("prepare", folder.string(), ": ", error.message());
     return;
   }
-  for (const fs::directory_iterator end; entries != end; entries.increment(error)) {
-    visit(*entries);
-    if (error) break;
-  }
+  for (const fs::directory_iterator end; entries != end; entries.increment(error)) visit(*entries);
+  if (error) log::warn("prepare", folder.string(), ": cannot be read to its end: ", error.message());
 }
 
 void collect(const fs::path& folder, std::vector<std::string>& out) {

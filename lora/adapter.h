@@ -36,9 +36,15 @@ struct AdapterSet {
   const Adapter* find(const std::string& module) const;  // null when the module has no adapter
 };
 
+// Paths of the base's linears that can have an adapter: every matrix but the embedding and a mixture's routers; the head's where
+// it is not tied.
+std::vector<std::string> linear_names(const model::WeightSource& base);
+
 // Which linears the patterns choose, in the order of `modules`. ConfigError when a pattern matches nothing, with the names that
 // there are. A pattern is a module path or a suffix of one at a dot, either with * for any characters, or "all-linear".
 std::vector<std::string> match_targets(const LoraConfig& config, const std::vector<std::string>& modules);
+// Of the adapters that create() will make, before the base is loaded.
+std::int64_t parameter_count(const LoraConfig& config, const model::WeightSource& base);
 
 struct AdapterShape {
   std::string module;

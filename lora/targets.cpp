@@ -1,11 +1,14 @@
 // Module patterns.
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "lora/adapter.h"
 
 namespace graft::lora {
 namespace {
+
+constexpr std::string_view kWeight = ".weight";
 
 // '*' stands for any characters. Linear in text * stars: after a mismatch only the last star moves on.
 bool glob(std::string_view pattern, std::string_view text) {
@@ -51,6 +54,25 @@ std::string last_names(const std::vector<std::string>& modules) {
 }
 
 }  // namespace
+
+std::vector<std::string> linear_names(const model::WeightSource& base) {
+  std::vector<std::string> names;
+  for (const model::WeightInfo& weight : base.weights())
+    if (weight.shape.size() == 2 && weight.name.ends_with(kWeight) && !weight.name.ends_with("embed_tokens.weight") &&
+        !weight.name.ends_with(".gate.weight"))
+      names.push_back(weight.name.substr(0, weight.name.size() - kWeight.size()));
+  return names;
+}
+
+std::int64_t parameter_count(const LoraConfig& config, const model::WeightSource& base) {
+  const std::vector<std::string> chosen = match_targets(config, linear_names(base));
+  const std::set<std::string> modules(chosen.begin(), chosen.end());
+  std::int64_t count = 0;
+  for (const model::WeightInfo& weight : base.weights())
+    if (weight.name.ends_with(kWeight) && modules.contains(weight.name.substr(0, weight.name.size() - kWeight.size())))
+      count += config.rank * (weight.shape[0] + weight.shape[1]);
+  return count;
+}
 
 std::vector<std::string> match_targets(const LoraConfig& config, const std::vector<std::string>& modules) {
   if (config.target_modules.empty())

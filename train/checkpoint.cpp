@@ -189,9 +189,10 @@ std::optional<fs::path> Checkpoints::newest() const {
 fs::path Checkpoints::save(const TrainState& state, const Parameters& parameters) {
   const lora::AdapterSet& set = parameters.adapters;
   if (!finite(set.parameters) || !finite(parameters.m) || !finite(parameters.v))
-    throw MachineError(cat("after step ", state.step, " the adapter or the optimizer holds values that are not finite; no ",
-                           "checkpoint is written. Lower train.learning_rate or set train.clip, and resume",
-                           empty() ? "" : cat(" from ", newest()->string())));
+    throw MachineError(
+        cat("after step ", state.step, " the adapter or the optimizer holds values that are not finite; no ",
+            "checkpoint is written. Begin anew (--fresh, or another run_dir) with a lower train.learning_rate or train.clip",
+            empty() ? "" : cat("; the last good one is ", newest()->string())));
   const std::string digits = std::to_string(state.step);
   const std::string name = std::string(kStepPrefix) + std::string(8 - std::min<std::size_t>(8, digits.size()), '0') + digits;
   DirectoryWriter writer(directory_ / name);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <numeric>
 
 #include "core/error.h"
@@ -26,20 +27,47 @@ std::string text_of(const fs::path& file) {
   return fs::exists(file, error) ? read_file(file, 1 << 20) : "";
 }
 
+// What a control group's directory says is left; the largest number when it sets no limit.
+std::uint64_t left_in(const fs::path& group) {
+  const std::string limit = text_of(group / "memory.max");
+  if (limit.empty() || limit.find_first_not_of("0123456789\n") != std::string::npos)  // "max": none
+    return std::numeric_limits<std::uint64_t>::max();
+  const std::uint64_t most = number_after(limit, ""), used = number_after(text_of(group / "memory.current"), "");
+  const std::uint64_t files = number_after(text_of(group / "memory.stat"), "inactive_file");  // given back under pressure
+  const std::uint64_t held = used > files ? used - files : 0;
+  return most > held ? most - held : 0;
+}
+
+// This process's group, below the root of all (a container sees itself as the root).
+fs::path own_group(const fs::path& proc, const fs::path& root) {
+  const std::string text = text_of(proc / "self/cgroup");
+  const std::size_t begin = text.find("0::/");
+  if (begin == std::string::npos || (begin > 0 && text[begin - 1] != '\n')) return root;
+  const std::string path = text.substr(begin + 4, text.find('\n', begin) - begin - 4);
+  return path.empty() || path.find("..") != std::string::npos ? root : root / path;
+}
+
+std::uint64_t bytes_in(const fs::path& directory) {
+  std::uint64_t sum = 0;
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code gone;
+    if (const std::uintmax_t size = entry->is_regular_file(gone) ? entry->file_size(gone) : 0; !gone) sum += size;
+  }
+  return sum;
+}
+
 constexpr std::uint64_t kProgramBytes = 350u << 20;  // LibTorch's code and tables, threads, buffers: measured resident at start
 
 }  // namespace
 
 std::uint64_t available_memory(const fs::path& proc, const fs::path& cgroup) {
-  std::uint64_t available = number_after(text_of(proc / "meminfo"), "MemAvailable:") << 10;
-  const std::string limit = text_of(cgroup / "memory.max");
-  if (!limit.empty() && limit.find_first_not_of("0123456789\n") == std::string::npos) {  // "max": none
-    const std::uint64_t most = number_after(limit, ""), used = number_after(text_of(cgroup / "memory.current"), "");
-    const std::uint64_t files = number_after(text_of(cgroup / "memory.stat"), "inactive_file");  // given back under pressure
-    const std::uint64_t held = used > files ? used - files : 0, left = most > held ? most - held : 0;
-    available = available ? std::min(available, left) : left;
-  }
-  return available;
+  const std::uint64_t of_machine = number_after(text_of(proc / "meminfo"), "MemAvailable:") << 10;
+  std::uint64_t left = left_in(cgroup);
+  for (fs::path group = own_group(proc, cgroup); group != cgroup; group = group.parent_path())
+    left = std::min(left, left_in(group));
+  if (left == std::numeric_limits<std::uint64_t>::max()) return of_machine;
+  return of_machine > 0 ? std::min(of_machine, left) : left;
 }
 
 std::uint64_t MemoryPlan::total() const {
@@ -76,12 +104,12 @@ void MemoryPlan::check() const {
                          " with ", human_bytes(static_cast<double>(largest->bytes)), ": ", largest->advice));
 }
 
+namespace {
+
 MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available) {
   return {{{"base weights", weight_bytes, "use a smaller base, or train.dtype: bf16"}, {"program", kProgramBytes, "free memory"}},
           available};
 }
-
-namespace {
 
 MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std::uint64_t weights, std::uint64_t activations,
                       std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
@@ -114,13 +142,6 @@ model::BasePrecision base_precision(const TrainConfig& config) {
   return config.base_precision == "int8" ? model::BasePrecision::int8 : model::BasePrecision::full;
 }
 
-MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
-                    std::int64_t rows_per_epoch, std::uint64_t available) {
-  return plan_parts(config, decoder.spec(), static_cast<std::uint64_t>(decoder.weight_bytes()),
-                    static_cast<std::uint64_t>(decoder.activation_bytes(step_tokens(config.train), recompute_of(config.train))),
-                    adapter_parameters, rows_per_epoch, available);
-}
-
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   const model::BasePrecision precision = base_precision(config.train);
@@ -133,7 +154,9 @@ MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::S
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep) {
   // Parameters and two moments in f32 for each checkpoint, one more while it is written, the adapter itself, and 8 MiB of logs.
   const std::uint64_t adapter = static_cast<std::uint64_t>(adapter_parameters) * 4;
-  const std::uint64_t needed = static_cast<std::uint64_t>(keep + 1) * adapter * 3 + adapter + (8u << 20);
+  const std::uint64_t whole = static_cast<std::uint64_t>(keep + 1) * adapter * 3 + adapter + (8u << 20);
+  const std::uint64_t there = bytes_in(run_dir / "checkpoints") + bytes_in(run_dir / "adapter");  // they make room for new ones
+  const std::uint64_t needed = whole > there ? whole - there : 0;
   std::error_code error;
   const fs::space_info space = fs::space(run_dir, error);
   if (error || space.available >= needed) return;

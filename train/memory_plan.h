@@ -28,22 +28,19 @@ struct MemoryPlan {
   void check() const;
 };
 
-// Known from the base's spec alone, before anything is loaded: the weights. adapter_parameters 0: not counted yet.
-MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available);
-// All of it, for a loaded decoder. corpus_tokens: the documents index and packing tables grow with the corpus, tokens are mapped.
-MemoryPlan plan_run(const RunConfig& config, const model::Decoder& decoder, std::int64_t adapter_parameters,
-                    std::int64_t rows_per_epoch, std::uint64_t available);
-// The same before anything is loaded, for `graft estimate`.
+// Before anything is loaded. rows_per_epoch: packing tables grow with the corpus; its tokens are mapped.
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available);
 
 model::BasePrecision base_precision(const TrainConfig& config);
 
-// Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what the control group has left when that is less.
+// Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what its control group or one above it (version 2) has
+// left when that is less.
 // 0 when neither can be read. The roots are parameters for the tests.
 std::uint64_t available_memory(const fs::path& proc = "/proc", const fs::path& cgroup = "/sys/fs/cgroup");
 
-// MachineError when the file system of `run_dir` has no room for `keep` checkpoints, the one being written and the adapter.
+// MachineError when the file system of `run_dir` has no room for `keep` checkpoints, the one being written and the adapter, less
+// what of these is there.
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep);
 
 }  // namespace graft::train

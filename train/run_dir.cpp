@@ -14,6 +14,16 @@ fs::path created(const fs::path& path) {
 
 }  // namespace
 
+std::string Pins::text(const char* key) const { return json_get<std::string>(identity, key, "run.json"); }
+
+std::optional<Pins> read_pins(const fs::path& run_dir) {
+  const fs::path file = run_dir / "run.json";
+  if (!fs::exists(file)) return std::nullopt;
+  const Json json = read_json(file, kMaxPinsBytes);
+  return Pins{json_get<Json>(json, "identity", file.string()),
+              json_get<std::map<std::string, std::string>>(json, "heldout", file.string())};
+}
+
 RunDir::RunDir(const fs::path& path) : path_(created(path)), lock_(path_) {
   remove_leftovers(path_);
   if (fs::exists(checkpoints())) remove_leftovers(checkpoints());
@@ -22,14 +32,6 @@ RunDir::RunDir(const fs::path& path) : path_(created(path)), lock_(path_) {
 bool RunDir::begun() const {
   std::error_code error;
   return fs::exists(report()) || (fs::is_directory(checkpoints(), error) && !fs::is_empty(checkpoints(), error));
-}
-
-std::optional<Pins> RunDir::pins() const {
-  const fs::path file = path_ / "run.json";
-  if (!fs::exists(file)) return std::nullopt;
-  const Json json = read_json(file, kMaxPinsBytes);
-  return Pins{json_get<Json>(json, "identity", file.string()),
-              json_get<std::map<std::string, std::string>>(json, "heldout", file.string())};
 }
 
 void RunDir::write_pins(const Pins& pins) const {

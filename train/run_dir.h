@@ -20,7 +20,11 @@ namespace graft::train {
 struct Pins {
   Json identity;
   std::map<std::string, std::string> heldout;  // set -> corpus snapshot
+
+  std::string text(const char* key) const;  // of the identity; FormatError when it is not there
 };
+// Of the run that began in a directory, whoever owns it now; FormatError when run.json is damaged.
+std::optional<Pins> read_pins(const fs::path& run_dir);
 
 class RunDir {
  public:
@@ -32,8 +36,7 @@ class RunDir {
   fs::path adapter() const { return path_ / "adapter"; }
   fs::path report() const { return path_ / "train.json"; }
 
-  bool begun() const;                // there is a checkpoint or a report to lose
-  std::optional<Pins> pins() const;  // of a run that has begun; FormatError when run.json is damaged
+  bool begun() const;  // there is a checkpoint or a report to lose
   void write_pins(const Pins& pins) const;
   void clear() const;  // removes everything named above but the lock
 

@@ -106,12 +106,6 @@ std::uint64_t peak_memory() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) << 10;
 }
 
-data::LongDocuments long_documents(const std::string& name) {
-  return name == "truncate" ? data::LongDocuments::truncate
-         : name == "drop"   ? data::LongDocuments::drop
-                            : data::LongDocuments::split;
-}
-
 }  // namespace
 
 void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer) {
@@ -130,20 +124,19 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                   const ServedFormat& served) {
   check_fit(config, base.spec(), tokenizer);
   const RunDir run(config.run_dir);
-  if (resume == Resume::fresh) run.clear();
-  const bool begun = run.begun();
+  const bool begun = resume != Resume::fresh && run.begun();  // a fresh run takes the old one's place once it is known to fit
   if (resume == Resume::required && !begun)
     throw DataError(cat(run.path().string(), " holds no checkpoint to go on from; run without --resume to begin"));
 
   // What this run is, and whether the directory holds the same one.
-  const std::optional<Pins> then = begun ? run.pins() : std::nullopt;
+  const std::optional<Pins> then = begun ? read_pins(run.path()) : std::nullopt;
   if (begun && !then)
     throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
   const Pins today = pin_corpus(config.corpus.dir);
   Pins pins = then ? *then : today;
   const int threads = set_threads(config.threads);
   const Types types = types_of(config.train.dtype, then);
-  const auto snapshot = json_get<std::string>(pins.identity, "corpus", (run.path() / "run.json").string());
+  const std::string snapshot = pins.text("corpus");
   pins.identity = run_identity(config, {.base = base.identity(),
                                         .tokenizer = tokenizer.hash(),
                                         .corpus = snapshot,
@@ -156,7 +149,8 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   if (then && today.identity["corpus"] != snapshot)
     log::info("train",
               "the corpus has changed since this run began; it stays with the documents it began with (--fresh takes all)");
-  if (auto report = finished(run, pins.identity)) return *report;
+  if (begun)
+    if (auto report = finished(run, pins.identity)) return *report;
 
   // The data.
   throw_if_stopped();
@@ -164,24 +158,24 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   std::map<std::string, std::unique_ptr<data::Corpus>> heldout;
   for (const auto& [set, pinned] : pins.heldout)
     heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
-  const auto batches = data::pack(*corpus, config.train.length, long_documents(config.train.long_documents));
+  const auto batches = data::pack(*corpus, config.train.length, data::long_documents(config.train.long_documents));
   const std::int64_t steps = total_steps(config.train, *batches);
 
   // The model, once it is known to fit.
   throw_if_stopped();
-  const std::uint64_t available = available_memory();
-  const model::BasePrecision precision = base_precision(config.train);
-  plan_weights(static_cast<std::uint64_t>(model::weight_bytes(base.spec(), types.compute, precision)), available).check();
+  const std::int64_t parameter_count = lora::parameter_count(config.lora, base);
+  const MemoryPlan plan =
+      plan_run(config, base.spec(), types.compute, parameter_count, batches->rows_per_epoch(), available_memory());
+  log::info("train", plan.text());
+  plan.check();
+  check_disk(run.path(), parameter_count, config.train.keep_checkpoints);
+  if (resume == Resume::fresh) run.clear();
   run.write_pins(pins);
   const Served rounding = served.values ? served.values() : Served();
-  const auto decoder = model::Decoder::load(base, types.storage, types.compute, precision);
+  const auto decoder = model::Decoder::load(base, types.storage, types.compute, base_precision(config.train));
   throw_if_stopped();
   const auto adapters = lora::create(config.lora, *decoder, static_cast<std::uint64_t>(config.train.seed));
   adapters->base_identity = base.identity();
-  const MemoryPlan plan = plan_run(config, *decoder, adapters->count(), batches->rows_per_epoch(), available);
-  log::info("train", plan.text());
-  plan.check();
-  check_disk(run.path(), adapters->count(), config.train.keep_checkpoints);
   lora::attach(*adapters, *decoder);
 
   // The state: from the newest checkpoint, or the beginning.

@@ -188,10 +188,12 @@ void Trainer::save() {
 void Trainer::check_patience() const {
   if (state_.bad_in_a_row < config_.max_bad_steps) return;
   const auto last = checkpoints_.newest();
-  throw DataError(cat("the loss or gradient was not finite in ", state_.bad_in_a_row,
-                      " steps in a row (train.max_bad_steps), the ", "last at step ", state_.step,
-                      "; lower train.learning_rate or look at the data. The last good checkpoint is ",
-                      last ? last->string() : std::string("none: this run had not reached one")));
+  throw DataError(
+      cat("the loss or gradient was not finite in ", state_.bad_in_a_row, " steps in a row (train.max_bad_steps), the ",
+          "last at step ", state_.step,
+          "; look at the data, or begin anew (--fresh, or another run_dir) with a lower train.learning_rate. The last "
+          "good checkpoint is ",
+          last ? last->string() : std::string("none: this run had not reached one")));
 }
 
 }  // namespace graft::train

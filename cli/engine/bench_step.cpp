@@ -50,7 +50,7 @@ std::vector<data::Batch> first_rows(const Session& session, const BenchOptions& 
   std::vector<data::Batch> micro;
   if (corpus && !options.made_up) {
     const auto documents = data::Corpus::open(session.config.corpus.dir, "train", session.tokenizer->hash());
-    const auto source = data::pack(*documents, train.length, data::LongDocuments::split);
+    const auto source = data::pack(*documents, train.length, data::long_documents(train.long_documents));
     data::Cursor cursor{.seed = static_cast<std::uint64_t>(train.seed)};
     for (std::int64_t left = train.rows; left > 0; left -= train.micro_rows)
       micro.push_back(source->read(cursor, std::min(train.micro_rows, left)));

@@ -66,7 +66,7 @@ std::vector<Finding> machine() {
 void check(std::vector<Finding>& findings, const char* topic, const std::function<std::string()>& what) {
   try {
     findings.push_back({topic, "ok", what()});
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {  // of the file system, too
     findings.push_back({topic, "fault", error.what()});
   }
 }

@@ -16,16 +16,6 @@
 namespace graft::cli {
 namespace {
 
-std::int64_t adapter_parameters(const Session& session) {
-  std::int64_t count = 0;
-  const auto chosen = lora::match_targets(session.config.lora, linear_names(*session.base));
-  for (const model::WeightInfo& weight : session.base->weights())
-    if (weight.shape.size() == 2 &&
-        std::find(chosen.begin(), chosen.end(), weight.name.substr(0, weight.name.size() - 7)) != chosen.end())
-      count += session.config.lora.rank * (weight.shape[0] + weight.shape[1]);
-  return count;
-}
-
 // Floating point operations per second of the product that dominates a step, measured for a fifth of a second.
 double matrix_speed(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn, at::ScalarType type) {
   const at::Tensor x = at::ones({std::min<std::int64_t>(tokens, 1024), hidden}, type), w = at::ones({ffn, hidden}, type);
@@ -52,7 +42,7 @@ Work work_of(const Session& session) {
   const auto records = data::read_manifest(session.config.corpus.dir);
   if (std::none_of(records.begin(), records.end(), [](auto& r) { return r.split == "train"; })) return work;
   const auto corpus = data::Corpus::open(session.config.corpus.dir, "train", session.tokenizer->hash());
-  const auto batches = data::pack(*corpus, train.length, data::LongDocuments::split);
+  const auto batches = data::pack(*corpus, train.length, data::long_documents(train.long_documents));
   work.rows_per_epoch = batches->rows_per_epoch();
   work.steps = train::total_steps(train, *batches);
   work.tokens_per_step = static_cast<double>(train.rows) * static_cast<double>(batches->tokens_per_epoch()) /
@@ -68,7 +58,7 @@ int graft_estimate(const Context& context) {
   const model::ModelSpec& spec = session.base->spec();
   const auto& train = context.config.train;
   const Dtypes dtypes = session.dtypes();
-  const std::int64_t parameters = adapter_parameters(session);
+  const std::int64_t parameters = lora::parameter_count(session.config.lora, *session.base);
   const Work work = work_of(session);
   const auto plan =
       train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());

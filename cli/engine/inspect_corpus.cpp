@@ -41,10 +41,7 @@ Json inspect_corpus(const fs::path& corpus) {
 
 void print_batches(const InspectOptions& options) {
   const auto corpus = data::Corpus::open(options.path, "train", "");
-  const auto policy = options.long_documents == "truncate" ? data::LongDocuments::truncate
-                      : options.long_documents == "drop"   ? data::LongDocuments::drop
-                                                           : data::LongDocuments::split;
-  const auto source = data::pack(*corpus, options.length, policy);
+  const auto source = data::pack(*corpus, options.length, data::long_documents(options.long_documents));
   if (source->rows_per_epoch() < 1) throw DataError(cat(options.path, " packs into no row of ", options.length, " tokens"));
   data::Cursor cursor{static_cast<std::uint64_t>(options.seed), 0, 0};
   for (std::int64_t i = 0; i < options.batches; ++i) {

@@ -30,19 +30,16 @@ std::string listed(const std::map<std::string, std::int64_t>& counts) {
   return out.empty() ? "none" : out;
 }
 
-Pairs lineage_of(const Session& session, const RunResult& result, const std::vector<data::ShardRecord>& shards) {
+Pairs lineage_of(const Session& session, const RunResult& result, const train::Pins& pins) {
   const auto& config = session.config;
-  std::vector<data::ShardRecord> training;
-  for (const auto& shard : shards)
-    if (shard.split == "train") training.push_back(shard);
   std::string sources;
   for (const auto& source : config.corpus.sources) sources += cat(sources.empty() ? "" : ", ", source.path);
   Pairs pairs = {
       {"documents from", sources},
-      {"documents read", std::to_string(result.prepared.documents_read)},
-      {"documents left out", listed(result.prepared.dropped_documents)},
+      {"documents read by this command", std::to_string(result.prepared.documents_read)},
+      {"left out of these", listed(result.prepared.dropped_documents)},
       {"tokens dropped when packing", listed(result.trained.dropped_tokens)},
-      {"training snapshot", training.empty() ? "none" : data::corpus_snapshot(training)},
+      {"training snapshot", pins.text("corpus")},
       {"base model", config.base},
       {"base architecture", cat(session.base->spec().architecture, ", ",
                                 human_count(static_cast<double>(session.base->spec().parameters())), " parameters")},
@@ -51,6 +48,15 @@ Pairs lineage_of(const Session& session, const RunResult& result, const std::vec
       {"adapter", cat("rank ", config.lora.rank, ", alpha ", config.lora.alpha, config.lora.rslora ? " (rsLoRA)" : "", ", ",
                       human_count(static_cast<double>(result.trained.adapter_parameters)), " parameters")}};
   return pairs;
+}
+
+// What the run was trained and, in training, scored on: documents may have come since.
+std::vector<data::ShardRecord> shards_in(const train::Pins& pins, const std::string& corpus) {
+  const std::vector<data::ShardRecord> all = data::read_manifest(corpus);
+  std::vector<data::ShardRecord> shards = data::shards_of(all, "train", pins.text("corpus"));
+  for (const auto& [set, snapshot] : pins.heldout)
+    for (data::ShardRecord& shard : data::shards_of(all, set, snapshot)) shards.push_back(std::move(shard));
+  return shards;
 }
 
 Pairs resources_of(const RunResult& result) {
@@ -98,9 +104,9 @@ train::Report make_report(const Session& session, const RunResult& result) {
   report.created = now_utc();
   report.history = train::read_history(session.run_dir() / "metrics.jsonl");
   report.scores = report_scores(result.scores);
-  const auto shards = data::read_manifest(session.config.corpus.dir);
-  report.lineage = lineage_of(session, result, shards);
-  for (const auto& shard : shards)
+  const train::Pins pins = train::read_pins(session.run_dir()).value();
+  report.lineage = lineage_of(session, result, pins);
+  for (const auto& shard : shards_in(pins, session.config.corpus.dir))
     report.shards.push_back(
         {shard.split, std::to_string(shard.documents), std::to_string(shard.tokens), shard.source, shard.sha256});
   report.resources = resources_of(result);

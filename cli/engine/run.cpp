@@ -33,7 +33,8 @@ void score_and_export(const Session& session, RunResult& result) {
   // Scores are those of the base as it will be served, which int8 products of the training are not.
   const bool as_served = train::base_precision(session.config.train) == model::BasePrecision::full;
   if (!result.trained.already_done && as_served && result.trained.merge_aware.empty())
-    book.remember("adapted", adapted, session.dtypes(), result.trained.heldout);
+    book.remember("adapted", adapted, session.dtypes(), result.trained.heldout,
+                  train::read_pins(session.run_dir()).value().heldout);
   if (book.sets().empty()) log::warn("run", "nothing was held out (corpus.heldout is 0): the models cannot be scored");
   LazyDecoder decoder(*session.base, session.dtypes());
   result.scores = score_models(session, book, decoder, adapter.get());
@@ -56,6 +57,7 @@ void score_and_export(const Session& session, RunResult& result) {
 
 void print_summary(const Session& session, const RunResult& result, const fs::path& report) {
   if (!result.scores.empty()) std::cout << score_table(result.scores) << "\n";
+  if (result.prepared.documents_read > 0) std::cout << text_of(result.prepared, session.config.corpus.dir) << "\n";
   std::cout << text_of(result.trained);
   for (const auto& answer : result.answers)
     std::cout << "\nprompt   " << answer.prompt << "\nbase     " << answer.base << "\nadapted  " << answer.adapted << "\n";

@@ -143,10 +143,12 @@ void ScoreBook::record(const std::string& key, const std::string& model, const e
 }
 
 void ScoreBook::remember(const std::string& model, const std::string& identity, Dtypes dtypes,
-                         const std::vector<eval::HeldoutScore>& scores) {
+                         const std::vector<eval::HeldoutScore>& scores, const std::map<std::string, std::string>& pinned) {
   for (const auto& score : scores) {
-    if (!snapshots_.count(score.set)) continue;
-    record(heldout_key(identity, dtypes, score.set), model, score);
+    const auto today = snapshots_.find(score.set);
+    const auto then = pinned.find(score.set);
+    if (today != snapshots_.end() && then != pinned.end() && today->second == then->second)
+      record(heldout_key(identity, dtypes, score.set), model, score);
   }
   save();
 }

@@ -57,9 +57,10 @@ class ScoreBook {
   bool has_scores(const std::string& identity, Dtypes dtypes) const;
   // Scores the model, whether or not that was done before, and keeps a sample of its predictions for each set.
   PredictionsBySet predictions(const std::string& model, const std::string& identity, Dtypes dtypes, model::Decoder& decoder);
-  // Takes over what training has just computed for `identity` on the snapshot `set` has now.
+  // Takes over what training has just computed for `identity`, where the set still is what the run began with (`pinned`:
+  // snapshots by set); documents may have come since.
   void remember(const std::string& model, const std::string& identity, Dtypes dtypes,
-                const std::vector<eval::HeldoutScore>& scores);
+                const std::vector<eval::HeldoutScore>& scores, const std::map<std::string, std::string>& pinned);
   // The greedy answer to `prompt`, in the chat template where the model has one.
   std::string answer(const std::string& prompt, const std::string& identity, Dtypes dtypes,
                      const std::function<model::Decoder&()>& decoder);

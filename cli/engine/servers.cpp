@@ -12,7 +12,7 @@ namespace {
 exports::ServingPlan plan_of(const Session& session, const std::vector<std::string>& formats) {
   exports::ServingPlan plan = {.spec = session.base->spec(),
                                .lora = session.config.lora,
-                               .modules = lora::match_targets(session.config.lora, linear_names(*session.base)),
+                               .modules = lora::match_targets(session.config.lora, lora::linear_names(*session.base)),
                                .formats = {},
                                .base_is_gguf = session.base->is_gguf(),
                                .tensor_parallel = session.config.export_.tensor_parallel};

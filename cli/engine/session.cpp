@@ -55,10 +55,9 @@ Session::Session(const train::RunConfig& c) : config(c), base(open_base(c)) {
 Dtypes Session::dtypes() const {
   if (config.train.dtype == "fp32") return {at::kFloat, at::kFloat};
   if (config.train.dtype == "bf16") return {at::kBFloat16, at::kBFloat16};
-  const fs::path run = run_dir() / "run.json";  // train/run_dir.h
-  if (!fs::exists(run)) return {at::kBFloat16, model::fastest_compute_type()};
-  const auto identity = json_get<Json>(read_json(run), "identity", run.string());
-  return {at::kBFloat16, json_get<std::string>(identity, "compute_dtype", run.string()) == "bf16" ? at::kBFloat16 : at::kFloat};
+  const std::optional<train::Pins> run = train::read_pins(run_dir());
+  if (!run) return {at::kBFloat16, model::fastest_compute_type()};
+  return {at::kBFloat16, run->text("compute_dtype") == "bf16" ? at::kBFloat16 : at::kFloat};
 }
 
 std::unique_ptr<lora::AdapterSet> Session::adapter(const std::string& path) const {

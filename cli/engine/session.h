@@ -14,6 +14,7 @@
 #include "model/decoder.h"
 #include "model/weights.h"
 #include "train/config.h"
+#include "train/run_dir.h"
 
 namespace graft::cli {
 

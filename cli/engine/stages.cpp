@@ -13,6 +13,7 @@
 #include "core/signature.h"
 #include "core/stop.h"
 #include "data/corpus.h"
+#include "data/find_files.h"
 #include "export/calibration.h"
 
 namespace graft::cli {
@@ -24,21 +25,39 @@ bool lies_in(const fs::path& path, const fs::path& folder) {
   return !error && std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
+std::vector<std::pair<const char*, std::string>> places(const train::RunConfig& config) {
+  return {{"run_dir", config.run_dir},
+          {"corpus.dir", config.corpus.dir},
+          {"export.dir", (fs::path(config.run_dir) / config.export_.dir).string()}};
+}
+
 // What is written must not be read as documents the next time.
 void check_places(const train::RunConfig& config) {
   for (const data::SourceConfig& source : config.corpus.sources) {
-    if (!fs::is_directory(source.path)) continue;
-    for (const auto& [key, path] : {std::pair{"run_dir", config.run_dir}, {"corpus.dir", config.corpus.dir}})
+    std::error_code error;  // one that cannot be looked at is reported when it is read
+    if (!fs::is_directory(source.path, error)) continue;
+    for (const auto& [key, path] : places(config))
       if (lies_in(path, source.path))
         throw ConfigError(cat(key, " ", quote(path), " lies in the source ", quote(source.path),
                               ": what is written there would be read as documents; name a place outside of it"));
   }
 }
 
+// A pattern reads what it happens to match.
+void check_patterns(const train::RunConfig& config) {
+  for (const data::SourceConfig& source : config.corpus.sources) {
+    if (source.path.find_first_of("*?[") == std::string::npos) continue;
+    for (const std::string& file : data::find_files(source.path))
+      for (const auto& [key, path] : places(config))
+        if (lies_in(file, path))
+          throw ConfigError(cat("the source ", quote(source.path), " matches ", quote(file), ", which lies in ", key, " ",
+                                quote(path), " and was written by graft; name a place outside, or a narrower pattern"));
+  }
+}
+
 // The documents that the adapter was trained on, else all there are.
 std::string training_snapshot(const Session& session) {
-  if (const fs::path run = session.run_dir() / "run.json"; fs::exists(run))  // train/run_dir.h
-    return json_get<std::string>(json_get<Json>(read_json(run), "identity", run.string()), "corpus", run.string());
+  if (const auto run = train::read_pins(session.run_dir())) return run->text("corpus");
   std::vector<data::ShardRecord> shards = data::read_manifest(session.config.corpus.dir);
   std::erase_if(shards, [](const data::ShardRecord& shard) { return shard.split != "train"; });
   return data::corpus_snapshot(shards);
@@ -55,10 +74,9 @@ bool calibrates(const std::vector<std::string>& formats) {
 
 // The snapshot that the run's own adapter was trained on (train/run_dir.h); of any other adapter nothing is known.
 std::string corpus_of(const Session& session, const lora::AdapterSet& adapter) {
-  const fs::path run = session.run_dir() / "run.json";
-  if (!fs::exists(run) || !session.has_adapter()) return "";
-  if (exports::adapter_hash(*session.adapter()) != exports::adapter_hash(adapter)) return "";
-  return json_get<std::string>(json_get<Json>(read_json(run), "identity", run.string()), "corpus", run.string());
+  const auto run = train::read_pins(session.run_dir());
+  if (!run || !session.has_adapter()) return "";
+  return exports::adapter_hash(*session.adapter()) == exports::adapter_hash(adapter) ? run->text("corpus") : "";
 }
 
 std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
@@ -106,20 +124,12 @@ train::ServedFormat served_format(const Session& session) {
 
 }  // namespace
 
-std::vector<std::string> linear_names(const model::WeightSource& base) {
-  std::vector<std::string> names;
-  for (const model::WeightInfo& weight : base.weights())
-    if (weight.shape.size() == 2 && weight.name.ends_with(".weight") && !weight.name.ends_with("embed_tokens.weight"))
-      names.push_back(weight.name.substr(0, weight.name.size() - 7));
-  return names;
-}
-
 void check_plan(const Session& session, const std::vector<std::string>& formats) {
   check_places(session.config);
   check_signing_key(session);
   exports::check_formats(formats, session.base->spec(), session.config.lora);
   check_merge_aware(session);
-  lora::match_targets(session.config.lora, linear_names(*session.base));
+  lora::match_targets(session.config.lora, lora::linear_names(*session.base));
   check_servers(session, formats);
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
@@ -131,6 +141,7 @@ void check_calibration(const Session& session, std::vector<std::string> formats)
 
 data::PrepareReport prepare_corpus(const Session& session) {
   check_places(session.config);
+  check_patterns(session.config);
   const auto threads = session.config.threads > 0 ? static_cast<int>(session.config.threads)
                                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   return data::prepare(session.config.corpus, *session.tokenizer, session.base->spec().vocab, threads);
@@ -206,7 +217,11 @@ std::string text_of(const train::TrainReport& report) {
           fixed(report.first_loss, 4), " -> ", fixed(report.last_loss, 4), "\n");
   if (!report.merge_aware.empty())
     out += cat("from step ", report.merge_aware_from, " on with the weights as ", report.merge_aware, " has them\n");
-  if (report.skipped > 0) out += cat(report.skipped, " steps were skipped because their loss or gradient was not finite\n");
+  if (report.skipped > 0)
+    out += cat(report.skipped,
+               " steps changed nothing: no token to learn, or a loss or gradient that was not finite (loss.jsonl)\n");
+  for (const auto& [reason, tokens] : report.dropped_tokens)
+    if (tokens > 0) out += cat(tokens, " tokens left out when packing: ", reason, "\n");
   out += cat("adapter ", report.adapter.string(), ", ", count(report.adapter_parameters), " parameters; ", report.compute_dtype,
              ", peak memory ", human_bytes(static_cast<double>(report.peak_memory)), "\n");
   return out;

@@ -21,9 +21,6 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
 // Too few documents for the formats that look at some, train.merge_aware.format among them; DataError. Once the corpus is there.
 void check_calibration(const Session& session, std::vector<std::string> formats);
 
-// Linear layers by the names that adapters use: every matrix but the embedding.
-std::vector<std::string> linear_names(const model::WeightSource& base);
-
 // The last name of run_dir, which exported files call the model by.
 std::string model_name(const Session& session);
 

@@ -19,11 +19,11 @@ using Problems = std::vector<std::string>;
 
 // What a run's exports are made from (train/run_dir.h).
 exports::Source source_of_run(const fs::path& run) {
-  const fs::path file = run / "run.json";
-  const auto identity = json_get<Json>(read_json(file), "identity", file.string());
+  const auto pins = train::read_pins(run);
+  if (!pins) throw DataError(cat(run.string(), ": there is no run.json, so no run began here"));
   exports::Source source;
-  source.base = json_get<std::string>(identity, "base", file.string());
-  source.corpus = json_get<std::string>(identity, "corpus", file.string());
+  source.base = pins->text("base");
+  source.corpus = pins->text("corpus");
   source.adapter = exports::adapter_hash(*lora::load_peft(run / "adapter"));
   return source;
 }

@@ -156,6 +156,8 @@ TEST_CASE("places to write in that are read as documents are refused", "[errors]
                    "outside of it"});
     check_refused(workshop.graft(command, {"corpus.dir=other"}), {"corpus.dir 'other' lies in the source 'docs'"});
     check_refused(workshop.graft(command, {"corpus.sources.0.path=."}), {"run_dir 'run' lies in the source '.'"});
+    check_refused(workshop.graft(command, {cat("export.dir=", (workshop / "docs/out").string())}),
+                  {"export.dir '", "lies in the source"});
   }
   check_untouched(workshop);
   CHECK(workshop.graft("prepare", {"corpus.dir=docs2"}).code == 0);  // beside it, not in it

@@ -1,6 +1,7 @@
 // A run from end to end on a tiny base: results, logs, the NaN policy, progress.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -217,9 +218,10 @@ TEST_CASE("a base with a value that is not finite trains nothing", "[nan]") {
     CHECK(done.err.find(cat(step, " was skipped: the loss is not finite; parameters are unchanged")) != std::string::npos);
   CHECK(done.err.find("step 4 was") == std::string::npos);
   CHECK(done.err.find(
-            "graft: the loss or gradient was not finite in 3 steps in a row (train.max_bad_steps), the last at step 3; lower "
-            "train.learning_rate or look at the data. The last good checkpoint is none: this run had not reached one") !=
-        std::string::npos);
+            "graft: the loss or gradient was not finite in 3 steps in a row (train.max_bad_steps), the last at step 3; look at "
+            "the data, or begin anew (--fresh, or another run_dir) with a lower train.learning_rate. The last good checkpoint is "
+            "none: "
+            "this run had not reached one") != std::string::npos);
   CHECK(!fs::exists(workshop / "run/adapter"));
   const auto loss = records(workshop / "run/loss.jsonl");
   REQUIRE(loss.size() == 4);  // the first is the evaluation of the base
@@ -245,7 +247,7 @@ TEST_CASE("a learning rate that is far too high is skipped, counted and stopped 
   CHECK(done.code == 2);
   CHECK(occurrences(done.err, "parameters are unchanged") == 4);
   CHECK(done.err.find("was not finite in 4 steps in a row (train.max_bad_steps), the last at step ") != std::string::npos);
-  CHECK(done.err.find("; lower train.learning_rate or look at the data. The last good checkpoint is run/checkpoints/step-") !=
+  CHECK(done.err.find("with a lower train.learning_rate. The last good checkpoint is run/checkpoints/step-") !=
         std::string::npos);
   std::int64_t skipped = 0;
   for (const Json& record : records(workshop / "run/loss.jsonl")) skipped += record.contains("skipped");
@@ -290,4 +292,56 @@ TEST_CASE("progress is plain lines in a file and a bar on a terminal", "[progres
   const Outcome quiet = workshop.graft("run", set, {"--quiet"});
   CHECK(quiet.code == 0);
   CHECK(quiet.err.empty());
+}
+
+TEST_CASE("documents that came after a run began are scored, and the report says what was trained on", "[run]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  REQUIRE(workshop.graft("train", {"train.steps=5"}).code == 0);
+  const Json begun = read_json(workshop / "run/run.json");
+  fs::remove(workshop / "run/train.json");  // as though it had been stopped before the end
+  for (int i = 500; i < 560; ++i)
+    write_file(workshop / "docs" / (std::to_string(i) + ".txt"), document(static_cast<std::uint64_t>(i), 40));
+  const std::vector<std::string> set = {"train.steps=5", "export.formats=[hf]"};
+  const Json result = result_of(workshop.graft("run", set, {"--json"}));
+  std::set<std::int64_t> documents;
+  for (const Json& score : result["scores"]) documents.insert(score["documents"].get<std::int64_t>());
+  INFO(result["scores"].dump());
+  CHECK(documents.size() == 1);  // base, adapted and files are compared on one set
+  CHECK(*documents.begin() > result["train"]["heldout"][0]["documents"].get<std::int64_t>());
+  const std::string report = read_file(workshop / "run/report.html");
+  CHECK(report.find(begun["identity"]["corpus"].get<std::string>()) != std::string::npos);
+  const auto shards = read_lines(workshop / "corpus/manifest.jsonl");
+  REQUIRE(shards.size() == 4);  // train and heldout, twice
+  for (std::size_t i = 0; i < shards.size(); ++i)
+    CHECK((report.find(parse_json(shards[i], "manifest")["sha256"].get<std::string>()) != std::string::npos) == (i < 2));
+}
+
+TEST_CASE("a fresh run that cannot begin leaves the old one", "[run]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run", {"train.steps=5", "export.formats=[hf]"}).code == 0);
+  const auto run = workshop.files("run");
+  const Outcome refused = workshop.graft("train", {"train.rows=1000000", "train.micro_rows=1000000"}, {"--fresh"});
+  INFO(refused.err);
+  CHECK(refused.code == 4);
+  CHECK(refused.err.find("of memory and") != std::string::npos);
+  CHECK(workshop.files("run") == run);
+}
+
+TEST_CASE("a pattern that matches what graft wrote is refused before it is read", "[run]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"corpus.sources.0.path='**/*.md'", "train.steps=5", "export.formats=[gguf-f16]"};
+  write_file(workshop / "docs/one.md", document(1, 400));
+  write_file(workshop / "docs/two.md", document(2, 400));
+  std::vector<std::string> all = set;
+  all.push_back("corpus.heldout=0");
+  const Outcome first = workshop.graft("run", all);
+  INFO(first.err);
+  REQUIRE(first.code == 0);
+  const Outcome again = workshop.graft("run", all);
+  INFO(again.err);
+  CHECK(again.code == 2);
+  CHECK(again.err.find(
+            "the source '**/*.md' matches 'run/export/serving/README.md', which lies in run_dir 'run' and was written by "
+            "graft; name a place outside, or a narrower pattern") != std::string::npos);
 }

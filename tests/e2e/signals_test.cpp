@@ -1,5 +1,5 @@
-// SIGTERM and SIGINT in every phase: the program ends with 143 or 130 within a step and two seconds, with a checkpoint when it
-// was training, and the same command goes on from there. A second signal ends it at once.
+// SIGTERM, SIGINT and SIGHUP in every phase: the program ends with 143 or 130 within a step and two seconds, with a checkpoint
+// when it was training, and the same command goes on from there. A second signal ends it at once.
 #include <algorithm>
 #include <iostream>
 
@@ -51,7 +51,7 @@ TEST_CASE("a signal in training leaves a checkpoint of the last complete step", 
   const std::vector<std::string> endless = {"train.steps=1000000", "train.checkpoint_every=100000", "train.eval_every=0",
                                             "train.schedule=constant"};
   std::int64_t last = 0;
-  for (const int signal : {SIGTERM, SIGINT, SIGTERM}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     Process process(workshop.command("train", endless), {.directory = workshop.path()});
     REQUIRE(process.wait_for(last == 0 ? "1000000 steps of 5 rows" : cat("going on after step ", last, " of 1000000")));
     pause(0.2);
@@ -67,6 +67,21 @@ TEST_CASE("a signal in training leaves a checkpoint of the last complete step", 
     const auto lines = read_lines(workshop / "run/loss.jsonl");
     CHECK(static_cast<std::int64_t>(lines.size()) == step);
   }
+}
+
+TEST_CASE("a reader of the progress that goes away does not end a run; nohup's choice is kept", "[signals]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const Launch unread{.directory = workshop.path(), .before = {"/bin/sh", "-c", "\"$@\" 2>&1 >/dev/null | true", "sh"}};
+  Process(workshop.command("train"), unread).finish();
+  CHECK(fs::exists(workshop / "run/train.json"));
+
+  Process process(workshop.command("train", {"train.steps=100000", "train.checkpoint_every=100000"}, {"--fresh"}),
+                  {.directory = workshop.path(), .before = {"/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh"}});
+  REQUIRE(process.wait_for("100000 steps of 5 rows"));
+  process.signal(SIGHUP);
+  pause(0.3);
+  check_stopped(stop(process, SIGTERM), SIGTERM);
 }
 
 TEST_CASE("a signal in prepare keeps what is sealed, and the rerun adds the rest", "[signals]") {

@@ -1,5 +1,7 @@
 #include "train/memory_plan.h"
 
+#include <fstream>
+
 #include "core/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/fake_decoder.h"
@@ -29,13 +31,32 @@ TEST_CASE("available memory is the smaller of the machine's and the control grou
   CHECK(available_memory() > 1 << 20);  // of this machine
 }
 
+TEST_CASE("a limit of the process's own control group, or of one above it, counts", "[train]") {
+  TempDir dir;
+  const auto available = [&] { return available_memory(dir / "proc", dir / "cgroup"); };
+  graft::create_directories(dir / "proc/self");
+  graft::create_directories(dir / "cgroup/system.slice/graft.service");
+  write_file(dir / "proc/meminfo", "MemAvailable: 800 kB\n");
+  write_file(dir / "proc/self/cgroup", "1:name=systemd:/elsewhere\n0::/system.slice/graft.service\n");
+  CHECK(available() == 800 << 10);
+  write_file(dir / "cgroup/system.slice/memory.max", "600000\n");
+  CHECK(available() == 600000);
+  write_file(dir / "cgroup/system.slice/graft.service/memory.max", "500000\n");
+  write_file(dir / "cgroup/system.slice/graft.service/memory.current", "100000\n");
+  CHECK(available() == 400000);
+  write_file(dir / "proc/self/cgroup", "0::/../../system.slice\n");  // of another namespace: nothing to look up
+  CHECK(available() == 800 << 10);
+  write_file(dir / "proc/self/cgroup", "0::/\n");
+  CHECK(available() == 800 << 10);
+}
+
 TEST_CASE("a run that cannot fit is refused with its largest part and the key to change", "[train]") {
   testing::FakeDecoder decoder;
   RunConfig config;
   config.train.micro_rows = 4;
   config.train.rows = 8;
   config.train.length = 1000;
-  MemoryPlan plan = plan_run(config, decoder, 1 << 20, 100, std::uint64_t{8} << 30);
+  MemoryPlan plan = plan_run(config, decoder.spec(), at::kBFloat16, 1 << 20, 100, std::uint64_t{8} << 30);
   CHECK_NOTHROW(plan.check());
   CHECK(plan.text().find("optimizer") != std::string::npos);
   CHECK(plan.json()["total"] == plan.total());
@@ -54,9 +75,9 @@ TEST_CASE("a run that cannot fit is refused with its largest part and the key to
 TEST_CASE("what merge-aware training needs to round is planned", "[train][merge_aware]") {
   testing::FakeDecoder decoder;
   RunConfig config;
-  const std::uint64_t without = plan_run(config, decoder, 1, 1, 0).total();
+  const std::uint64_t without = plan_run(config, decoder.spec(), at::kBFloat16, 1, 1, 0).total();
   config.train.merge_aware.format = "gguf-q4_0";
-  const MemoryPlan plan = plan_run(config, decoder, 1, 1, 0);
+  const MemoryPlan plan = plan_run(config, decoder.spec(), at::kBFloat16, 1, 1, 0);
   CHECK(plan.items.back().name == "rounding");
   CHECK(plan.items.back().bytes >= 61 * 8 * 10);  // the embedding as stored, in f32 and merged
   CHECK(plan.total() == without + plan.items.back().bytes);
@@ -67,6 +88,16 @@ TEST_CASE("a disk without room for the checkpoints is refused before training", 
   const auto text = message_of<MachineError>([] { check_disk(fs::temp_directory_path(), std::int64_t{1} << 50, 2); });
   CHECK(text.find("for 2 checkpoints and the adapter") != std::string::npos);
   CHECK(text.find("train.keep_checkpoints") != std::string::npos);
+
+  // What lies there already is no room that is missing: a run that was killed near the end of the disk goes on.
+  TempDir run;
+  graft::create_directories(run / "checkpoints/step-00000001");
+  const std::uint64_t free = fs::space(run.path).available;
+  const auto parameters = static_cast<std::int64_t>(free / (4 * 7) + (1u << 24));  // with one kept: a little more than is free
+  CHECK_THROWS_AS(check_disk(run.path, parameters, 1), MachineError);
+  std::ofstream(run / "checkpoints/step-00000001/parameters").close();
+  fs::resize_file(run / "checkpoints/step-00000001/parameters", free);  // sparse: takes no room
+  CHECK_NOTHROW(check_disk(run.path, parameters, 1));
 }
 
 }  // namespace graft::train

@@ -313,9 +313,11 @@ TEST_CASE("after max_bad_steps in a row the run stops and names its last good ch
   Process p(c, dir.path);
   p.decoder.on_train_step = [](std::int64_t calls) { return calls >= 10; };
   const auto text = message_of<DataError>([&] { p.run(); });
-  CHECK(text == cat("the loss or gradient was not finite in 3 steps in a row (train.max_bad_steps), the last at step 8; lower "
-                    "train.learning_rate or look at the data. The last good checkpoint is ",
-                    (dir / "checkpoints/step-00000004").string()));
+  CHECK(
+      text ==
+      cat("the loss or gradient was not finite in 3 steps in a row (train.max_bad_steps), the last at step 8; look at "
+          "the data, or begin anew (--fresh, or another run_dir) with a lower train.learning_rate. The last good checkpoint is ",
+          (dir / "checkpoints/step-00000004").string()));
   CHECK(at::isfinite(p.set->parameters).all().item<bool>());
 
   TempDir early;
