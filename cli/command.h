@@ -20,7 +20,7 @@ namespace graft::cli {
 struct Common {
   std::string config;            // -c FILE
   std::vector<std::string> set;  // --set a.b=value
-  bool json = false, quiet = false, verbose = false;
+  bool json = false, quiet = false;
 
   Context context() const;  // reads and checks the config; ConfigError with every problem in it
   Context context_without_config() const;

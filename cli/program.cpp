@@ -58,8 +58,7 @@ struct CommandLine {
     app.allow_extras();
     run = command.bind(app, common);
     app.add_flag("--json", common.json, "print the result as one JSON object");
-    auto* quiet = app.add_flag("-q,--quiet", common.quiet, "only warnings and errors on stderr");
-    app.add_flag("-v,--verbose", common.verbose, "more detail on stderr")->excludes(quiet);
+    app.add_flag("-q,--quiet", common.quiet, "only warnings and errors on stderr");
   }
 };
 
@@ -115,7 +114,7 @@ int dispatch(int argc, const char* const* argv) {
   }
   CommandLine line(*command);
   if (!parse(line.app, argc - 1, argv + 1)) return kDone;
-  log::set_level(line.common.verbose ? log::Level::debug : line.common.quiet ? log::Level::warn : log::Level::info);
+  log::set_level(line.common.quiet ? log::Level::warn : log::Level::info);
   const int code = line.run();
   if (!std::cout.flush()) throw MachineError("cannot write the result to standard output");
   return code;

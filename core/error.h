@@ -48,6 +48,9 @@ struct FormatError : UserError {  // a malformed or hostile file
 struct UnsupportedError : UserError {  // well-formed, but not something this program can do
   using UserError::UserError;
 };
+struct GateError : Error {  // all went well, and the result is not good enough by the user's own measure; exit 3
+  explicit GateError(const std::string& what) : Error(kGateRefused, what) {}
+};
 struct MachineError : Error {  // disk, memory, device; exit 4
   explicit MachineError(const std::string& what) : Error(kMachineFault, what) {}
 };

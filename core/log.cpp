@@ -22,7 +22,6 @@ void write(Level level, std::string_view module, const std::string& message) {
   line += '[';
   line += module;
   line += "] ";
-  if (level == Level::debug) line += "debug: ";
   if (level == Level::warn) line += "warning: ";
   if (level == Level::error) line += "error: ";
   line += message;

@@ -9,17 +9,13 @@
 
 namespace graft::log {
 
-enum class Level { debug, info, warn, error };
+enum class Level { info, warn, error };
 
 void set_level(Level level);  // default info
 bool shows(Level level);
 void write(Level level, std::string_view module, const std::string& message);
 
 // log::info("prepare", "read ", n, " documents") prints "[prepare] read 3 documents".
-template <class... Args>
-void debug(std::string_view module, const Args&... args) {
-  write(Level::debug, module, cat(args...));
-}
 template <class... Args>
 void info(std::string_view module, const Args&... args) {
   write(Level::info, module, cat(args...));

@@ -16,12 +16,12 @@ namespace fs = std::filesystem;
 
 bool hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
 
-// Calls visit(entry) for what `folder` holds; an unreadable folder is reported and left out.
+// Calls visit(entry) for what `folder` holds (empty: the working directory); an unreadable folder is reported and left out.
 template <class Visit>
 void each_entry(const fs::path& folder, Visit visit) {
   throw_if_stopped();
   std::error_code error;
-  fs::directory_iterator entries(folder, error);
+  fs::directory_iterator entries(folder.empty() ? "." : folder, error);
   if (error) {
     log::warn("prepare", folder.string(), ": ", error.message());
     return;
@@ -60,13 +60,13 @@ void expand(const fs::path& base, const std::vector<std::string>& components, st
     each_entry(base, [&](const fs::directory_entry& entry) {
       std::error_code ignored;
       if (!hidden(entry.path()) && entry.is_directory(ignored) && !entry.is_symlink(ignored)) {
-        expand(entry.path(), components, first, out);
+        expand(base / entry.path().filename(), components, first, out);
       }
     });
   } else if (component.find_first_of("*?[") == std::string::npos) {
     if (fs::exists(base / component, error)) expand(base / component, components, first + 1, out);
   } else {
-    each_entry(base.empty() ? fs::path(".") : base, [&](const fs::directory_entry& entry) {
+    each_entry(base, [&](const fs::directory_entry& entry) {
       const std::string name = entry.path().filename().string();
       if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) expand(base / name, components, first + 1, out);
     });

@@ -22,7 +22,8 @@ std::function<int()> bind(CLI::App& app, Common& common) {
       ->check(CLI::Range(1, 1024));
   return [&common, options] {
     options->has_config = !common.config.empty();
-    if (!options->has_config && !options->servers.empty()) throw ConfigError("--for asks about a config; give one with -c");
+    if (!options->has_config && (!options->servers.empty() || options->tensor_parallel > 0 || !common.set.empty()))
+      throw ConfigError("--for, --tensor-parallel and --set are about a config; give one with -c");
     const Context context = options->has_config ? common.context() : common.context_without_config();
     return call_engine<decltype(graft_doctor)>("graft_doctor", context, *options);
   };

@@ -13,10 +13,12 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   app.add_option("DIRECTORY", options->directory, "export directory, with a manifest.json")->required();
   app.add_option("--key", options->key, "public Ed25519 key in PEM: manifest.json must be signed by its owner")
       ->option_text("FILE");
-  app.add_option("--run", options->run, "run directory: the files must come of its adapter, base and corpus")->option_text("DIR");
+  auto* run = app.add_option("--run", options->run, "run directory: the files must come of its adapter, base and corpus")
+                  ->option_text("DIR");
   auto* answers =
       app.add_option("--answers", options->answers, "a server's answers to probe/requests.jsonl, instead of the files")
-          ->option_text("FILE");
+          ->option_text("FILE")
+          ->excludes(run);
   app.add_option("--format", options->format, "with --answers: what the server serves")->option_text("NAME")->needs(answers);
   app.add_option("--tolerance", options->tolerance, "with --answers: mean divergence that is accepted, in nats")
       ->capture_default_str()

@@ -50,7 +50,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
     if (!scores.empty()) std::cout << score_table(scores) << "\n";
     std::cout << text_of(artifacts) << serving_line(serving);
   }
-  if (!withdrawn.empty()) throw DataError(withdrawn);
+  if (!withdrawn.empty()) throw GateError(withdrawn);
   return kDone;
 }
 

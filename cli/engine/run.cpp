@@ -90,7 +90,7 @@ int graft_run(const Context& context, const Restart& restart) {
     print_json(json_of(result, report.string()));
   else
     print_summary(session, result, report);
-  if (!result.withdrawn.empty()) throw DataError(result.withdrawn);
+  if (!result.withdrawn.empty()) throw GateError(result.withdrawn);
   return kDone;
 }
 

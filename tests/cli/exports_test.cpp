@@ -51,7 +51,7 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
 
   SECTION("too little survives") {
     const Outcome poor = workshop.graft("export", {"export.min_survival=1"}, {"-f", "gguf-q4_0", "-f", "peft"});
-    CHECK(poor.code == 2);
+    CHECK(poor.code == 3);
     contains(poor.err, "gguf-q4_0 keeps ");
     contains(poor.err, " of what the adapter gained, export.min_survival asks for 100.0 %; it was not kept: ");
     CHECK(!fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
@@ -61,7 +61,7 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
   }
   SECTION("a run says so in its report, and keeps the rest") {
     const Outcome poor = workshop.graft("run", {"export.min_survival=1", "export.formats=[gguf-q4_0, peft]"});
-    CHECK(poor.code == 2);
+    CHECK(poor.code == 3);
     contains(poor.err, "gguf-q4_0 keeps ");
     contains(read_file(workshop / "run/report.html"), "of what the adapter gained, export.min_survival asks for 100.0 %");
     CHECK(fs::exists(workshop / "run/export/peft"));
@@ -250,7 +250,7 @@ TEST_CASE("doctor --for says what a server makes of the config, export.serve ask
   contains(unknown.out, "did you mean 'vllm'?");
   const Outcome alone = workshop.graft_words({"doctor", "--for", "vllm"});
   CHECK(alone.code == 2);
-  contains(alone.err, "--for asks about a config; give one with -c");
+  contains(alone.err, "--for, --tensor-parallel and --set are about a config; give one with -c");
 
   const Outcome refused =
       workshop.graft("run", {"export.formats=[hf]", "export.serve=[llama.cpp, vllm]", "export.tensor_parallel=3"});

@@ -137,16 +137,13 @@ TEST_CASE("numbers for people", "[basics]") {
 TEST_CASE("log lines go to stderr with level and module", "[basics]") {
   const Ended ended = in_child([] {
     log::info("prepare", "read ", 3, " documents");
-    log::debug("prepare", "hidden");
-    log::set_level(log::Level::debug);
-    log::debug("prepare", "shown");
     log::set_level(log::Level::warn);
     log::info("prepare", "hidden");
     log::warn("x", "name \x1b[2J");
     log::error("x", "bad");
     return 0;
   });
-  CHECK(ended.errors == "[prepare] read 3 documents\n[prepare] debug: shown\n[x] warning: name ?[2J\n[x] error: bad\n");
+  CHECK(ended.errors == "[prepare] read 3 documents\n[x] warning: name ?[2J\n[x] error: bad\n");
 }
 
 TEST_CASE("progress elsewhere than on a terminal is a plain line", "[basics]") {

@@ -1,6 +1,7 @@
 // What prepare() makes of each kind of document.
 #include <algorithm>
 
+#include "data/find_files.h"
 #include "tests/data/support.h"
 
 using namespace graft;
@@ -152,6 +153,13 @@ TEST_CASE("folders are read recursively, globs by component, hidden files never"
   CHECK(found("docs/**/**/d/*.[mt]*") == Texts{"document b/d/e.md", "document b/d/f.txt"});
   CHECK(found("docs/?/c.txt") == Texts{"document b/c.txt"});
   CHECK(found("docs/b/**") == Texts{"document b/c.txt", "document b/d/e.md", "document b/d/f.txt"});
+
+  const fs::path before = fs::current_path();
+  fs::current_path(corpora.dir / "docs");
+  const auto relative = find_files("**/*.txt"), plain = find_files("*.txt");
+  fs::current_path(before);
+  CHECK(relative == Texts{"a.txt", "b/c.txt", "b/d/f.txt"});
+  CHECK(plain == Texts{"a.txt"});
 }
 
 TEST_CASE("a file of another type is counted, or read when its format is told", "[prepare]") {

@@ -45,6 +45,7 @@ TEST_CASE("text of others is escaped in the report", "[train][report]") {
   CHECK(escape("<a href='x'>&\"").source == "&lt;a href=&#39;x&#39;&gt;&amp;&quot;");
   CHECK(escape("\xff").source == "\xEF\xBF\xBD");
   CHECK(escape("a\x01").source == "a\xEF\xBF\xBD");
+  CHECK(escape("\xED\xA0\x80").source == "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");  // a surrogate
   CHECK(escape("größe €\n").source == "größe €\n");
   const std::string page = render(sample());
   CHECK(page.find("<script") == std::string::npos);
