@@ -145,7 +145,8 @@ TEST_CASE("what loses most when it is rounded keeps 8 bits", "[export][compresse
   const auto adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 64, 32}}, false);
   adapter->parameters.fill_(0.01);
   const auto artifact = write("ct-w4w8a16-asym-g32", {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
-  for (const model::WeightInfo& weight : model::open_weights(artifact.path)->weights()) {
+  const auto reopened = model::open_weights(artifact.path);
+  for (const model::WeightInfo& weight : reopened->weights()) {
     INFO(weight.name);
     if (weight.name.ends_with("_proj.weight"))  // the first and the last of two layers
       CHECK(weight.stored_as == (weight.name.ends_with("o_proj.weight") ? "INT4 with zero points by 32" : "INT8 by row"));
