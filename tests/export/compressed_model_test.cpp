@@ -295,7 +295,7 @@ TEST_CASE("groups of modules are read as each is stored, and refused where they 
   says([&](Json& groups) { groups["group_1"]["weights"]["num_bits"] = 3; }, "group_1: num_bits is 3");
   says([&](Json& groups) { groups["group_1"]["format"] = "nvfp4-pack-quantized"; }, "group_1: format 'nvfp4-pack-quantized'");
   says([&](Json& groups) { groups["group_1"]["targets"] = {"re:.*up_proj$"}; },
-       "weight_packed has shape [32, 8], config.json asks for");
+       "up_proj.weight_packed has shape [64, 4], config.json asks for [64, 8]");
   says([&](Json& groups) { groups["group_0"]["targets"] = {"re:.*up_proj$"}; }, "tensors of a LlamaForCausalLM are missing");
   says(
       [&](Json& groups) {
