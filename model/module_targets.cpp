@@ -79,7 +79,8 @@ ModuleTargets::ModuleTargets(const Json& targets, const std::string& origin) {
     }
   }
   if (patterns_.size() > kMostPatterns)
-    throw UnsupportedError(cat(origin, ": a group has ", patterns_.size(), " patterns, and at most ", kMostPatterns, " are read"));
+    throw UnsupportedError(
+        cat(origin, ": a group has ", patterns_.size(), " patterns, and at most ", kMostPatterns, " are read"));
 }
 
 bool ModuleTargets::names(const std::string& module) const {

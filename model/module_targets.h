@@ -20,7 +20,7 @@ class ModuleTargets {
   // Begin with `origin`: FormatError when it is no list of strings, UnsupportedError for a target of another kind.
   ModuleTargets(const Json& targets, const std::string& origin);
 
-  bool linears() const { return linears_; }            // "Linear" is among them
+  bool linears() const { return linears_; }     // "Linear" is among them
   bool names(const std::string& module) const;  // by its name or by a pattern
 
  private:

@@ -23,9 +23,15 @@ std::string refused(const Json& targets) {
 }  // namespace
 
 TEST_CASE("patterns name the modules that a regular expression matches from their beginning", "[model][targets]") {
-  const std::string modules[] = {"model.layers.0.mlp.down_proj",   "model.layers.10.mlp.down_proj", "model.layers.1.mlp.up_proj",
-                                 "model.layers.1.mlp.updown_proj", "lm_head",                       "model.layers.1.self_attn.o_proj",
-                                 "down_proj",                      "a.down_proj.b",                 "model_layers_1_self_attn_o_proj",
+  const std::string modules[] = {"model.layers.0.mlp.down_proj",
+                                 "model.layers.10.mlp.down_proj",
+                                 "model.layers.1.mlp.up_proj",
+                                 "model.layers.1.mlp.updown_proj",
+                                 "lm_head",
+                                 "model.layers.1.self_attn.o_proj",
+                                 "down_proj",
+                                 "a.down_proj.b",
+                                 "model_layers_1_self_attn_o_proj",
                                  "aXaaXb.down_proj"};
   std::size_t matched = 0;
   for (const std::string pattern :
