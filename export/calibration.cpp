@@ -98,9 +98,8 @@ void add_fold(Folds& folds, const FoldSite& site, const MergedModel& source, con
 // Rounds the linears of a layer when the first of them is asked for, and lets the next layer see what they make of the rows.
 class GptqLayers {
  public:
-  GptqLayers(MergedModel source, const std::vector<model::Packed>& rows, at::ScalarType compute,
-             const model::CompressedScheme& scheme)
-      : source_(std::move(source)), compute_(compute), scheme_(scheme), walk_(source_, rows, compute) {}
+  GptqLayers(MergedModel source, const std::vector<model::Packed>& rows, at::ScalarType compute, const LinearSchemes& schemes)
+      : source_(std::move(source)), compute_(compute), scheme_of_(schemes.of(source_.spec())), walk_(source_, rows, compute) {}
 
   Rounded take(const std::string& tensor) {
     while (!rounded_.contains(tensor)) {
@@ -119,10 +118,11 @@ class GptqLayers {
       throw_if_stopped();
       const std::string tensor = linear->name + ".weight";
       const at::Tensor weight = source_.load(tensor);
+      const model::CompressedScheme scheme = scheme_of_(tensor);
       const auto seen = inputs.find(linear->name);
       try {
         // No token came to this expert: any input is as likely as any other.
-        Rounded rounded = seen == inputs.end() ? rounded_to_nearest(weight, scheme_) : gptq(weight, seen->second->gram, scheme_);
+        Rounded rounded = seen == inputs.end() ? rounded_to_nearest(weight, scheme) : gptq(weight, seen->second->gram, scheme);
         linear->weight = rounded.values().to(compute_);
         rounded_.emplace(tensor, std::move(rounded));
       } catch (const DataError& error) {
@@ -134,7 +134,7 @@ class GptqLayers {
 
   MergedModel source_;
   at::ScalarType compute_;
-  model::CompressedScheme scheme_;
+  std::function<model::CompressedScheme(const std::string&)> scheme_of_;
   Walk walk_;
   std::int64_t layer_ = -1;
   std::map<std::string, Rounded> rounded_;  // of the current layer, by tensor
@@ -244,9 +244,9 @@ const Folds& Calibration::folds(Quantizer quantizer, const model::CompressedSche
   return folds_.emplace(key, awq ? find_awq(scheme) : find_smooth()).first->second;
 }
 
-RoundLinear Calibration::gptq(MergedModel model, const model::CompressedScheme& scheme) {
+RoundLinear Calibration::gptq(MergedModel model, const LinearSchemes& schemes) {
   digests_.clear();
-  const auto layers = std::make_shared<GptqLayers>(std::move(model), rows(), compute_, scheme);
+  const auto layers = std::make_shared<GptqLayers>(std::move(model), rows(), compute_, schemes);
   return [layers](const model::TensorSpec& tensor, const at::Tensor&) { return layers->take(tensor.name); };
 }
 
@@ -257,13 +257,14 @@ void Calibration::check_gptq(const std::string& tensor, const at::Tensor& values
     throw FormatError(cat(file, ": tensor ", tensor, " does not read back as GPTQ rounded it"));
 }
 
-MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
+MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes) {
   const bool folds = quantizer == Quantizer::awq || quantizer == Quantizer::smooth || quantizer == Quantizer::awq_gptq;
-  return {request.base, &request.adapter, request.storage, folds ? request.calibration->folds(quantizer, scheme) : Folds()};
+  return {request.base, &request.adapter, request.storage, folds ? request.calibration->folds(quantizer, schemes.all) : Folds()};
 }
 
-RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme) {
-  return by_gptq(quantizer) ? request.calibration->gptq(source_for(request, quantizer, scheme), scheme) : to_nearest(scheme);
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes) {
+  return by_gptq(quantizer) ? request.calibration->gptq(source_for(request, quantizer, schemes), schemes)
+                            : to_nearest(schemes, request.base.spec());
 }
 
 }  // namespace graft::exports

@@ -56,10 +56,10 @@ class Calibration {
   // Experts of a layer share the largest, as servers have them.
   float input_scale(const std::string& tensor);
   // Of Quantizer::awq, on the base as it is without the adapter, so that training can round to the same grids
-  // (train/merge_aware.h); of smooth, on `source`. Found once for each scheme.
+  // (train/merge_aware.h); of smooth, on `source`. Found once for each scheme, which all linears are taken to have.
   const Folds& folds(Quantizer quantizer, const model::CompressedScheme& scheme);
   // GPTQ of a model, which may have folds. Tensors must be asked for in the order of the model.
-  RoundLinear gptq(MergedModel model, const model::CompressedScheme& scheme);
+  RoundLinear gptq(MergedModel model, const LinearSchemes& schemes);
   // Remembers what was written of a tensor since gptq() was last called; FormatError when `values`, read back, are not that.
   void remember_gptq(const std::string& tensor, const at::Tensor& values);
   void check_gptq(const std::string& tensor, const at::Tensor& values, const std::string& file) const;
@@ -81,7 +81,7 @@ class Calibration {
 
 // How the linears of a request are rounded: the model that stands in for the merged one, and its codes.
 struct ExportRequest;
-MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme);
-RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const model::CompressedScheme& scheme);
+MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes);
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes);
 
 }  // namespace graft::exports

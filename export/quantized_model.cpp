@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <optional>
-#include <set>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -75,7 +74,7 @@ LinearFormat with_input_scale(LinearFormat format, const std::function<float(con
 
 LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target, const RoundLinear& round,
                        Calibration* calibration) {
-  const LinearFormat format = target.format(spec, target.rounding.scheme, round);
+  const LinearFormat format = target.format(spec, target.rounding.schemes, round);
   if (!target.rounding.input_scales) return format;
   return with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
 }
@@ -89,14 +88,14 @@ void check_input_scales(const MergedModel& source, const model::WeightSource& wr
 }
 
 // FormatError when a linear of the layers is not stored as it was to be.
-void check_stored_as(const MergedModel& source, const model::WeightSource& written, const std::string& stored_as) {
-  std::set<std::string> quantized;
+void check_stored_as(const MergedModel& source, const model::WeightSource& written, const LinearFormat& format) {
+  std::map<std::string, std::string> quantized;  // how each is to be stored
   for (const model::TensorSpec& tensor : source.tensors())
-    if (is_quantized_linear(source.spec(), tensor)) quantized.insert(tensor.name);
+    if (is_quantized_linear(source.spec(), tensor)) quantized.emplace(tensor.name, format.stored_as(tensor));
   for (const model::WeightInfo& weight : written.weights())
-    if (quantized.contains(weight.name) && weight.stored_as != stored_as)
+    if (const auto meant = quantized.find(weight.name); meant != quantized.end() && weight.stored_as != meant->second)
       throw FormatError(cat(written.path().string(), ": tensor ", weight.name, " is stored as ", weight.stored_as, " where ",
-                            stored_as, " was written"));
+                            meant->second, " was written"));
 }
 
 }  // namespace
@@ -132,8 +131,7 @@ std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& 
 
 std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target) {
   std::string refusal;
-  const model::CompressedScheme& scheme = target.rounding.scheme;
-  if (scheme.group > 0) refusal = group_refusal(spec, scheme.group);
+  if (const std::int64_t group = target.rounding.schemes.all.group; group > 0) refusal = group_refusal(spec, group);
   if (refusal.empty() && target.refusal != nullptr) refusal = target.refusal(spec);
   return refusal.empty() ? alignment_refusal(spec, format_of(spec, target, {}, nullptr)) : refusal;
 }
@@ -148,9 +146,9 @@ void write_quantized_model(const MergedModel& source, const LinearFormat& format
 }
 
 void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& directory) {
-  const auto& [scheme, quantizer, input_scales] = target.rounding;
-  const MergedModel source = source_for(request, quantizer, scheme);
-  LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, scheme), request.calibration);
+  const auto& [schemes, quantizer, input_scales] = target.rounding;
+  const MergedModel source = source_for(request, quantizer, schemes);
+  LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, schemes), request.calibration);
   if (by_gptq(quantizer)) {
     format.encode = [encode = std::move(format.encode), &request](const model::TensorSpec& linear, const at::Tensor& weight) {
       EncodedLinear encoded = encode(linear, weight);
@@ -163,7 +161,7 @@ void write_quantized_model(const ExportRequest& request, const LinearTarget& tar
 }
 
 double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written) {
-  check_stored_as(source, written, format.stored_as);
+  check_stored_as(source, written, format);
   const auto expected = [&](const model::TensorSpec& tensor, const std::string&) -> Expectation {
     return {[&format, tensor](const at::Tensor& weight) { return format.encode(tensor, weight).values(); },
             format.rows_along(tensor).has_value()};
@@ -172,11 +170,11 @@ double verify_quantized_model(const MergedModel& source, const LinearFormat& for
 }
 
 double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& written) {
-  const auto& [scheme, quantizer, input_scales] = target.rounding;
-  const MergedModel source = source_for(request, quantizer, scheme);
+  const auto& [schemes, quantizer, input_scales] = target.rounding;
+  const MergedModel source = source_for(request, quantizer, schemes);
   const auto reopened = model::open_weights(written);
   if (input_scales) check_input_scales(source, *reopened, *request.calibration);
-  LinearFormat format = target.format(source.spec(), scheme, to_nearest(scheme));
+  LinearFormat format = target.format(source.spec(), schemes, to_nearest(schemes, source.spec()));
   if (by_gptq(quantizer)) {
     format.encode = [&](const model::TensorSpec& linear, const at::Tensor&) {
       const at::Tensor read = reopened->load(linear.name, at::kFloat);

@@ -23,8 +23,8 @@ struct EncodedLinear {
 };
 
 struct LinearFormat {
-  std::string stored_as;  // as the reader calls it
-  Json config;            // quantization_config
+  std::function<std::string(const model::TensorSpec& linear)> stored_as;  // as the reader calls it
+  Json config;                                                            // quantization_config
   std::function<std::vector<StoredTensor>(const model::TensorSpec& linear)> layout;
   // `weight`: f32 (out, in). Called once for each linear, in the order of the model. DataError without the tensor's name.
   std::function<EncodedLinear(const model::TensorSpec& linear, const at::Tensor& weight)> encode;
@@ -39,9 +39,9 @@ struct LinearFormat {
   std::vector<std::int64_t> input_scale = {};  // shape of that tensor, where LinearRounding asks for it; of one number
 };
 
-// How codes are found: on the grids of a scheme (export/quantize/grid.h) where the layout takes such.
+// How codes are found: on the grids of their schemes (export/quantize/grid.h) where the layout takes such.
 struct LinearRounding {
-  model::CompressedScheme scheme = {};
+  LinearSchemes schemes = {};
   Quantizer quantizer = Quantizer::nearest;
   bool input_scales = false;  // "input_scale" of each linear, from calibration: its inputs are rounded to fp8 when served
 
@@ -51,7 +51,7 @@ struct LinearRounding {
 // A row of a table in export/formats/.
 struct LinearTarget {
   // Called for the refusal with no `round`, for writing, and again for verifying.
-  LinearFormat (*format)(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round);
+  LinearFormat (*format)(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round);
   std::string (*refusal)(const model::ModelSpec& spec);  // beyond groups and alignment; may be null
   LinearRounding rounding;
 };

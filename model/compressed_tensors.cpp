@@ -12,16 +12,12 @@ namespace {
 
 [[noreturn]] void unsupported(const std::string& origin, const std::string& what) {
   throw UnsupportedError(cat(origin, ": ", what,
-                             "; graft reads compressed-tensors weights of one group of modules: int 4 or 8 and "
-                             "fp8, by row or by groups of a row, and fp8 by tensors or blocks"));
+                             "; graft reads compressed-tensors weights of int 4 or 8 and fp8, by row or by groups of a row, and "
+                             "fp8 by tensors or blocks"));
 }
 
 const Json& only_group(const Json& quantization, const std::string& origin) {
-  const auto groups = quantization.find("config_groups");
-  if (groups == quantization.end() || !groups->is_object() || groups->empty())
-    throw FormatError(cat(origin, ": config_groups is missing or not an object"));
-  if (groups->size() != 1) unsupported(origin, cat("there are ", groups->size(), " groups of modules"));
-  const Json& group = groups->begin().value();
+  const Json& group = quantization["config_groups"].begin().value();
   if (!group.is_object() || !group.contains("weights") || !group["weights"].is_object())
     throw FormatError(cat(origin, ": the group has no weights"));
   return group["weights"];

@@ -34,8 +34,8 @@ struct CompressedScheme {
   std::string stored_as() const;  // "INT4 by 64", "INT8 by row", "FP8 by row"
 };
 
-// The scheme of a quantization_config of quant_method compressed-tensors. UnsupportedError, which begins with `origin`, for
-// several groups of modules or a kind of weights not listed above.
+// Of a quantization_config of quant_method compressed-tensors with one group of modules in its config_groups: the scheme.
+// UnsupportedError, which begins with `origin`, for a kind of weights not listed above.
 CompressedScheme read_compressed_scheme(const Json& quantization, const std::string& origin);
 // What becomes of the inputs of linears of that scheme: "token", dynamic, in 8 bits, or "tensor", static, in fp8.
 // UnsupportedError for another kind of input_activations.

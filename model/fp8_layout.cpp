@@ -11,7 +11,7 @@ class Fp8Layout : public LinearLayout {
  public:
   Fp8Layout(const Fp8Tiles& tiles, std::string suffix) : tiles_(tiles), suffix_(std::move(suffix)) {}
 
-  std::string stored_as() const override { return tiles_.stored_as(); }
+  std::string stored_as(const std::string&) const override { return tiles_.stored_as(); }
   std::string sign(const std::string& weight) const override { return weight + suffix_; }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
@@ -31,7 +31,7 @@ class Fp8Layout : public LinearLayout {
     const bool by_row = tiles_.rows == 1 && tiles_.columns == 0;  // served with a scale for each token as well
     return tiles_.input_scale || by_row ? kernels::RowRounding::fp8 : kernels::RowRounding::none;
   }
-  float input_scale(const std::vector<at::Tensor>& parts) const override {
+  float input_scale(const TensorSpec&, const std::vector<at::Tensor>& parts) const override {
     return tiles_.input_scale ? input_scale_of(parts[2]) : 0;
   }
 

@@ -42,7 +42,7 @@ struct LayoutPart {
 class LinearLayout {
  public:
   virtual ~LinearLayout() = default;
-  virtual std::string stored_as() const = 0;  // "INT4 by 64", "FP8 by row", "NF4"
+  virtual std::string stored_as(const std::string& weight) const = 0;  // "INT4 by 64", "FP8 by row", "NF4"
   // The tensor that is there when a linear is stored so, and is not when it is stored plainly.
   virtual std::string sign(const std::string& weight) const = 0;
   // FormatError when the layout cannot hold this shape.
@@ -53,7 +53,7 @@ class LinearLayout {
   virtual kernels::RowRounding inputs() const { return kernels::RowRounding::none; }  // of the quantized linears, as served
   // That the rows of the linear's input share when it is served; 0: each has its own. Only the parts that are `checked` are
   // defined. FormatError when it is no scale.
-  virtual float input_scale(const std::vector<at::Tensor>&) const { return 0; }
+  virtual float input_scale(const TensorSpec&, const std::vector<at::Tensor>&) const { return 0; }
   // f32 (out, in). All parts are defined. `linear` may be some rows of it, and parts no more than theirs.
   virtual at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const = 0;
 };

@@ -145,7 +145,8 @@ class HfSource : public TableSource {
       stored_.push_back(is_quantized(row) ? locate_quantized(row) : locate(row));
       const Stored& stored = stored_.back();
       weights_.push_back(
-          {row.name, row.shape, stored.quantized ? layout_->stored_as() : std::string(name_of(stored.parts[0]->tensor->dtype))});
+          {row.name, row.shape,
+           stored.quantized ? layout_->stored_as(row.name) : std::string(name_of(stored.parts[0]->tensor->dtype))});
     }
     for (const auto& [name, located] : shards_.tensors)
       if (!has(name) && !is_redundant(name, spec_) && !parts_.contains(name))
@@ -232,7 +233,7 @@ class HfSource : public TableSource {
       throw FormatError(cat(path_.string(), ": tensor ", row.name, " is there twice, quantized and not"));
     named(row, [&] {
       layout_->check(row, checked);
-      stored.input_scale = layout_->input_scale(checked);
+      stored.input_scale = layout_->input_scale(row, checked);
     });
     return stored;
   }

@@ -49,7 +49,7 @@ at::Tensor state_of(const model::TensorSpec& linear, const Nf4Weight& weight) {
 
 LinearFormat nf4_format() {
   return {
-      .stored_as = "NF4",
+      .stored_as = [](const model::TensorSpec&) { return "NF4"; },
       .config = {{"quant_method", "bitsandbytes"},
                  {"load_in_4bit", true},
                  {"load_in_8bit", false},

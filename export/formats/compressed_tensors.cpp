@@ -29,6 +29,14 @@ Json dynamic(const char* type, const char* strategy) {
   return args;
 }
 
+Json group_of_modules(const std::vector<std::string>& targets, const char* format, const Json& weights, const Json& activations) {
+  return {{"targets", targets},
+          {"weights", weights},
+          {"input_activations", activations},
+          {"output_activations", Json()},
+          {"format", format}};
+}
+
 Json config_of(const char* format, const Json& ignore, const Json& weights, const Json& activations) {
   return {{"quant_method", "compressed-tensors"},
           {"format", format},
@@ -36,25 +44,31 @@ Json config_of(const char* format, const Json& ignore, const Json& weights, cons
           {"global_compression_ratio", Json()},
           {"kv_cache_scheme", Json()},
           {"ignore", ignore},
-          {"config_groups",
-           {{"group_0",
-             {{"targets", Json::array({"Linear"})},
-              {"weights", weights},
-              {"input_activations", activations},
-              {"output_activations", Json()},
-              {"format", format}}}}}};
+          {"config_groups", {{"group_0", group_of_modules({"Linear"}, format, weights, activations)}}}};
 }
 
-Json config_of(const model::ModelSpec& spec, const CompressedScheme& scheme) {
-  const char* type = scheme.format == CompressedFormat::floating ? "float" : "int";
-  Json weights = arguments(type, scheme.bits, scheme.group == 0 ? "channel" : "group");
+Json weights_of(const CompressedScheme& scheme) {
+  Json weights = arguments(scheme.format == CompressedFormat::floating ? "float" : "int", scheme.bits,
+                           scheme.group == 0 ? "channel" : "group");
   weights["symmetric"] = scheme.symmetric;
   if (scheme.group > 0) weights["group_size"] = scheme.group;
+  return weights;
+}
+
+Json config_of(const model::ModelSpec& spec, const LinearSchemes& schemes) {
+  const CompressedScheme& scheme = schemes.all;
+  const Json weights = weights_of(scheme);
   Json ignore = {"lm_head"};
   if (spec.moe.experts > 0) ignore.push_back(cat("re:.*", spec.moe.block, "\\.gate$"));
-  if (scheme.format == CompressedFormat::packed) return config_of("pack-quantized", ignore, weights, Json());
-  return config_of(scheme.format == CompressedFormat::integer ? "int-quantized" : "float-quantized", ignore, weights,
-                   dynamic(type, "token"));
+  if (scheme.format != CompressedFormat::packed) {
+    const bool integer = scheme.format == CompressedFormat::integer;
+    return config_of(integer ? "int-quantized" : "float-quantized", ignore, weights, dynamic(integer ? "int" : "float", "token"));
+  }
+  Json config = config_of("pack-quantized", ignore, weights, Json());
+  if (schemes.mixed)
+    config["config_groups"]["group_1"] =
+        group_of_modules(sensitive_linears(spec), "pack-quantized", weights_of(schemes.sensitive), Json());
+  return config;
 }
 
 std::vector<StoredTensor> layout_of(const model::TensorSpec& linear, const CompressedScheme& scheme) {
@@ -70,13 +84,15 @@ std::vector<StoredTensor> layout_of(const model::TensorSpec& linear, const Compr
   return parts;
 }
 
-LinearFormat grid_format(const model::ModelSpec& spec, const CompressedScheme& scheme, const RoundLinear& round) {
+LinearFormat grid_format(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round) {
+  const auto scheme_of = schemes.of(spec);
   return {
-      .stored_as = scheme.stored_as(),
-      .config = config_of(spec, scheme),
-      .layout = [scheme](const model::TensorSpec& linear) { return layout_of(linear, scheme); },
+      .stored_as = [scheme_of](const model::TensorSpec& linear) { return scheme_of(linear.name).stored_as(); },
+      .config = config_of(spec, schemes),
+      .layout = [scheme_of](const model::TensorSpec& linear) { return layout_of(linear, scheme_of(linear.name)); },
       .encode =
-          [scheme, round](const model::TensorSpec& linear, const at::Tensor& values) {
+          [scheme_of, round](const model::TensorSpec& linear, const at::Tensor& values) {
+            const CompressedScheme scheme = scheme_of(linear.name);
             const Rounded rounded = round(linear, values);
             const model::CompressedWeight weight = compressed(rounded.grid, rounded.codes, scheme);
             std::vector<at::Tensor> parts = {weight.codes, weight.scale};
@@ -85,15 +101,16 @@ LinearFormat grid_format(const model::ModelSpec& spec, const CompressedScheme& s
             return EncodedLinear{parts, [rounded] { return rounded.values(); }};
           },
       .rows_along =
-          [scheme](const model::TensorSpec& linear) {  // zero points of several rows share a word
+          [scheme_of](const model::TensorSpec& linear) {  // zero points of several rows share a word
+            const CompressedScheme scheme = scheme_of(linear.name);
             return scheme.symmetric || linear.shape[0] % (32 / scheme.bits) == 0 ? std::optional(0) : std::nullopt;
           },
-      .alignment = scheme.format == CompressedFormat::packed ? 8u : 4u,  // weight_shape is I64
+      .alignment = schemes.all.format == CompressedFormat::packed ? 8u : 4u,  // weight_shape is I64
   };
 }
 
-LinearFormat fp8_static_format(const model::ModelSpec& spec, const CompressedScheme& scheme, const RoundLinear& round) {
-  LinearFormat format = grid_format(spec, scheme, round);
+LinearFormat fp8_static_format(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round) {
+  LinearFormat format = grid_format(spec, schemes, round);
   format.config["config_groups"]["group_0"]["input_activations"] = arguments("float", 8, "tensor");
   format.input_scale = {1};
   return format;
@@ -105,7 +122,7 @@ std::string fp8_static_refusal(const model::ModelSpec& spec) {
                               : "";
 }
 
-LinearFormat fp8_block_format(const model::ModelSpec& spec, const CompressedScheme&, const RoundLinear&) {
+LinearFormat fp8_block_format(const model::ModelSpec& spec, const LinearSchemes&, const RoundLinear&) {
   Json weights = arguments("float", 8, "block"), activations = dynamic("float", "group");
   weights["block_structure"] = {kFp8Block, kFp8Block};
   activations["group_size"] = kFp8Block;
@@ -116,26 +133,34 @@ LinearFormat fp8_block_format(const model::ModelSpec& spec, const CompressedSche
 constexpr CompressedScheme int4(std::int64_t group) { return {CompressedFormat::packed, 4, group, true}; }
 constexpr CompressedScheme int4_with_zeros(std::int64_t group) { return {CompressedFormat::packed, 4, group, false}; }
 constexpr CompressedScheme int8(std::int64_t group) { return {CompressedFormat::packed, 8, group, true}; }
+constexpr LinearSchemes int4_and_int8(std::int64_t group) {
+  return {int4_with_zeros(group), {CompressedFormat::packed, 8, 0, true}};
+}
 constexpr CompressedScheme int8_by_row = {CompressedFormat::integer, 8, 0, true},
                            fp8_by_row = {CompressedFormat::floating, 8, 0, true};
 
-// Exporter::served.
-at::Tensor rows_on(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
-                   const CompressedScheme& scheme) {
-  if (!is_quantized_linear(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
-  return nearest_values(rows, scheme);
+std::string experts_refusal(const model::ModelSpec& spec) {
+  return spec.moe.experts > 0 ? "no server was seen to take experts in more than one width; choose ct-w4a16-asym-g32-awq-gptq"
+                              : "";
 }
 
-template <CompressedScheme scheme, Quantizer quantizer = Quantizer::nearest>
+// Exporter::served.
+at::Tensor rows_on(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
+                   const LinearSchemes& schemes) {
+  if (!is_quantized_linear(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
+  return nearest_values(rows, schemes.of(spec)(tensor.name));
+}
+
+template <LinearSchemes schemes, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter exporter(std::string_view name, std::string_view summary) {
-  Exporter made = quantized_exporter<grid_format, nullptr, LinearRounding{scheme, quantizer}>(
-      name, summary, "vLLM, transformers with compressed-tensors");
+  Exporter made = quantized_exporter < grid_format, schemes.mixed ? experts_refusal : nullptr,
+           LinearRounding{schemes, quantizer} > (name, summary, "vLLM, transformers with compressed-tensors");
   if constexpr (quantizer == Quantizer::nearest || quantizer == Quantizer::awq)
     made.served = [](const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) {
-      return rows_on(spec, tensor, rows, scheme);
+      return rows_on(spec, tensor, rows, schemes);
     };
   if constexpr (quantizer == Quantizer::awq)
-    made.folds = [](Calibration& calibration) -> const Folds& { return calibration.folds(quantizer, scheme); };
+    made.folds = [](Calibration& calibration) -> const Folds& { return calibration.folds(quantizer, schemes.all); };
   return made;
 }
 
@@ -145,7 +170,7 @@ constexpr Exporter kFormats[] = {
                                              "as ct-w8a8, outliers of the activations moved into the weights by SmoothQuant"),
     exporter<fp8_by_row>("ct-fp8",
                          "merged model as a compressed-tensors directory, linears and activations in fp8 (FP8_DYNAMIC)"),
-    quantized_exporter<fp8_static_format, fp8_static_refusal, LinearRounding{.scheme = fp8_by_row, .input_scales = true}>(
+    quantized_exporter<fp8_static_format, fp8_static_refusal, LinearRounding{.schemes = fp8_by_row, .input_scales = true}>(
         "ct-fp8-static", "as ct-fp8, activations on one scale for each linear, found in the training documents",
         "vLLM, transformers with compressed-tensors"),
     quantized_exporter<fp8_block_format, fp8_block_refusal>(
@@ -183,6 +208,12 @@ constexpr Exporter kFormats[] = {
                                                        "as ct-w4a16-asym-g64-awq, then rounded by GPTQ"),
     exporter<int4_with_zeros(128), Quantizer::awq_gptq>("ct-w4a16-asym-g128-awq-gptq",
                                                         "as ct-w4a16-asym-g128-awq, then rounded by GPTQ"),
+    exporter<int4_and_int8(32)>("ct-w4w8a16-asym-g32",
+                                "as ct-w4a16-asym-g32, but q, k, v and the first and last MLPs in int8, one scale per row"),
+    exporter<int4_and_int8(32), Quantizer::awq>("ct-w4w8a16-asym-g32-awq",
+                                                "as ct-w4w8a16-asym-g32, channels scaled by AWQ for the training documents"),
+    exporter<int4_and_int8(32), Quantizer::awq_gptq>("ct-w4w8a16-asym-g32-awq-gptq",
+                                                     "as ct-w4w8a16-asym-g32-awq, then rounded by GPTQ"),
 };
 
 }  // namespace

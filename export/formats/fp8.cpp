@@ -22,11 +22,11 @@ Json config_of(const model::ModelSpec& spec) {
           {"modules_to_not_convert", kept_plain(spec)}};  // transformers
 }
 
-LinearFormat matrix_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+LinearFormat matrix_format(const model::ModelSpec& spec, const LinearSchemes&, const RoundLinear&) {
   return tiles_format(kMatrix, "_scale", 0, config_of(spec));
 }
 
-LinearFormat block_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+LinearFormat block_format(const model::ModelSpec& spec, const LinearSchemes&, const RoundLinear&) {
   Json config = config_of(spec);
   config["weight_block_size"] = {kFp8Block, kFp8Block};
   return tiles_format(kBlocks, "_scale_inv", 2, std::move(config));
@@ -47,11 +47,11 @@ LinearFormat modelopt(const model::ModelSpec& spec, const char* algorithm, const
   return format;
 }
 
-LinearFormat modelopt_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+LinearFormat modelopt_format(const model::ModelSpec& spec, const LinearSchemes&, const RoundLinear&) {
   return modelopt(spec, "FP8_PER_CHANNEL_PER_TOKEN", kRows, 1);
 }
 
-LinearFormat modelopt_static_format(const model::ModelSpec& spec, const model::CompressedScheme&, const RoundLinear&) {
+LinearFormat modelopt_static_format(const model::ModelSpec& spec, const LinearSchemes&, const RoundLinear&) {
   return modelopt(spec, "FP8", kMatrix, 0);
 }
 
@@ -82,7 +82,7 @@ constexpr Exporter kFormats[] = {
 // Scales first: they need the larger alignment.
 LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffix, int scale_dims, Json config) {
   return {
-      .stored_as = tiles.stored_as(),
+      .stored_as = [tiles](const model::TensorSpec&) { return tiles.stored_as(); },
       .config = std::move(config),
       .layout =
           [=](const model::TensorSpec& linear) {

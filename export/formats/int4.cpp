@@ -49,13 +49,13 @@ std::string refusal(const model::ModelSpec& spec) {
 }
 
 // Routers are linears too, to tools that quantize every linear: each reader has its own way to be told that they are not.
-LinearFormat gptq_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round) {
-  LinearFormat format = gptq_format(scheme.group, round);
+LinearFormat gptq_of(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round) {
+  LinearFormat format = gptq_format(schemes.all.group, round);
   if (spec.moe.experts > 0) format.config["dynamic"] = {{cat("-:.*\\.", spec.moe.block, "\\.gate$"), Json::object()}};
   return format;
 }
-LinearFormat awq_of(const model::ModelSpec& spec, const model::CompressedScheme& scheme, const RoundLinear& round) {
-  LinearFormat format = awq_format(scheme.group, round);
+LinearFormat awq_of(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round) {
+  LinearFormat format = awq_format(schemes.all.group, round);
   if (spec.moe.experts > 0) format.config["modules_to_not_convert"] = kept_plain(spec);
   return format;
 }
@@ -107,7 +107,7 @@ model::CompressedScheme awq_scheme(std::int64_t group) { return by_groups(group,
 
 LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
   return {
-      .stored_as = cat("GPTQ INT4 by ", group),
+      .stored_as = [group](const model::TensorSpec&) { return cat("GPTQ INT4 by ", group); },
       .config = {{"quant_method", "gptq"},
                  {"bits", 4},
                  {"group_size", group},
@@ -139,7 +139,7 @@ LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
 
 LinearFormat awq_format(std::int64_t group, const RoundLinear& round) {
   return {
-      .stored_as = cat("AWQ INT4 by ", group),
+      .stored_as = [group](const model::TensorSpec&) { return cat("AWQ INT4 by ", group); },
       .config = {{"quant_method", "awq"},
                  {"bits", 4},
                  {"group_size", group},

@@ -16,7 +16,7 @@
 
 namespace graft::exports {
 
-inline constexpr double kGptqDamping = 0.01;
+inline constexpr double kGptqDamping = 0.1;
 
 // weight (out, in) f32; gram (in, in) f32: the sum of x x^T. scheme: int, by groups or by row. DataError when a weight or the sum
 // is not finite.

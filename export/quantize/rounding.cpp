@@ -2,7 +2,26 @@
 
 #include <ATen/ATen.h>
 
+#include "core/error.h"
+#include "model/module_targets.h"
+
 namespace graft::exports {
+
+std::vector<std::string> sensitive_linears(const model::ModelSpec& spec) {
+  std::vector<std::string> targets;
+  for (const char* name : {"q_proj", "k_proj", "v_proj", "qkv_proj"}) targets.push_back(cat("re:.*\\.", name, "$"));
+  const std::size_t layers = spec.layers.size(), ends = (layers + 15) / 16;
+  for (std::size_t layer = 0; layer < layers; ++layer)
+    if (layer < ends || layer + ends >= layers) targets.push_back(cat("re:.*\\.layers\\.", layer, "\\.mlp\\..*"));
+  return targets;
+}
+
+std::function<model::CompressedScheme(const std::string& tensor)> LinearSchemes::of(const model::ModelSpec& spec) const {
+  if (!mixed) return [scheme = all](const std::string&) { return scheme; };
+  return [*this, targets = model::ModuleTargets(sensitive_linears(spec), "")](const std::string& tensor) {
+    return targets.names(tensor.substr(0, tensor.size() - std::string_view(".weight").size())) ? sensitive : all;
+  };
+}
 
 at::Tensor Rounded::values() const {
   at::Tensor grouped = codes.view({codes.size(0), grid.scale.size(1), -1});
@@ -18,6 +37,12 @@ Rounded rounded_to_nearest(const at::Tensor& weight, const model::CompressedSche
 
 RoundLinear to_nearest(const model::CompressedScheme& scheme) {
   return [scheme](const model::TensorSpec&, const at::Tensor& weight) { return rounded_to_nearest(weight, scheme); };
+}
+
+RoundLinear to_nearest(const LinearSchemes& schemes, const model::ModelSpec& spec) {
+  return [of = schemes.of(spec)](const model::TensorSpec& tensor, const at::Tensor& weight) {
+    return rounded_to_nearest(weight, of(tensor.name));
+  };
 }
 
 }  // namespace graft::exports

@@ -14,6 +14,7 @@ struct Kind {
 // The first that a format begins with.
 constexpr std::array kKinds = {
     Kind{"hf", ""},
+    Kind{"ct-w4w8a16", "a GPU of compute capability 7.5"},
     Kind{"ct-w4a16", "a GPU of compute capability 7.5, or the CPU"},
     Kind{"ct-w8a16", "a GPU of compute capability 7.5"},
     Kind{"ct-w8a8", "a GPU of compute capability 7.5, or the CPU"},

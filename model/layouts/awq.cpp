@@ -25,7 +25,9 @@ class Awq : public LinearLayout {
  public:
   Awq(std::int64_t group, bool zero_points) : group_(group), zero_points_(zero_points) {}
 
-  std::string stored_as() const override { return cat("AWQ INT4", group_ == 0 ? " by row" : cat(" by ", group_)); }
+  std::string stored_as(const std::string&) const override {
+    return cat("AWQ INT4", group_ == 0 ? " by row" : cat(" by ", group_));
+  }
   std::string sign(const std::string& weight) const override { return module_of(weight) + "qweight"; }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {

@@ -31,7 +31,7 @@ class Nf4 : public LinearLayout {
  public:
   explicit Nf4(bool nested) : nested_(nested) {}
 
-  std::string stored_as() const override { return "NF4"; }
+  std::string stored_as(const std::string&) const override { return "NF4"; }
   std::string sign(const std::string& weight) const override { return weight + ".quant_map"; }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {

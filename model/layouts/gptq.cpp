@@ -19,7 +19,9 @@ class Gptq : public LinearLayout {
  public:
   Gptq(int bits, std::int64_t group, bool first_version) : bits_(bits), group_(group), first_version_(first_version) {}
 
-  std::string stored_as() const override { return cat("GPTQ INT", bits_, group_ == 0 ? " by row" : cat(" by ", group_)); }
+  std::string stored_as(const std::string&) const override {
+    return cat("GPTQ INT", bits_, group_ == 0 ? " by row" : cat(" by ", group_));
+  }
   std::string sign(const std::string& weight) const override { return module_of(weight) + "qweight"; }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {

@@ -17,6 +17,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from compressed_tensors.compressors.base import BaseCompressor  # noqa: E402
 from compressed_tensors.quantization import QuantizationConfig  # noqa: E402
+from compressed_tensors.utils.match import match_name  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 LIMIT = 0.01
@@ -27,15 +28,23 @@ def config_of(directory):
     return QuantizationConfig.model_validate(json.loads((directory / "config.json").read_text())["quantization_config"])
 
 
+def scheme_of(config, module):
+    """As compressed-tensors' match_targets: a group that names the module before the one of all linears."""
+    groups = config.config_groups.values()
+    named = [group for group in groups if any(match_name(module, target) for target in group.targets)]
+    return (named or [group for group in groups if "Linear" in group.targets])[0]
+
+
 def decompressed(directory):
     """Tensors of the plain model in f32, and how many linears were quantized."""
     tensors = load_file(directory / "model.safetensors")
     config = config_of(directory)
-    assert config.ignore == ["lm_head"] and list(config.config_groups) == ["group_0"]
-    scheme, plain, quantized = config.config_groups["group_0"], {}, 0
-    compressor = BaseCompressor.get_value_from_registry(config.format)
+    assert config.ignore == ["lm_head"]
+    plain, quantized = {}, 0
     for name in [name for name in tensors if name.endswith("weight_scale")]:
         module = name.removesuffix("weight_scale")
+        scheme = scheme_of(config, module.removesuffix("."))
+        compressor = BaseCompressor.get_value_from_registry(scheme.format)
         state = {f"weight{part}": tensors.pop(f"{module}weight{part}") for part in PARTS if f"{module}weight{part}" in tensors}
         state["weight_scale"] = state["weight_scale"].float()
         tensors.pop(f"{module}input_scale", None)  # of the inputs, which are left alone here

@@ -4,9 +4,12 @@ merged   the merged directory: distributions over a text against ours
 lora     the base as we export it with the PEFT directory as a LoRA: differs from the base, equals ours
 served   the merged directory in bf16, as it is served: greedy text, a chat request
 compressed   the quantized directories named in GRAFT_COMPRESSED: perplexity against ours
+schemes      of the same: the scheme that vLLM finds for each of its linears in config.json against the codes in the file, also where
+             the CPU has no kernel for it
 
 Distributions as in transformers_logits.py: KL(vLLM in fp32 || ours in bf16). Two runs in bf16 would differ by twice bf16's own error.
 """
+import json
 import math
 import os
 
@@ -16,6 +19,8 @@ offline()
 
 import torch  # noqa: E402
 import vllm  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsConfig  # noqa: E402
 from vllm.lora.request import LoRARequest  # noqa: E402
 
 QUESTION = [{"role": "user", "content": "How do I rename a table in PostgreSQL?"}]
@@ -111,10 +116,39 @@ def compressed(run):
         greedy(llm, segments[0][:24], 8)
 
 
+def schemes(run):
+    kinds = {"self_attn.qkv_proj": ("QKVParallelLinear", ["q_proj", "k_proj", "v_proj"]),
+             "self_attn.o_proj": ("RowParallelLinear", ["o_proj"]),
+             "mlp.gate_up_proj": ("MergedColumnParallelLinear", ["gate_proj", "up_proj"]),
+             "mlp.down_proj": ("RowParallelLinear", ["down_proj"])}
+    for name in os.environ["GRAFT_COMPRESSED"].split():
+        directory = run.artifact(name)
+        config = json.loads((directory / "config.json").read_text())
+        quantization = CompressedTensorsConfig.from_config(config["quantization_config"])
+        quantization.packed_modules_mapping = {linear.split(".")[1]: parts for linear, (_, parts) in kinds.items() if len(parts) > 1}
+        found, widths = 0, set()
+        with safe_open(directory / "model.safetensors", "pt") as file:
+            for layer in range(config["num_hidden_layers"]):
+                for linear, (kind, parts) in kinds.items():
+                    module = f"model.layers.{layer}.{linear}"
+                    scheme = quantization.get_scheme(type(kind, (torch.nn.Module,), {})(), module)
+                    for part in parts:
+                        stored = f"{module.rsplit('.', 1)[0]}.{part}.weight"
+                        columns = file.get_tensor(f"{stored}_shape")[1].item()
+                        bits = 32 * file.get_slice(f"{stored}_packed").get_shape()[1] // columns
+                        groups = file.get_slice(f"{stored}_scale").get_shape()[1]
+                        zeros = f"{stored}_zero_point" in file.keys()
+                        found += (bits == 32 // scheme.pack_factor and zeros == (not scheme.symmetric)
+                                  and groups == (1 if scheme.group_size == -1 else columns // scheme.group_size))
+                        widths.add(bits)
+        count = config["num_hidden_layers"] * sum(len(parts) for _, parts in kinds.values())
+        check(f"vLLM, {name}: linears of {sorted(widths)} bits read as they are stored", found, count, found == count)
+
+
 def main():
     run = Run()
     print(f"vLLM {vllm.__version__}, torch {torch.__version__}")
-    {"merged": merged, "lora": lora, "served": served, "compressed": compressed}[run.part](run)
+    {"merged": merged, "lora": lora, "served": served, "compressed": compressed, "schemes": schemes}[run.part](run)
     finish()
 
 

@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "export/quantize/rounding.h"
 #include "export/verify.h"
 #include "model/decoder.h"
 #include "tests/export/support.h"
@@ -119,6 +120,52 @@ TEST_CASE("config.json says how the linears are stored, as compressed-tensors wa
   CHECK(group["output_activations"].is_null());
 }
 
+TEST_CASE("what loses most when it is rounded keeps 8 bits", "[export][compressed]") {
+  model::ModelSpec spec;
+  spec.layers.resize(30);
+  const model::CompressedScheme four = {model::CompressedFormat::packed, 4, 32, false},
+                                eight = {model::CompressedFormat::packed, 8, 0, true};
+  const auto of = exports::LinearSchemes(four, eight).of(spec);
+  const auto bits = [&](const std::string& module) { return of("model.layers." + module + ".weight").bits; };
+  for (const char* module : {"0.mlp.down_proj", "1.mlp.up_proj", "28.mlp.gate_proj", "29.mlp.gate_up_proj", "14.self_attn.q_proj",
+                             "14.self_attn.k_proj", "0.self_attn.v_proj", "29.self_attn.qkv_proj"}) {
+    INFO(module);
+    CHECK(bits(module) == 8);
+  }
+  for (const char* module :
+       {"2.mlp.down_proj", "10.mlp.up_proj", "27.mlp.gate_proj", "0.self_attn.o_proj", "14.self_attn.o_proj"}) {
+    INFO(module);
+    CHECK(bits(module) == 4);
+  }
+  CHECK(exports::LinearSchemes(four).of(spec)("model.layers.0.mlp.down_proj.weight").bits == 4);
+
+  const ScratchDirectory directory;
+  write_tiny_base(directory / "base");
+  const auto base = model::open_weights(directory / "base");
+  const auto adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 64, 32}}, false);
+  adapter->parameters.fill_(0.01);
+  const auto artifact = write("ct-w4w8a16-asym-g32", {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
+  const auto reopened = model::open_weights(artifact.path);
+  for (const model::WeightInfo& weight : reopened->weights()) {
+    INFO(weight.name);
+    if (weight.name.ends_with("_proj.weight"))  // the first and the last of two layers
+      CHECK(weight.stored_as == (weight.name.ends_with("o_proj.weight") ? "INT4 with zero points by 32" : "INT8 by row"));
+  }
+  const Json groups = read_json(artifact.path / "config.json")["quantization_config"]["config_groups"];
+  CHECK(groups["group_0"]["targets"] == Json::array({"Linear"}));
+  CHECK(groups["group_0"]["weights"]["num_bits"] == 4);
+  CHECK(groups["group_1"]["targets"] == Json::array({"re:.*\\.q_proj$", "re:.*\\.k_proj$", "re:.*\\.v_proj$", "re:.*\\.qkv_proj$",
+                                                     "re:.*\\.layers\\.0\\.mlp\\..*", "re:.*\\.layers\\.1\\.mlp\\..*"}));
+  CHECK(groups["group_1"]["weights"]["num_bits"] == 8);
+  CHECK(groups["group_1"]["weights"]["strategy"] == "channel");
+  CHECK(groups["group_1"]["format"] == "pack-quantized");
+
+  write_tiny_base(directory / "experts", {.experts = 4});
+  CHECK(message_of<ConfigError>([&] {
+          exports::check_formats({"ct-w4w8a16-asym-g32"}, model::open_weights(directory / "experts")->spec(), {});
+        }).find("experts in more than one width; choose ct-w4a16-asym-g32-awq-gptq") != std::string::npos);
+}
+
 TEST_CASE("groups that do not divide a row are refused before any work", "[export][compressed]") {
   const GoldenCase golden_case("llama");  // rows of 32 and 48
   const auto refusal = [&](const std::string& format) {
@@ -175,6 +222,91 @@ TEST_CASE("the inputs of linears are rounded where the server rounds them", "[ex
     CHECK(moved > least);
     CHECK(moved < most);
   }
+}
+
+TEST_CASE("groups of modules are read as each is stored, and refused where they contradict each other", "[export][compressed]") {
+  const ScratchDirectory directory;
+  write_tiny_base(directory / "base");
+  const auto base = model::open_weights(directory / "base");
+  const auto adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 64, 32}}, false);
+  adapter->parameters.fill_(0.01);
+  const exports::ExportRequest request = {*base, *adapter, at::kFloat, "Tiny", ""};
+  const fs::path four = write("ct-w4a16-g32", request, directory.path()).path,
+                 eight = write("ct-w8a16-g32", request, directory.path()).path;
+
+  // down_proj of the second, the rest of the first.
+  const fs::path mixed = directory / "mixed";
+  fs::copy(four, mixed);
+  SafetensorsWriter writer(mixed / "model.safetensors");
+  const SafetensorsFile narrow(four / "model.safetensors"), wide(eight / "model.safetensors");
+  std::vector<std::pair<const SafetensorsFile*, const SafeTensor*>> sources;
+  for (const auto& [name, tensor] : narrow.tensors()) {
+    const SafetensorsFile& file = name.find("down_proj") == std::string::npos ? narrow : wide;
+    const SafeTensor& source = file.tensors().at(name);
+    writer.tensor(name, source.dtype, source.shape);
+    sources.emplace_back(&file, &source);
+  }
+  auto source = sources.begin();
+  for (const auto& [name, tensor] : narrow.tensors()) {
+    const auto bytes = source->first->data(*source->second);
+    writer.data(name, bytes.data(), bytes.size());
+    ++source;
+  }
+  writer.commit();
+  const Json config = read_json(four / "config.json"),
+             other = read_json(eight / "config.json")["quantization_config"]["config_groups"]["group_0"];
+  const auto with = [&](const std::function<void(Json & groups)>& change) {
+    Json changed = config;
+    Json& groups = changed["quantization_config"]["config_groups"];
+    groups["group_1"] = other;
+    groups["group_1"]["targets"] = {"re:.*\\.down_proj$"};
+    change(groups);
+    write_file(mixed / "config.json", changed.dump(2));
+    return refused(mixed);
+  };
+  CHECK(with([](Json&) {}) == "nothing was thrown");
+  const auto read = model::open_weights(mixed), as_four = model::open_weights(four), as_eight = model::open_weights(eight);
+  for (const model::WeightInfo& weight : read->weights()) {
+    INFO(weight.name);
+    if (!weight.name.ends_with("_proj.weight")) continue;
+    const bool down = weight.name.ends_with("down_proj.weight");
+    CHECK(weight.stored_as == (down ? "INT8 by 32" : "INT4 by 32"));
+    CHECK(at::equal(read->load(weight.name, at::kFloat), (down ? as_eight : as_four)->load(weight.name, at::kFloat)));
+    CHECK(at::equal(read->load_rows(weight.name, 8, 16, at::kFloat), read->load(weight.name, at::kFloat).narrow(0, 8, 8)));
+  }
+  const std::vector<std::string> names = {"model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"};
+  CHECK(with([&](Json& groups) { groups["group_1"]["targets"] = names; }) == "nothing was thrown");
+
+  const auto says = [&](const std::function<void(Json & groups)>& change, const std::string& message) {
+    const std::string said = with(change);
+    INFO(said);
+    CHECK(said.find(message) != std::string::npos);
+  };
+  says([&](Json& groups) { groups["group_1"]["targets"] = {"Linear"}; }, "two groups of modules have the target Linear");
+  says([&](Json& groups) { groups["group_0"]["targets"] = {"re:.*proj"}; },
+       "two groups of modules name model.layers.0.mlp.down_proj");
+  says([&](Json& groups) { groups["group_0"]["targets"] = {names[0]}; },
+       "two groups of modules name model.layers.0.mlp.down_proj");
+  says([&](Json& groups) { groups["group_0"]["targets"] = {"re:.*layers\\.0.*(q|k|v)_proj"}; },
+       "group_0: target 're:.*layers\\.0.*(q|k|v)_proj' is a pattern of more than letters");
+  says([&](Json& groups) { groups["group_1"]["targets"] = {"Conv2d"}; }, "group_1: target 'Conv2d'; graft reads Linear, names");
+  says([&](Json& groups) { groups["group_1"].erase("targets"); }, "group_1: the targets of a group are not a list");
+  says([&](Json& groups) { groups["group_1"] = 1; }, "group_1 is not an object");
+  says([&](Json& groups) { groups["group_1"]["weights"]["num_bits"] = 3; }, "group_1: num_bits is 3");
+  says([&](Json& groups) { groups["group_1"]["format"] = "nvfp4-pack-quantized"; }, "group_1: format 'nvfp4-pack-quantized'");
+  says([&](Json& groups) { groups["group_1"]["targets"] = {"re:.*up_proj$"}; },
+       "up_proj.weight_packed has shape [64, 4], config.json asks for [64, 8]");
+  says([&](Json& groups) { groups["group_0"]["targets"] = {"re:.*up_proj$"}; }, "tensors of a LlamaForCausalLM are missing");
+  says(
+      [&](Json& groups) {
+        groups["group_1"]["input_activations"] = {{"num_bits", 8}, {"type", "int"}, {"strategy", "token"}, {"dynamic", true}};
+      },
+      "groups of modules differ in their input_activations");
+  says(
+      [&](Json& groups) {
+        for (int i = 2; i < 17; ++i) groups[cat("group_", i)] = groups["group_1"];
+      },
+      "there are 17 groups of modules, and at most 16 are read");
 }
 
 TEST_CASE("a hostile compressed-tensors directory is refused with the tensor's name", "[export][compressed]") {
