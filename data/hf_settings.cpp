@@ -74,6 +74,19 @@ HfSettings read_hf_settings(const std::filesystem::path& directory) {
   return out;
 }
 
+void drop_unembedded(std::vector<AddedToken>& added, const HfSettings& settings, const std::filesystem::path& directory) {
+  const auto file = directory / "config.json";
+  if (!std::filesystem::exists(file)) return;
+  const Json config = read_json(file);
+  if (!config.is_object() || !config.contains("vocab_size")) return;
+  const auto rows = json_get<std::int64_t>(config, "vocab_size", file.string());
+  std::erase_if(added, [&](const AddedToken& token) {
+    const bool named = token.content == settings.bos || token.content == settings.eos || token.content == settings.pad ||
+                       token.content == settings.unknown;
+    return token.special && token.id >= rows && !named;
+  });
+}
+
 SpecialTokens special_tokens(const HfSettings& settings, const TokenLookup& find) {
   const auto id_of = [&](const std::string& literal) { return literal.empty() ? -1 : find(literal).value_or(-1); };
   SpecialTokens out;

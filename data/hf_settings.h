@@ -28,6 +28,10 @@ HfSettings read_hf_settings(const std::filesystem::path& directory);
 // a token that is looked for in content.
 AddedToken added_token_from_json(const Json& node, std::int32_t id, const std::string& origin);
 
+// Takes out control tokens that the embedding has no row for by the config.json in `directory`, as Gemma 3's <image_soft_token>:
+// no document becomes one. Those that `settings` names stay, so that it is told that they do not fit.
+void drop_unembedded(std::vector<AddedToken>& added, const HfSettings& settings, const std::filesystem::path& directory);
+
 using TokenLookup = std::function<std::optional<std::int32_t>(std::string_view)>;
 // Ids of the named tokens; the end of a turn is found by the names that model families use.
 SpecialTokens special_tokens(const HfSettings& settings, const TokenLookup& find);

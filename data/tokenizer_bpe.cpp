@@ -121,6 +121,7 @@ std::unique_ptr<Tokenizer> load_bpe_json(const std::filesystem::path& tokenizer_
   if (const Json& added = member(root, "added_tokens"); added.is_array())
     for (const Json& node : added)
       source.added.push_back(added_token_from_json(node, json_get<std::int32_t>(node, "id", source.origin), source.origin));
+  drop_unembedded(source.added, settings, tokenizer_json.parent_path());
 
   std::unordered_map<std::string_view, std::int32_t> ids;
   for (std::size_t id = 0; id < source.tokens.size(); ++id) ids.emplace(source.tokens[id], static_cast<std::int32_t>(id));

@@ -274,6 +274,7 @@ std::unique_ptr<Tokenizer> load_spm_model(const std::filesystem::path& tokenizer
                                    {&settings.pad, model.pad},
                                    {&settings.unknown, model.unk}})
     if (target->empty()) *target = literal(id);
+  drop_unembedded(settings.added, settings, tokenizer_model.parent_path());
   if (!settings.add_bos) settings.add_bos = true;  // as transformers does for Llama and Gemma
   std::unordered_map<std::string_view, std::int32_t> ids;
   for (std::size_t id = 0; id < model.pieces.size(); ++id) ids.emplace(model.pieces[id].text, static_cast<std::int32_t>(id));

@@ -34,7 +34,8 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
           request.config_hash,
           exporter.calibrates ? request.calibration->text() : "",
           "graft " GRAFT_VERSION,
-          request.corpus};
+          request.corpus,
+          exporter.merges ? "" : request.base.path().string()};
 }
 
 // Both read the whole artifact, side by side.
@@ -64,15 +65,16 @@ std::span<const Exporter* const> all_formats() {
   return formats;
 }
 
+bool same_format(std::string a, std::string b) {
+  for (std::string* name : {&a, &b}) std::replace(name->begin(), name->end(), '-', '_');
+  return a == b;
+}
+
 const Exporter& find_exporter(const std::string& name) {
-  std::string wanted = name;
-  std::replace(wanted.begin(), wanted.end(), '-', '_');
   std::vector<std::string> known;
   for (const Exporter* exporter : all_formats()) {
     known.emplace_back(exporter->name);
-    std::string own = known.back();
-    std::replace(own.begin(), own.end(), '-', '_');
-    if (own == wanted) return *exporter;
+    if (same_format(name, known.back())) return *exporter;
   }
   std::string nearest = nearest_name(name, known);
   for (const std::string& other : known)

@@ -58,6 +58,7 @@ using FormatFamily = std::span<const Exporter>;  // what a file in export/format
 std::span<const FormatFamily* const> format_families();
 
 std::span<const Exporter* const> all_formats();          // by name
+bool same_format(std::string a, std::string b);          // '-' and '_' are one: "gguf_q8_0" is "gguf-q8_0"
 const Exporter& find_exporter(const std::string& name);  // ConfigError with the nearest known name
 std::string artifact_name(const Exporter& exporter);     // file or directory name inside the export directory
 
@@ -68,8 +69,8 @@ void check_formats(const std::vector<std::string>& formats, const model::ModelSp
 Artifact export_one(const Exporter& exporter, const ExportRequest& request, const std::filesystem::path& directory);
 
 // Writes `formats` in order into `directory` (created, locked meanwhile) and records each in its manifest.json as soon as it is
-// done. What the manifest already records for the same base, adapter, dtype and program, and whose files still have the recorded
-// hashes, is not written again (Artifact::reused). Interrupted when asked to stop; what is published stays.
+// done. What the manifest already records for an equal Source, and whose files still have the recorded hashes, is not written
+// again (Artifact::reused). Interrupted when asked to stop; what is published stays.
 std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
                                  const std::filesystem::path& directory);
 

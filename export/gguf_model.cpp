@@ -96,6 +96,15 @@ std::vector<Planned> plan(const MergedModel& source, GgufFileType file) {
   return tensors;
 }
 
+// Which layers are which kind is code in llama.cpp for these families, and no key says otherwise.
+bool as_built_in(const model::ModelSpec& spec, std::size_t i) {
+  const model::LayerSpec& layer = spec.layers[i];
+  if (spec.family == "gemma2") return (layer.window > 0) == (i % 2 == 0);
+  if (spec.family == "gemma3") return (layer.window > 0) == ((i + 1) % 6 != 0);
+  if (spec.family == "smollm3") return layer.rope == ((i + 1) % 4 != 0);
+  return true;
+}
+
 at::Tensor importance_of(const ExportRequest& request, Quantizer quantizer, const std::string& tensor) {
   return quantizer == Quantizer::importance ? request.calibration->importance(tensor) : at::Tensor();
 }
@@ -114,6 +123,13 @@ std::string gguf_refusal(const model::ModelSpec& spec) {
   if (gguf_architecture(spec).empty()) return cat("GGUF has no architecture for ", spec.architecture);
   if (spec.rope.scaling == model::RopeScaling::longrope && spec.family != "phi3")
     return cat("GGUF has no longrope scaling for ", spec.architecture);
+  if (spec.moe.experts > 0 && !spec.moe.normalize_weights)
+    return cat("llama.cpp divides the weights of a token's experts by their sum, ", spec.architecture,
+               " with norm_topk_prob: false does not");
+  for (std::size_t i = 0; i < spec.layers.size(); ++i)
+    if (!as_built_in(spec, i))
+      return cat("layer ", i, " of this ", spec.architecture,
+                 " is of another kind (local or global, with or without position embedding) than llama.cpp has there");
   return "";
 }
 

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/gguf.h"
+#include "data/gguf_vocabulary.h"
 #include "data/spm_model.h"
 #include "data/tokenizer_export.h"
 #include "export/hf_model.h"
@@ -68,10 +69,13 @@ void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) 
 
   const GgufFile file(base.path());
   Json generation = Json::object();
-  for (const auto& [key, gguf] :
-       {std::pair{"bos_token_id", "tokenizer.ggml.bos_token_id"}, std::pair{"eos_token_id", "tokenizer.ggml.eos_token_id"},
-        std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}})
-    if (file.has(gguf)) generation[key] = file.integer(gguf);
+  const data::SpecialTokens special = data::special_tokens_from_gguf(file);
+  for (const auto& [key, id] :
+       {std::pair{"bos_token_id", special.bos}, std::pair{"eos_token_id", special.eos}, std::pair{"pad_token_id", special.pad}})
+    if (id >= 0) generation[key] = id;
+  // Servers stop at these alone, and a chat model ends its turn with another token than a text.
+  if (special.eot >= 0 && special.eot != special.eos)
+    generation["eos_token_id"] = special.eos >= 0 ? Json{special.eos, special.eot} : Json(special.eot);
   write_file(target / "generation_config.json", generation.dump(2) + "\n");
   if (file.string("tokenizer.ggml.model") == "llama")
     write_file(target / "tokenizer.model", data::serialize(data::spm_model_from_gguf(file)));

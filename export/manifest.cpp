@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -26,10 +27,15 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
   Artifact artifact;
   artifact.format = text("format");
   artifact.path = inside(directory, text("path"));
-  artifact.source = {text("model"),   text("base"),
-                     text("adapter"), text("storage"),
-                     text("config"),  json_get_or<std::string>(json, "calibration", "", origin),
-                     text("program"), json_get_or<std::string>(json, "corpus", "", origin)};
+  artifact.source = {text("model"),
+                     text("base"),
+                     text("adapter"),
+                     text("storage"),
+                     text("config"),
+                     json_get_or<std::string>(json, "calibration", "", origin),
+                     text("program"),
+                     json_get_or<std::string>(json, "corpus", "", origin),
+                     json_get_or<std::string>(json, "base_path", "", origin)};
   artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
   artifact.sha256 = text("sha256");
   artifact.max_error = json_get<double>(json, "max_error", origin);
@@ -60,6 +66,13 @@ std::string hash_of(const fs::path& file) {
 
 }  // namespace
 
+bool Source::operator==(const Source& other) const {
+  const auto decisive = [](const Source& s) {
+    return std::tie(s.model, s.base, s.adapter, s.storage, s.calibration, s.program, s.corpus, s.base_path);
+  };
+  return decisive(*this) == decisive(other);
+}
+
 std::string Artifact::id() const {
   std::string id = cat(source.model, "-", format, "-", sha256.substr(0, 12));
   for (char& c : id)
@@ -85,6 +98,7 @@ Json Artifact::json() const {
                {"max_error", max_error},
                {"files", list}};
   if (!source.calibration.empty()) json["calibration"] = source.calibration;
+  if (!source.base_path.empty()) json["base_path"] = source.base_path;
   return json;
 }
 

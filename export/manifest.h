@@ -3,7 +3,7 @@
 //
 //   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "corpus", "storage", "config", "program",
 //     "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
-//   "calibration" besides, where documents were looked at
+//   "calibration" besides, where documents were looked at; "base_path", where there is an adapter without its base
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@ struct FileRecord {
   std::string sha256;
 };
 
-// What an artifact was made from. Two artifacts of one format with equal sources have equal bytes.
+// What an artifact was made from. Two artifacts of one format with equal sources have equal bytes. The config is for the record:
+// what of it decides the bytes is in the others.
 struct Source {
   std::string model;        // name given to the model
   std::string base;         // WeightSource::identity()
@@ -32,7 +33,8 @@ struct Source {
   std::string calibration;  // Calibration::text(); empty for formats that look at no documents
   std::string program;      // "graft 0.1.0"
   std::string corpus;       // snapshot of what the adapter was trained on, or empty
-  bool operator==(const Source&) const = default;
+  std::string base_path;    // which the files of an adapter name; empty for those of a merged model
+  bool operator==(const Source& other) const;
 };
 
 struct Artifact {

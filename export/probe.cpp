@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -182,7 +183,8 @@ std::vector<LogProbs> read_answers(const fs::path& file) {
   if (!fs::is_regular_file(file)) throw UserError(cat(file.string(), ": no such file"));
   std::vector<LogProbs> answers;
   std::size_t number = 0;
-  for (const std::string& line : read_lines(file, kMaxBytes)) {
+  std::istringstream lines(read_file(file, kMaxBytes));  // written by a script, so the last may end without a newline
+  for (std::string line; std::getline(lines, line);) {
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;  // curl, then echo
     const std::string origin = cat(file.string(), ":", number);

@@ -57,6 +57,11 @@ std::int64_t group_of(const std::string& format) {
 
 bool adapts_head(const ServingPlan& plan) { return has_format(plan.modules, "lm_head"); }
 
+std::string adapter_base(const Served& served) {
+  if (has_format(served.formats, "hf-base")) return "hf-base";
+  return served.base_is_gguf ? "" : shell_word(served.base);
+}
+
 std::int64_t vllm_rank(std::int64_t rank) {
   constexpr std::array<std::int64_t, 9> kChoices = {1, 8, 16, 32, 64, 128, 256, 320, 512};  // vllm/config/lora.py, MaxLoRARanks
   const auto at = std::find_if(kChoices.begin(), kChoices.end(), [&](std::int64_t choice) { return choice >= rank; });
@@ -77,6 +82,12 @@ std::string shard_refusal(const ServingPlan& plan, const std::string& format) {
     if (group > 0 && columns / shards % group != 0)
       return cat("a device's share of ", what, " has ", columns / shards, " columns, which groups of ", group, " do not divide");
   }
+  // q, k and v are cut along their columns of heads; blocks are of rows too. gate and up have as many rows as down has columns.
+  if (format.ends_with("fp8-block"))
+    for (const auto& [what, heads] :
+         {std::pair{"q", spec.heads / shards}, {"k and v", std::max<std::int64_t>(1, spec.kv_heads / shards)}})
+      if (const std::int64_t rows = heads * spec.head_dim; rows % group != 0)
+        return cat("a device's share of ", what, " has ", rows, " rows, which blocks of ", group, " do not divide");
   return "";
 }
 

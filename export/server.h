@@ -36,8 +36,10 @@ struct Served {
   bool base_is_gguf = false;
   std::vector<std::string> formats;  // what lies in the directory
   std::int64_t rank = 0;             // of the adapters
+  std::int64_t tensor_parallel = 1;  // devices that share each matrix
   std::string chat, system;          // data::ChatTemplate::name(), or "tekken"; its default system text; or empty
   std::vector<std::string> stop;     // texts that end an answer
+  bool chat_template = false;        // the files hold one; else servers continue texts, but for Ollama's Modelfile
 };
 
 struct ServingFile {
@@ -64,7 +66,8 @@ bool has_format(const std::vector<std::string>& formats, std::string_view name);
 std::string artifact_of(const std::string& format);  // file or directory name of a format
 std::int64_t group_of(const std::string& format);    // 64 of "ct-w4a16-g64", 128 of blocks of 128 x 128; 0 when rows are not cut
 bool adapts_head(const ServingPlan& plan);
-std::int64_t vllm_rank(std::int64_t rank);  // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
+std::string adapter_base(const Served& served);  // the directory that adapters are served on, as a shell reads it; empty: none
+std::int64_t vllm_rank(std::int64_t rank);       // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
 // Why `plan.tensor_parallel` devices cannot share the matrices of a model of this format; empty when they can.
 std::string shard_refusal(const ServingPlan& plan, const std::string& format);
 

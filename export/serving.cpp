@@ -15,10 +15,10 @@ constexpr const char* kFolder = "serving";
 
 std::string request(const Served& served) {
   const std::string body =
-      served.chat.empty()
-          ? cat(R"({"model": ")", served.name, R"(", "prompt": "Hello", "max_tokens": 64})")
-          : cat(R"({"model": ")", served.name, R"(", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64})");
-  return cat("    curl http://localhost:8000/v1/", served.chat.empty() ? "completions" : "chat/completions",
+      served.chat_template
+          ? cat(R"({"model": ")", served.name, R"(", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64})")
+          : cat(R"({"model": ")", served.name, R"(", "prompt": "Hello", "max_tokens": 64})");
+  return cat("    curl http://localhost:8000/v1/", served.chat_template ? "chat/completions" : "completions",
              " -H 'Content-Type: application/json' -d '", body, "'\n");
 }
 

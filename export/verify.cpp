@@ -12,15 +12,30 @@
 #include "export/compare.h"
 #include "export/pieces.h"
 #include "export/quantize/ggml.h"
+#include "model/rope_table.h"
 
 namespace graft::exports {
 namespace {
 
-void same_number(const model::WeightSource& written, const char* what, double found, double expected) {
+void same_number(const model::WeightSource& written, const std::string& what, double found, double expected) {
   // GGUF keeps real numbers as f32.
   if (found == expected || static_cast<float>(found) == static_cast<float>(expected)) return;
   throw FormatError(cat(written.path().string(), ": reopened, the model's ", what, " is ", found, " where the base has ",
                         expected, "; the file is not usable"));
+}
+
+// The scalings of a long context come back as divisors of the frequencies or as their numbers: what they give is the same.
+void same_rotation(const model::WeightSource& written, const char* what, const model::RopeSpec& found,
+                   const model::RopeSpec& expected) {
+  constexpr double kDivisors = 1e-5;  // relative; model/gguf_config.cpp takes numbers for those of llama3 that are so near
+  for (const bool beyond : {false, true}) {
+    const auto a = model::rope_frequencies(found, beyond), b = model::rope_frequencies(expected, beyond);
+    for (std::size_t i = 0; i < b.size(); ++i)
+      if (!(std::abs(a[i] - b[i]) <= kDivisors * b[i])) same_number(written, cat(what, " ", i), a[i], b[i]);
+  }
+  same_number(written, cat("factor of attention beside the ", what), found.attention_factor, expected.attention_factor);
+  if (expected.scaling == model::RopeScaling::longrope && found.scaling == model::RopeScaling::longrope)
+    same_number(written, "original context", found.original_context, expected.original_context);
 }
 
 void compare_specs(const model::ModelSpec& source, const model::WeightSource& written) {
@@ -34,12 +49,31 @@ void compare_specs(const model::ModelSpec& source, const model::WeightSource& wr
   same_number(written, "head size", spec.head_dim, source.head_dim);
   same_number(written, "rotated dimensions", spec.rope.dims, source.rope.dims);
   same_number(written, "rope theta", spec.rope.theta, source.rope.theta);
+  same_rotation(written, "rotary frequency", spec.rope, source.rope);
   same_number(written, "norm epsilon", spec.norm_eps, source.norm_eps);
   same_number(written, "attention scale", spec.attention_scale, source.attention_scale);
   same_number(written, "soft cap of attention", spec.attention_softcap, source.attention_softcap);
   same_number(written, "soft cap of the logits", spec.final_softcap, source.final_softcap);
   same_number(written, "number of experts", spec.moe.experts, source.moe.experts);
+  same_number(written, "number of experts of a token", spec.moe.per_token, source.moe.per_token);
+  same_number(written, "division of the experts' weights by their sum", spec.moe.normalize_weights, source.moe.normalize_weights);
   same_number(written, "head tying", spec.tied_head, source.tied_head);
+  const auto any = [](const model::ModelSpec& of, auto&& holds) {
+    return std::any_of(of.layers.begin(), of.layers.end(), holds);
+  };
+  if (any(source, [](const model::LayerSpec& layer) { return layer.local_rope; })) {
+    same_number(written, "rotated dimensions of local layers", spec.rope_local.dims, source.rope_local.dims);
+    same_rotation(written, "rotary frequency of local layers", spec.rope_local, source.rope_local);
+  }
+  // Some architectures of GGUF have no windows, which export/gguf_model.cpp warns of.
+  const bool windows = !written.is_gguf() || any(spec, [](const model::LayerSpec& layer) { return layer.window > 0; });
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const model::LayerSpec &found = spec.layers[i], &expected = source.layers[i];
+    const auto of_layer = [&](const char* what) { return cat(what, " of layer ", i); };
+    if (windows) same_number(written, of_layer("sliding window"), found.window, expected.window);
+    same_number(written, of_layer("position embedding"), found.rope, expected.rope);
+    same_number(written, of_layer("local rotary base"), found.local_rope, expected.local_rope);
+  }
 }
 
 // Numbers as they are; whatever a format makes of its matrices, the others are stored so.

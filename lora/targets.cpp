@@ -4,6 +4,8 @@
 
 #include "core/error.h"
 #include "lora/adapter.h"
+#include "lora/targets.h"
+#include "model/tensors.h"
 
 namespace graft::lora {
 namespace {
@@ -57,10 +59,7 @@ std::string last_names(const std::vector<std::string>& modules) {
 
 std::vector<std::string> linear_names(const model::WeightSource& base) {
   std::vector<std::string> names;
-  for (const model::WeightInfo& weight : base.weights())
-    if (weight.shape.size() == 2 && weight.name.ends_with(kWeight) && !weight.name.ends_with("embed_tokens.weight") &&
-        !weight.name.ends_with(".gate.weight"))
-      names.push_back(weight.name.substr(0, weight.name.size() - kWeight.size()));
+  for (model::LinearSpec& linear : model::linears_of(base.spec())) names.push_back(std::move(linear.module));
   return names;
 }
 
@@ -72,6 +71,11 @@ std::int64_t parameter_count(const LoraConfig& config, const model::WeightSource
     if (weight.name.ends_with(kWeight) && modules.contains(weight.name.substr(0, weight.name.size() - kWeight.size())))
       count += config.rank * (weight.shape[0] + weight.shape[1]);
   return count;
+}
+
+bool is_target(const LoraConfig& config, const std::string& module) {
+  return std::any_of(config.target_modules.begin(), config.target_modules.end(),
+                     [&](const std::string& pattern) { return matches(pattern, module); });
 }
 
 std::vector<std::string> match_targets(const LoraConfig& config, const std::vector<std::string>& modules) {

@@ -109,6 +109,16 @@ std::vector<TensorSpec> tensors_of(const ModelSpec& spec) {
   return table;
 }
 
+std::vector<LinearSpec> linears_of(const ModelSpec& spec) {
+  constexpr std::string_view kWeight = ".weight";
+  const std::string router = "." + spec.moe.block + ".gate.weight";
+  std::vector<LinearSpec> linears;
+  for (const TensorSpec& tensor : tensors_of(spec))
+    if (tensor.shape.size() == 2 && tensor.name != "model.embed_tokens.weight" && !tensor.name.ends_with(router))
+      linears.push_back({tensor.name.substr(0, tensor.name.size() - kWeight.size()), tensor.expert});
+  return linears;
+}
+
 std::string gguf_name(const ModelSpec& spec, const std::string& hf_name) {
   return translate(spec, hf_name, &TensorSpec::name, &TensorSpec::gguf, "model.layers.", "blk.");
 }

@@ -21,4 +21,11 @@ struct TensorSpec {
 // In the order of the model: embedding, layers, final norm, head (absent when tied).
 std::vector<TensorSpec> tensors_of(const ModelSpec& spec);
 
+struct LinearSpec {
+  std::string module;        // "model.layers.0.self_attn.q_proj"
+  std::int64_t expert = -1;  // which this is part of; -1: none
+};
+// What adapters may be on, in the order of the model: every matrix but the embedding and the routers.
+std::vector<LinearSpec> linears_of(const ModelSpec& spec);
+
 }  // namespace graft::model

@@ -16,7 +16,7 @@ std::vector<Score> score_quantized(const Session& session, lora::AdapterSet& ada
   std::vector<exports::Artifact> quantized;
   for (const exports::Artifact& artifact : artifacts)
     if (exports::find_exporter(artifact.format).quantizes) quantized.push_back(artifact);
-  if (quantized.empty() || session.config.export_.min_survival == 0) return {};
+  if (quantized.empty()) return {};
   ScoreBook book(session);
   if (book.sets().empty()) return {};
   LazyDecoder decoder(*session.base, session.dtypes());
@@ -36,7 +36,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
   const auto adapter = session.adapter(options.adapter);
   auto artifacts = export_adapter(session, *adapter, formats);
   const std::vector<Score> scores = score_quantized(session, *adapter, artifacts);
-  const std::string withdrawn = withdraw_poor(artifacts, scores, session.config.export_.min_survival, session.export_dir());
+  const std::string withdrawn = withdraw_poor(session, artifacts, scores);
   sign_export(session);
   const fs::path serving = write_serving(session, *adapter);
   if (context.json) {

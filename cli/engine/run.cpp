@@ -50,7 +50,7 @@ void score_and_export(const Session& session, RunResult& result) {
   result.artifacts = export_adapter(session, *adapter, session.config.export_.formats);
   for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder))
     result.scores.push_back(std::move(score));
-  result.withdrawn = withdraw_poor(result.artifacts, result.scores, session.config.export_.min_survival, session.export_dir());
+  result.withdrawn = withdraw_poor(session, result.artifacts, result.scores);
   sign_export(session);
   result.serving = write_serving(session, *adapter);
 }

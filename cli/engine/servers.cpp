@@ -1,8 +1,10 @@
 #include "cli/engine/servers.h"
 
+#include "cli/engine/prompt.h"
 #include "cli/engine/stages.h"
 #include "core/error.h"
-#include "data/chat_template.h"
+#include "core/log.h"
+#include "data/corpus.h"
 #include "export/exporter.h"
 #include "export/serving.h"
 
@@ -25,17 +27,36 @@ std::string from_exports(const Session& session, const fs::path& path) {
   return path.is_absolute() ? path.string() : fs::absolute(path).lexically_proximate(fs::absolute(session.export_dir())).string();
 }
 
-// How conversations are laid out; nothing when the base is no chat model, or in a way that graft does not know.
-void describe_chat(const data::Tokenizer& tokenizer, exports::Served& served) {
-  if (tokenizer.chat_template().empty()) return;
+// Whether a conversation was trained on: the first token of one is a marker, which carries no loss.
+bool trained_on_conversations(const Session& session) {
   try {
-    const auto chat = data::make_chat_template(tokenizer);
-    served.chat = chat->name();
-    if (served.chat == "mistral" && tokenizer.kind() == "bpe") served.chat = "tekken";  // no spaces beside the markers
-    served.system = chat->default_system();
-    for (const std::int32_t id : chat->stop_ids()) served.stop.push_back(tokenizer.decode({&id, 1}, true));
-  } catch (const UnsupportedError&) {
+    const auto corpus = data::Corpus::open(session.config.corpus.dir, "train", session.tokenizer->hash());
+    std::int32_t token = 0;
+    std::uint8_t loss = 1;
+    for (std::int64_t i = 0; i < corpus->documents() && loss != 0; ++i) corpus->read(i, 0, {&token, 1}, {&loss, 1});
+    return loss == 0;
+  } catch (const UserError&) {
+    return false;  // the files are written, and the corpus may be gone
   }
+}
+
+// How conversations are laid out; nothing when the base is no chat model, or in a way that graft does not know. Where it ships no
+// template, a layout that fits its tokens counts when it was asked for or trained on.
+void describe_chat(const Session& session, exports::Served& served) {
+  const data::Tokenizer& tokenizer = *session.tokenizer;
+  served.chat_template = !tokenizer.chat_template().empty();
+  const auto chat = chat_layout(tokenizer, session.config);
+  if (chat == nullptr) return;
+  if (!served.chat_template) {
+    if (session.config.corpus.chat_template == "auto" && !trained_on_conversations(session)) return;
+    log::warn("export",
+              "the base ships no chat template, so that hf and GGUF files hold none: servers but Ollama want one in the ",
+              chat->name(), " layout from you (vllm serve --chat-template, llama-server --chat-template-file)");
+  }
+  served.chat = chat->name();
+  if (served.chat == "mistral" && tokenizer.kind() == "bpe") served.chat = "tekken";  // no spaces beside the markers
+  served.system = chat->default_system();
+  for (const std::int32_t id : chat->stop_ids()) served.stop.push_back(tokenizer.decode({&id, 1}, true));
 }
 
 }  // namespace
@@ -59,10 +80,11 @@ fs::path write_serving(const Session& session, const lora::AdapterSet& adapter) 
                             .base_is_gguf = session.base->is_gguf(),
                             .formats = {},
                             .rank = adapter.config.rank,
+                            .tensor_parallel = session.config.export_.tensor_parallel,
                             .chat = {},
                             .system = {},
                             .stop = {}};
-  describe_chat(*session.tokenizer, served);
+  describe_chat(session, served);
   return exports::write_serving(session.export_dir(), std::move(served));
 }
 

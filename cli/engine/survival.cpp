@@ -1,8 +1,8 @@
 #include "cli/engine/survival.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <string_view>
 
 #include "cli/engine/output.h"
 #include "core/error.h"
@@ -11,45 +11,61 @@
 namespace graft::cli {
 namespace {
 
-// Of files for the same servers, from small to large.
-constexpr std::array kGguf = {
-    "gguf-q4_0", "gguf-q4_0-imatrix", "gguf-q4_k_s", "gguf-q4_k_s-imatrix", "gguf-q4_k_m", "gguf-q4_k_m-imatrix",
-    "gguf-q4_1", "gguf-q4_1-imatrix", "gguf-q5_0",   "gguf-q5_0-imatrix",   "gguf-q5_k_m", "gguf-q5_k_m-imatrix",
-    "gguf-q5_1", "gguf-q5_1-imatrix", "gguf-q6_k",   "gguf-q6_k-imatrix",   "gguf-q8_0",   "gguf-bf16"};
-constexpr std::array kCompressed = {"ct-w4a16-g128",
-                                    "ct-w4a16-g128-gptq",
-                                    "ct-w4a16-g64",
-                                    "ct-w4a16-g64-gptq",
-                                    "ct-w4a16-g32",
-                                    "ct-w4a16-g32-gptq",
-                                    "ct-w4a16-asym-g128",
-                                    "ct-w4a16-asym-g128-awq",
-                                    "ct-w4a16-asym-g128-awq-gptq",
-                                    "ct-w4a16-asym-g64",
-                                    "ct-w4a16-asym-g64-awq",
-                                    "ct-w4a16-asym-g64-awq-gptq",
-                                    "ct-w4a16-asym-g32",
-                                    "ct-w4a16-asym-g32-awq",
-                                    "ct-w4a16-asym-g32-awq-gptq",
-                                    "ct-w4w8a16-asym-g32-awq-gptq",
-                                    "ct-w8a8",
-                                    "ct-w8a8-smooth",
-                                    "ct-fp8-static",
-                                    "ct-fp8",
-                                    "ct-w8a16-g128",
-                                    "ct-w8a16-g64",
-                                    "ct-w8a16-g32",
-                                    "hf"};
+using Ladder = std::vector<std::string_view>;
+
+// Of files for the same servers, from small to large; what is in none of them goes on in the one for directories.
+const std::vector<Ladder>& ladders() {
+  static const std::vector<Ladder> all = {
+      {"gguf-q4_0", "gguf-q4_0-imatrix", "gguf-q4_k_s", "gguf-q4_k_s-imatrix", "gguf-q4_k_m", "gguf-q4_k_m-imatrix", "gguf-q4_1",
+       "gguf-q4_1-imatrix", "gguf-q5_0", "gguf-q5_0-imatrix", "gguf-q5_k_m", "gguf-q5_k_m-imatrix", "gguf-q5_1",
+       "gguf-q5_1-imatrix", "gguf-q6_k", "gguf-q6_k-imatrix", "gguf-q8_0", "gguf-bf16"},
+      {"gptq-g128", "gptq-g128-gptq", "gptq-g64", "gptq-g64-gptq", "gptq-g32", "gptq-g32-gptq", "ct-w8a16-g128", "hf"},
+      {"awq-g128", "awq-g128-awq", "awq-g64", "awq-g64-awq", "awq-g32", "awq-g32-awq", "ct-w8a16-g128", "hf"},
+      {"modelopt-fp8-static", "fp8", "modelopt-fp8", "fp8-block", "ct-fp8-block", "ct-fp8", "hf"},
+      {"ct-w4a16-g128",
+       "ct-w4a16-g128-gptq",
+       "ct-w4a16-g64",
+       "ct-w4a16-g64-gptq",
+       "ct-w4a16-g32",
+       "ct-w4a16-g32-gptq",
+       "ct-w4a16-asym-g128",
+       "ct-w4a16-asym-g128-awq",
+       "ct-w4a16-asym-g128-awq-gptq",
+       "ct-w4a16-asym-g64",
+       "ct-w4a16-asym-g64-awq",
+       "ct-w4a16-asym-g64-awq-gptq",
+       "ct-w4a16-asym-g32",
+       "ct-w4a16-asym-g32-awq",
+       "ct-w4a16-asym-g32-awq-gptq",
+       "ct-w8a8",
+       "ct-w8a8-smooth",
+       "ct-fp8-static",
+       "ct-fp8",
+       "ct-w8a16-g128",
+       "ct-w8a16-g64",
+       "ct-w8a16-g32",
+       "hf"}};
+  return all;
+}
 
 bool same_servers(const std::string& a, const std::string& b) { return a.starts_with("gguf") == b.starts_with("gguf"); }
 
-template <std::size_t n>
-std::string larger_in(const std::array<const char*, n>& ladder, const std::string& format) {
-  const auto at = std::find(ladder.begin(), ladder.end(), format);
-  return at == ladder.end() || at + 1 == ladder.end() ? ladder.back() : *(at + 1);
+// The next larger one that this base can be written in and that is not known to be poor too; the last of a ladder always can.
+std::string larger(const Session& session, const std::string& format, const std::vector<Score>& scores, double least) {
+  for (const Ladder& ladder : ladders()) {
+    const auto at = std::find(ladder.begin(), ladder.end(), format);
+    if (at == ladder.end()) continue;
+    for (auto next = at + 1; next < ladder.end(); ++next) {
+      const std::string candidate(*next);
+      const auto share = survival(scores, candidate);
+      const bool written = exports::find_exporter(candidate).refusal(session.base->spec(), session.config.lora).empty();
+      if (written && !(share && *share < least)) return candidate;
+    }
+  }
+  return format.starts_with("gguf") ? "gguf-bf16" : "hf";
 }
 
-std::string alternative(const exports::Artifact& poor, const std::vector<exports::Artifact>& artifacts,
+std::string alternative(const Session& session, const exports::Artifact& poor, const std::vector<exports::Artifact>& artifacts,
                         const std::vector<Score>& scores, double least) {
   const exports::Artifact* best = nullptr;
   for (const exports::Artifact& other : artifacts) {
@@ -59,7 +75,7 @@ std::string alternative(const exports::Artifact& poor, const std::vector<exports
     if (best == nullptr || other.bytes < best->bytes) best = &other;
   }
   if (best != nullptr) return cat(best->format, " keeps ", percent(survival(scores, best->format)));
-  return cat("try ", poor.format.starts_with("gguf") ? larger_in(kGguf, poor.format) : larger_in(kCompressed, poor.format));
+  return cat("try ", larger(session, poor.format, scores, least));
 }
 
 // What `from` spends more than `to`, of what the base spends more than the adapted model.
@@ -110,8 +126,8 @@ std::string kept(const std::vector<Score>& scores, const std::string& model) {
 
 std::string percent(const std::optional<double>& share) { return share ? cat(fixed(100 * *share, 1), " %") : ""; }
 
-std::string withdraw_poor(std::vector<exports::Artifact>& artifacts, const std::vector<Score>& scores, double least,
-                          const fs::path& directory) {
+std::string withdraw_poor(const Session& session, std::vector<exports::Artifact>& artifacts, const std::vector<Score>& scores) {
+  const double least = session.config.export_.min_survival;
   std::string problems;
   std::vector<exports::Artifact> kept;
   for (const exports::Artifact& artifact : artifacts) {
@@ -120,10 +136,10 @@ std::string withdraw_poor(std::vector<exports::Artifact>& artifacts, const std::
       kept.push_back(artifact);
       continue;
     }
-    exports::withdraw(artifact, directory);
+    exports::withdraw(artifact, session.export_dir());
     problems += cat(problems.empty() ? "" : "\n", artifact.format, " keeps ", percent(share),
                     " of what the adapter gained, export.min_survival asks for ", percent(least),
-                    "; it was not kept: ", alternative(artifact, artifacts, scores, least));
+                    "; it was not kept: ", alternative(session, artifact, artifacts, scores, least));
     if (const auto update = update_kept(scores, artifact.format); update && *update >= least)
       problems += cat("; of the update itself ", percent(update), " is there: it is the base that this format costs so much");
   }

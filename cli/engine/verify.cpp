@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/progress.h"
+#include "export/exporter.h"
 #include "export/manifest.h"
 #include "export/probe.h"
 #include "lora/adapter.h"
@@ -95,7 +96,7 @@ int verify_answers(const Context& context, const VerifyOptions& options, const M
       nearest = model.format;
       least = distance;
     }
-    if (model.format == options.format && !model.artifact.empty()) {
+    if (exports::same_format(model.format, options.format) && !model.artifact.empty()) {
       own = distance;
       const auto artifact = of_format(model.format);
       if (artifact == manifest.artifacts().end() || artifact->id() != model.artifact)

@@ -11,6 +11,7 @@
 #include "export/exporter.h"
 #include "export/gguf_metadata.h"
 #include "export/gguf_model.h"
+#include "lora/targets.h"
 #include "model/tensors.h"
 
 namespace graft::exports {
@@ -95,8 +96,11 @@ std::string refusal(const model::ModelSpec& spec, const lora::LoraConfig& config
   if (head && spec.tied_head)
     return "the head is tied to the embedding, so that GGUF has no output tensor for the adapter of lm_head; remove lm_head from "
            "lora.target_modules or export a merged format";
-  if (spec.moe.experts > 0 &&
-      std::find(config.target_modules.begin(), config.target_modules.end(), "all-linear") != config.target_modules.end())
+  const std::vector<model::LinearSpec> linears = model::linears_of(spec);
+  const bool experts = std::any_of(linears.begin(), linears.end(), [&](const model::LinearSpec& linear) {
+    return linear.expert >= 0 && lora::is_target(config, linear.module);
+  });
+  if (experts)
     return "adapters of single experts have no place in a GGUF LoRA; choose attention modules in lora.target_modules or export a "
            "merged format";
   return "";

@@ -41,7 +41,8 @@ std::string file_of(const std::string& format) { return format + ".Modelfile"; }
 
 std::string command(const Served& served, const std::string& format) {
   if (!reads(format)) return "";
-  return cat("ollama create ", served.name, " -f serving/ollama/", file_of(format), " && ollama run ", served.name);
+  const std::string name = served.name + ":" + format;  // a tag: each file is a model of its own
+  return cat("ollama create ", name, " -f serving/ollama/", file_of(format), " && ollama run ", name);
 }
 
 std::string modelfile(const Served& served, const std::string& format) {

@@ -1,9 +1,13 @@
-// TensorRT-LLM 1.2 and newer, PyTorch backend: tensorrt_llm/models/quant_config_utils.py, tensorrt_llm/lora_manager.py.
+// TensorRT-LLM 1.2 and newer, PyTorch backend: tensorrt_llm/models/quant_config_utils.py, tensorrt_llm/lora_manager.py,
+// docs/source/features/lora.md.
 #include "core/error.h"
+#include "core/json.h"
 #include "export/server.h"
 
 namespace graft::exports {
 namespace {
+
+constexpr const char* kAdapterOptions = "tensorrt-llm/peft.yaml";
 
 bool is_fp8(const std::string& format) {
   return format == "ct-fp8" || format == "ct-fp8-block" || format == "fp8-block" || format.starts_with("modelopt-fp8");
@@ -15,7 +19,9 @@ ServerFinding adapter_finding(const ServingPlan& plan) {
             "TensorRT-LLM takes no adapter of lm_head; take it out of lora.target_modules, or export hf instead of peft"};
   if (plan.base_is_gguf && !has_format(plan.formats, "hf-base"))
     return {"peft", "fault", "the base is a GGUF file, TensorRT-LLM needs a directory to serve adapters on; export hf-base too"};
-  return {"peft", "ok", "named in each request; missing parts of q, k and v are filled with zeros"};
+  return {"peft", "ok",
+          "loaded with serving/tensorrt-llm/peft.yaml and named in each request; missing parts of q, k and v are filled with "
+          "zeros; not run here"};
 }
 
 ServerFinding finding_of(const ServingPlan& plan, const std::string& format) {
@@ -38,14 +44,27 @@ std::vector<ServerFinding> findings(const ServingPlan& plan) {
   return findings;
 }
 
-std::string command(const Served&, const std::string& format) {
+std::string command(const Served& served, const std::string& format) {
+  const std::string shards = served.tensor_parallel > 1 ? cat(" --tp_size ", served.tensor_parallel) : "";
+  if (format == "peft") {
+    const std::string base = adapter_base(served);
+    return base.empty() ? "" : cat("trtllm-serve ", base, " --extra_llm_api_options serving/", kAdapterOptions, shards);
+  }
   if (format != "hf" && !is_fp8(format)) return "";
-  return cat("trtllm-serve ", artifact_of(format));
+  return cat("trtllm-serve ", artifact_of(format), shards);
+}
+
+std::vector<ServingFile> files(const Served& served) {
+  if (!has_format(served.formats, "peft") || adapter_base(served).empty()) return {};
+  const Json request = {{"lora_name", served.name}, {"lora_int_id", 0}, {"lora_path", "peft"}};
+  return {{kAdapterOptions, cat("# The base answers unless a request names the adapter: \"lora_request\": ", request.dump(),
+                                "\nlora_config:\n  lora_dir: [peft]\n  max_lora_rank: ", served.rank, "\n")}};
 }
 
 }  // namespace
 
 extern const Server tensorrt_llm;
-const Server tensorrt_llm = {.name = "tensorrt-llm", .title = "TensorRT-LLM", .findings = findings, .command = command};
+const Server tensorrt_llm = {
+    .name = "tensorrt-llm", .title = "TensorRT-LLM", .findings = findings, .command = command, .files = files};
 
 }  // namespace graft::exports

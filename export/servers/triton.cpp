@@ -34,6 +34,7 @@ std::string command(const Served& served, const std::string& format) {
 
 Json model_json(const Served& served, const std::string& format) {
   Json json = {{"model", cat("/models/", artifact_of(format))}, {"gpu_memory_utilization", 0.85}};
+  if (served.tensor_parallel > 1) json["tensor_parallel_size"] = served.tensor_parallel;
   if (format == "peft") {
     json["model"] = has_format(served.formats, "hf-base") ? "/models/hf-base" : "/base";
     json["enable_lora"] = "true";
@@ -42,17 +43,18 @@ Json model_json(const Served& served, const std::string& format) {
   return json;
 }
 
-std::string model_yaml(const std::string& format) {
+std::string model_yaml(const Served& served, const std::string& format) {
   return cat("# 1/model.yaml of the model tensorrt_llm in all_models/llmapi.\nmodel: /models/", artifact_of(format),
-             "\nbackend: \"pytorch\"\ntensor_parallel_size: 1\npipeline_parallel_size: 1\n"
+             "\nbackend: \"pytorch\"\ntensor_parallel_size: ", served.tensor_parallel,
+             "\npipeline_parallel_size: 1\n"
              "triton_config:\n  max_batch_size: 0\n  decoupled: False\n");
 }
 
 std::vector<ServingFile> files(const Served& served) {
   std::vector<ServingFile> files;
   for (const std::string& format : served.formats) {
-    if (!find_server("tensorrt-llm").command(served, format).empty())
-      files.push_back({cat("triton-tensorrt-llm/", format, ".yaml"), model_yaml(format)});
+    if (format != "peft" && !find_server("tensorrt-llm").command(served, format).empty())
+      files.push_back({cat("triton-tensorrt-llm/", format, ".yaml"), model_yaml(served, format)});
     if (!reads(served, format)) continue;
     const std::string folder = cat("triton-vllm/", model_of(served, format), "/");
     files.push_back(

@@ -70,15 +70,15 @@ std::vector<ServerFinding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served& served, const std::string& format) {
+  const std::string shards = served.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.tensor_parallel) : "";
   if (format == "peft") {
-    if (vllm_rank(served.rank) == 0) return "";
-    const bool exported = has_format(served.formats, "hf-base");
-    if (served.base_is_gguf && !exported) return "";
-    return cat("vllm serve ", exported ? "hf-base" : shell_word(served.base), " --enable-lora --max-lora-rank ",
-               vllm_rank(served.rank), " --lora-modules ", served.name, "=peft");
+    const std::string base = adapter_base(served);
+    if (vllm_rank(served.rank) == 0 || base.empty()) return "";
+    return cat("vllm serve ", base, " --enable-lora --max-lora-rank ", vllm_rank(served.rank), " --lora-modules ", served.name,
+               "=peft", shards);
   }
   if (kind_of(format) == nullptr || format == "hf-base") return "";
-  return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name);
+  return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, shards);
 }
 
 }  // namespace

@@ -100,6 +100,18 @@ TEST_CASE("a base that is not there, is no model, or does not fit its tokenizer"
   for (const char* command : {"prepare", "train", "run"})
     check_refused(workshop.graft(command, {"base=other"}),
                   {"other: the tokenizer has 1700 ids, the model's embedding 1000 rows"});
+  // A control token beyond the embedding is nothing that a document could become; another token is.
+  write_tiny_base(workshop / "other", {.vocab = 1700});
+  const fs::path tokenizer = workshop / "other/tokenizer.json";
+  Json json = read_json(tokenizer);
+  json["added_tokens"].push_back(json["added_tokens"][3]);
+  json["added_tokens"].back().update({{"id", 1700}, {"content", "<image_soft_token>"}});
+  write_file(tokenizer, json.dump());
+  CHECK(workshop.graft("estimate", {"base=other"}).code == 0);
+  json["added_tokens"].back()["special"] = false;
+  write_file(tokenizer, json.dump());
+  check_refused(workshop.graft("prepare", {"base=other"}),
+                {"other: the tokenizer has 1701 ids, the model's embedding 1700 rows"});
   write_tiny_base(workshop / "other", {.vocab = 1700, .tokenizer = false});
   fs::remove(workshop / "other" / "tokenizer.json");
   check_refused(workshop.graft("run", {"base=other"}), {"other", "tokenizer"});
@@ -145,6 +157,14 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
                   {"train.merge_aware.share: 1.5 is out of range; 0.001 to 1 is expected"});
   }
   check_untouched(workshop);
+
+  const Workshop mixture({.experts = 2}, 3);
+  check_refused(
+      mixture.graft("run", {"lora.target_modules=[q_proj, gate]"}),
+      {"lora.target_modules: 'gate' matches none of the model's 20 linear layers; their names are q_proj, k_proj, v_proj, "
+       "o_proj, w1, w3, w2"});
+  check_refused(mixture.graft("run", {"export.formats=[gguf-lora]"}), {"export format gguf-lora: adapters of single experts"});
+  check_untouched(mixture);
 }
 
 TEST_CASE("places to write in that are read as documents are refused", "[errors]") {

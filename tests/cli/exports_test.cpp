@@ -59,6 +59,14 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
     const Json manifest = read_json(workshop / "run/export/manifest.json");
     for (const Json& artifact : manifest["artifacts"]) CHECK(artifact["format"] != "gguf-q4_0");
   }
+  SECTION("the next larger format of the same layout that fits the base is named") {
+    const std::vector<std::string> set = {"export.min_survival=1", "export.calibration.rows=8"};
+    const Outcome poor = workshop.graft("export", set, {"-f", "gptq-g32", "-f", "ct-w4a16-g32-gptq"});
+    CHECK(poor.code == 2);
+    contains(poor.err, "gptq-g32 keeps ");
+    contains(poor.err, "it was not kept: try gptq-g32-gptq");
+    contains(poor.err, "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no groups of 128
+  }
   SECTION("a run says so in its report, and keeps the rest") {
     const Outcome poor = workshop.graft("run", {"export.min_survival=1", "export.formats=[gguf-q4_0, peft]"});
     CHECK(poor.code == 3);
@@ -70,7 +78,7 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
   SECTION("anything is kept") {
     const Outcome any = workshop.graft("export", {"export.min_survival=0"}, {"-f", "gguf-q4_k_s"});
     CHECK(any.code == 0);
-    CHECK(any.out.find("gain kept") == std::string::npos);  // nothing was scored
+    contains(any.out, "gain kept");
   }
 }
 
@@ -276,6 +284,10 @@ TEST_CASE("an export comes with what servers need beside it", "[servers]") {
   const Json manifest = read_json(workshop / "run/export/manifest.json");
   CHECK(manifest["artifacts"].size() == 3);  // the files for servers are there to be edited
   CHECK(workshop.graft_words({"verify", "run/export"}).code == 0);
+  // The base ships no template, and no conversation was trained on.
+  const fs::path modelfile = workshop / "run/export/serving/ollama/gguf-q8_0.Modelfile";
+  CHECK(read_file(modelfile).find("TEMPLATE") == std::string::npos);
+  CHECK(run.err.find("chat template") == std::string::npos);
   // The base in NF4 is scored with the adapter beside it.
   const Json book = read_json(workshop / "run/scores.json");
   std::map<std::string, double> bits;
@@ -283,4 +295,35 @@ TEST_CASE("an export comes with what servers need beside it", "[servers]") {
   const double kept = (bits.at("base") - bits.at("bnb-nf4")) / (bits.at("base") - bits.at("adapted"));
   CHECK(kept > 0.3);
   CHECK(kept < 1.7);
+}
+
+TEST_CASE("the layout that was trained on is what servers are told", "[servers]") {
+  const Workshop workshop({}, 20);
+  const fs::path modelfile = workshop / "run/export/serving/ollama/gguf-f16.Modelfile";
+  const std::vector<std::string> set = {"export.formats=[gguf-f16]", "export.tensor_parallel=2", "train.steps=2"};
+  std::vector<std::string> chosen = set;
+  chosen.push_back("corpus.chat_template=chatml");
+  const Outcome asked = workshop.graft("run", chosen);
+  REQUIRE(asked.code == 0);
+  contains(asked.err, "the base ships no chat template, so that hf and GGUF files hold none");
+  contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
+  contains(read_file(modelfile), "PARAMETER stop \"<|im_end|>\"");
+  contains(read_file(workshop / "run/export/serving/README.md"), "/v1/completions");  // no template for anything else
+  REQUIRE(workshop.graft("export", set).code == 0);
+  CHECK(read_file(modelfile).find("TEMPLATE") == std::string::npos);
+
+  for (const char* stage : {"run", "corpus"}) fs::remove_all(workshop / stage);
+  std::string conversations;
+  for (std::uint64_t i = 0; i < 40; ++i)
+    conversations += Json{{"messages",
+                           {{{"role", "user"}, {"content", "What is note " + std::to_string(i) + "?"}},
+                            {{"role", "assistant"}, {"content", document(i)}}}}}
+                         .dump() +
+                     "\n";
+  write_file(workshop / "docs/chat.jsonl", conversations);
+  const Outcome trained = workshop.graft("run", set);
+  INFO(trained.err);
+  REQUIRE(trained.code == 0);
+  contains(trained.err, "the base ships no chat template");
+  contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
 }

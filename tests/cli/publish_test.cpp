@@ -133,7 +133,11 @@ TEST_CASE("a server's answers tell which model it serves", "[probe]") {
     INFO(same.err);
     REQUIRE(same.code == 0);
     CHECK(parse_json(same.out, "stdout")["divergence"].get<double>() < 1e-6);
-    CHECK(verify({"--format", "hf"}).code == 0);  // 8 bits are not far
+    CHECK(verify({"--format", "gguf_q8_0"}).code == 0);  // as -f has it
+    CHECK(verify({"--format", "hf"}).code == 0);         // 8 bits are not far
+    const std::string answers = read_file(workshop / "answers.jsonl");
+    write_file(workshop / "answers.jsonl", answers.substr(0, answers.find_last_not_of('\n') + 1));  // the last without a newline
+    CHECK(verify({"--format", "gguf-q8_0"}).code == 0);
     contains(verify({}).err, "name what the server serves with --format: peft, hf, gguf-q8_0, hf-base");
     contains(verify({"--format", "base"}).err, "name what the server serves with --format: peft, ");  // no exported file
     write_answers(workshop, "base", server);

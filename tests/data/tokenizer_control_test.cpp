@@ -48,6 +48,25 @@ TEST_CASE("control tokens in text, whole, cut, nested, with other characters ins
   }
 }
 
+TEST_CASE("control tokens that the embedding has no row for are left out", "[tokenizer][control]") {
+  const TempDir dir;
+  fs::copy(golden("tokenizers/gemma/tokenizer.model"), dir.path / "tokenizer.model");
+  const std::int32_t pieces = load_tokenizer(dir.path)->vocab_size();
+  const auto loaded = [&](const char* token, bool special, std::int32_t rows) {
+    const Json added = {{std::to_string(pieces), {{"content", token}, {"special", special}}}};
+    put(dir.path / "tokenizer_config.json", Json{{"eos_token", "<end>"}, {"added_tokens_decoder", added}}.dump());
+    put(dir.path / "config.json", rows > 0 ? Json{{"vocab_size", rows}}.dump() : "{}");
+    return load_tokenizer(dir.path);
+  };
+  const auto without = loaded("<image_soft_token>", true, pieces);
+  CHECK(without->vocab_size() == pieces);
+  CHECK_FALSE(without->find_token("<image_soft_token>"));
+  CHECK(loaded("<image_soft_token>", true, pieces + 1)->find_token("<image_soft_token>") == pieces);
+  CHECK(loaded("<image_soft_token>", true, 0)->vocab_size() == pieces + 1);
+  CHECK(loaded("<word>", false, pieces)->vocab_size() == pieces + 1);  // text becomes it
+  CHECK(loaded("<end>", true, pieces)->vocab_size() == pieces + 1);    // texts end with it
+}
+
 TEST_CASE("look-alikes that a normalization could fold into control tokens", "[tokenizer][control]") {
   // Full-width forms, which the folding family's rules turn into ASCII; letters with marks; other brackets.
   const auto full_width = [](const std::string& text) {

@@ -55,6 +55,20 @@ TEST_CASE("what a format cannot carry is refused before any work", "[export][ref
   CHECK(tied.find("export format gguf-lora: the head is tied to the embedding") == 0);
   CHECK(tied.find("remove lm_head from lora.target_modules") != std::string::npos);
 
+  model::ModelSpec mixture = tiny_spec();
+  mixture.moe = {.experts = 4, .per_token = 2, .ffn = 16};
+  for (const std::vector<std::string>& targets : {lora::LoraConfig().target_modules,
+                                                  {"all-linear"},
+                                                  {"q_proj", "experts.*.up_proj"},
+                                                  {"model.layers.1.mlp.experts.3.down_proj"}}) {
+    config.target_modules = targets;
+    CHECK(message_of<ConfigError>([&] { exports::check_formats({"gguf-lora"}, mixture, config); }) ==
+          "export format gguf-lora: adapters of single experts have no place in a GGUF LoRA; choose attention modules in "
+          "lora.target_modules or export a merged format");
+  }
+  config.target_modules = {"q_proj", "self_attn.*"};
+  CHECK_NOTHROW(exports::check_formats({"gguf-lora"}, mixture, config));
+
   const std::string unknown = message_of<ConfigError>([&] { exports::check_formats({"gguf-q8"}, spec, config); });
   CHECK(unknown ==
         "export format 'gguf-q8' is not known; did you mean 'gguf-q8_0'? `graft help formats` lists what there is, by server");

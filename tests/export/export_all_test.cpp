@@ -44,6 +44,27 @@ TEST_CASE("what is complete is kept, what changed is written again", "[export][a
   SECTION("another dtype of the run") {
     CHECK(reused(run(golden_case.request(at::kFloat))) == std::vector<bool>{false, false, false, false});
   }
+  SECTION("another config, which says nothing of these files") {
+    exports::ExportRequest request = golden_case.request();
+    request.config_hash = std::string(64, 'd');
+    CHECK(reused(run(request)) == std::vector<bool>{true, true, true, true});
+    const Json manifest = read_json(directory / "manifest.json");
+    for (const Json& artifact : manifest["artifacts"]) CHECK(artifact["config"] == std::string(64, 'c'));
+  }
+  SECTION("another name, and another corpus") {
+    exports::ExportRequest request = golden_case.request();
+    request.name = "Other";
+    CHECK(reused(run(request)) == std::vector<bool>{false, false, false, false});
+    request.corpus = "s";
+    CHECK(reused(run(request)) == std::vector<bool>{false, false, false, false});
+  }
+  SECTION("the base has moved: a merged model does not name it, an adapter does") {
+    fs::copy(golden("llama") / "base", scratch / "moved");
+    const auto moved = model::open_weights(scratch / "moved");
+    CHECK(reused(run({*moved, *golden_case.adapter, at::kBFloat16, "Tiny", std::string(64, 'c')})) ==
+          std::vector<bool>{false, true, true, false});
+    CHECK(read_json(directory / "peft/adapter_config.json")["base_model_name_or_path"] == (scratch / "moved").string());
+  }
   SECTION("leftovers of a killed export") {
     fs::create_directories(directory / ".hf.tmp-1-0");
     run(golden_case.request());

@@ -149,3 +149,26 @@ TEST_CASE("the base is rounded as the trainer rounded it, the merge only once", 
   CHECK(at::equal(rounded, (weight.to(at::kBFloat16).to(at::kDouble) + delta).to(at::kFloat)));
   CHECK(at::equal(exports::MergedModel(*base, nullptr, at::kFloat).load(name), weight));
 }
+
+TEST_CASE("what llama.cpp has in its code and no key changes is refused before any work", "[export][gguf]") {
+  const auto refusal = [](const model::ModelSpec& spec) { return exports::gguf_refusal(spec); };
+  for (const char* family : {"gemma2", "gemma3", "smollm3", "qwen3_moe", "mixtral"}) {
+    INFO(family);
+    model::ModelSpec spec = model::open_weights(fs::path(GRAFT_SOURCE_DIR) / "tests/golden/models" / family)->spec();
+    if (spec.moe.experts > 0) {
+      spec.moe.normalize_weights = true;
+      CHECK(refusal(spec).empty());
+      spec.moe.normalize_weights = false;
+      CHECK(refusal(spec).find("llama.cpp divides the weights of a token's experts by their sum") == 0);
+      continue;
+    }
+    CHECK(refusal(spec).empty());
+    const bool windows = spec.family != "smollm3";
+    model::LayerSpec& layer = spec.layers[1];
+    if (windows)
+      layer.window = layer.window > 0 ? 0 : 8;
+    else
+      layer.rope = false;
+    CHECK(refusal(spec).find("layer 1 of this " + spec.architecture + " is of another kind") == 0);
+  }
+}

@@ -1,6 +1,7 @@
 // The merged Hugging Face directory.
 #include "export/hf_model.h"
 #include "core/file.h"
+#include "core/gguf.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "data/tokenizer.h"
@@ -84,6 +85,26 @@ TEST_CASE("hf-base is the base without the adapter", "[export][hf]") {
     CHECK(at::equal(written->load(tensor.name, at::kFloat), golden_case.base->load(tensor.name, at::kFloat)));
 }
 
+TEST_CASE("a GGUF base's end of a turn is one of the tokens that servers stop at", "[export][hf]") {
+  const ScratchDirectory directory;
+  const fs::path chat = directory / "chat.gguf";
+  {
+    const GgufFile plain(golden("llama") / "f16.gguf");
+    GgufWriter writer(chat);
+    for (const auto& [key, pair] : plain.pairs())
+      if (key != "tokenizer.ggml.eot_token_id" && key != "tokenizer.ggml.eos_token_id") writer.pair(key, pair);
+    writer.u32("tokenizer.ggml.eos_token_id", 1);
+    writer.u32("tokenizer.ggml.eot_token_id", 2);
+    for (const GgufTensor& tensor : plain.tensors()) writer.tensor(tensor.name, tensor.shape, tensor.type);
+    for (const GgufTensor& tensor : plain.tensors()) writer.data(tensor.name, plain.data(tensor).data(), tensor.bytes);
+    writer.commit();
+  }
+  const auto base = model::open_weights(chat);
+  const auto adapter = lora::load_peft(golden("llama") / "adapter");
+  const auto artifact = write("hf-base", {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
+  CHECK(read_json(artifact.path / "generation_config.json")["eos_token_id"] == Json({1, 2}));
+}
+
 TEST_CASE("the tokenizer of a GGUF base comes out as Hugging Face files with the same ids", "[export][hf]") {
   const std::string family = GENERATE("llama", "mistral", "qwen2", "qwen3");
   INFO(family);
@@ -97,6 +118,7 @@ TEST_CASE("the tokenizer of a GGUF base comes out as Hugging Face files with the
   CHECK(ours->special().bos == in_gguf->special().bos);
   CHECK(ours->special().eos == in_gguf->special().eos);
   CHECK(ours->special().add_bos == in_gguf->special().add_bos);
+  CHECK(read_json(artifact.path / "generation_config.json")["eos_token_id"] == in_gguf->special().eos);
   std::vector<const char*> texts = {"the quick brown fox", "PostgreSQL's manual: 12345",
                                     "größe \xF0\x9F\x9A\x80 <tool> <|im_end|>"};
   // SentencePiece's model of the tests trims spaces; the published ones do not, and GGUF has no key for it.

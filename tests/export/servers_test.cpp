@@ -113,6 +113,11 @@ TEST_CASE("vLLM: ranks, heads, GGUF bases and shards", "[export][servers]") {
   CHECK(exports::group_of("ct-w4a16-g64-gptq") == 64);
   CHECK(exports::group_of("ct-w4a16-asym-g128-awq") == 128);
   CHECK(exports::group_of("ct-w8a8-smooth") == 0);
+  plan.spec.ffn = 2048;  // what o_proj and down_proj share is a multiple of 128; of k and v, 4 heads of 64, it is not
+  plan.tensor_parallel = 4;
+  says(plan.lines("vllm"), "fp8-block: fault: a device's share of k and v has 64 rows, which blocks of 128 do not divide\n");
+  plan.tensor_parallel = 2;
+  says(plan.lines("vllm"), "fp8-block: ok");
   plan.tensor_parallel = 3;
   says(plan.lines("vllm"), "hf: fault: 3 devices do not divide 8 heads\n");
   plan.spec.heads = 9, plan.spec.kv_heads = 2;
@@ -170,7 +175,8 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
                             .rank = 9,
                             .chat = "chatml",
                             .system = "Be brief.",
-                            .stop = {"<|im_end|>"}};
+                            .stop = {"<|im_end|>"},
+                            .chat_template = true};
   const fs::path readme = exports::write_serving(scratch.path(), served);
   CHECK(readme == scratch / "serving/README.md");
   const std::string text = read_file(readme);
@@ -178,8 +184,14 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   says(text, "    vllm serve ct-w8a8 --served-model-name my-run-\n");
   says(text, "    llama-server -m gguf-q8_0.gguf --alias my-run-\n");
   says(text, "    llama-server -m BASE.gguf --lora gguf-lora.gguf --alias my-run-\n");
-  says(text, "    ollama create my-run- -f serving/ollama/gguf-q8_0.Modelfile && ollama run my-run-\n");
-  says(text, "    trtllm-serve hf\n");
+  says(text,
+       "    ollama create my-run-:gguf-q8_0 -f serving/ollama/gguf-q8_0.Modelfile && ollama run my-run-:gguf-q8_0\n"
+       "    ollama create my-run-:gguf-lora -f serving/ollama/gguf-lora.Modelfile && ollama run my-run-:gguf-lora\n");
+  says(text, "    trtllm-serve '../my base' --extra_llm_api_options serving/tensorrt-llm/peft.yaml\n    trtllm-serve hf\n");
+  CHECK(read_file(scratch / "serving/tensorrt-llm/peft.yaml") ==
+        "# The base answers unless a request names the adapter: \"lora_request\": "
+        "{\"lora_name\":\"my-run-\",\"lora_int_id\":0,\"lora_path\":\"peft\"}\n"
+        "lora_config:\n  lora_dir: [peft]\n  max_lora_rank: 9\n");
   says(text,
        "    tritonserver --model-repository=/models/serving/triton-vllm --model-control-mode=explicit "
        "--load-model=my-run--peft\n");
@@ -203,8 +215,29 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   says(read_file(scratch / "serving/triton-tensorrt-llm/hf.yaml"), "model: /models/hf\nbackend: \"pytorch\"\n");
   CHECK(!fs::exists(scratch / "serving/triton-tensorrt-llm/ct-w8a8.yaml"));
 
+  CHECK(!fs::exists(scratch / "serving/triton-tensorrt-llm/peft.yaml"));
+  CHECK(!read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json").contains("tensor_parallel_size"));
+
+  SECTION("on several devices") {
+    served.tensor_parallel = 2;
+    exports::write_serving(scratch.path(), served);
+    const std::string parallel = read_file(readme);
+    says(parallel, "    vllm serve ct-w8a8 --served-model-name my-run- --tensor-parallel-size 2\n");
+    says(parallel,
+         "    vllm serve '../my base' --enable-lora --max-lora-rank 16 --lora-modules my-run-=peft --tensor-parallel-size 2\n");
+    says(parallel, "    trtllm-serve hf --tp_size 2\n");
+    says(parallel, "    trtllm-serve '../my base' --extra_llm_api_options serving/tensorrt-llm/peft.yaml --tp_size 2\n");
+    CHECK(read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json")["tensor_parallel_size"] == 2);
+    says(read_file(scratch / "serving/triton-tensorrt-llm/hf.yaml"), "tensor_parallel_size: 2\n");
+  }
+  SECTION("files without a chat template") {
+    served.chat_template = false;
+    exports::write_serving(scratch.path(), served);
+    CHECK(read_file(readme).find("/v1/completions") != std::string::npos);
+    CHECK(read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile").find("TEMPLATE") != std::string::npos);
+  }
   SECTION("a base without a chat layout, words that would end a string") {
-    served.chat = "", served.system = "a \"\"\" b", served.stop = {"\""};
+    served.chat = "", served.chat_template = false, served.system = "a \"\"\" b", served.stop = {"\""};
     exports::write_serving(scratch.path(), served);
     CHECK(read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile") == "FROM ../../gguf-q8_0.gguf\n");
     CHECK(read_file(readme).find("/v1/completions") != std::string::npos);

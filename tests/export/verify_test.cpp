@@ -1,7 +1,9 @@
 // Verification finds what is wrong in a file that reads well.
 #include <fstream>
 
+#include "core/file.h"
 #include "core/gguf.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "export/quantize/ggml.h"
 #include "export/verify.h"
@@ -93,4 +95,43 @@ TEST_CASE("another model's file is not taken for this one", "[export][verify]") 
   const exports::MergedModel source(*llama.base, nullptr, at::kFloat);
   const std::string message = message_of<FormatError>([&] { exports::verify_model(source, *mistral.base); });
   CHECK(message.find("reopened, the model's vocabulary is 350 where the base has 304") != std::string::npos);
+}
+
+TEST_CASE("a config that says something else of the same weights is found", "[export][verify]") {
+  struct Case {
+    std::int64_t experts;
+    Json own, other;
+    const char* message;
+  };
+  const Json linear = {{"rope_type", "linear"}, {"factor", 2.0}};
+  const Case cases[] = {
+      {0, {}, {{"rope_scaling", linear}}, "the model's rotary frequency 0 is 0.5 where the base has 1"},
+      {0, {{"rope_scaling", linear}}, {}, "the model's rotary frequency 0 is 1 where the base has 0.5"},
+      {2, {}, {{"num_experts_per_tok", 1}}, "the model's number of experts of a token is 1 where the base has 2"},
+      {0,
+       {{"model_type", "mistral"}, {"architectures", {"MistralForCausalLM"}}, {"sliding_window", 64}},
+       {{"model_type", "mistral"}, {"architectures", {"MistralForCausalLM"}}, {"sliding_window", 32}},
+       "the model's sliding window of layer 0 is 32 where the base has 64"},
+      {0,
+       {{"model_type", "smollm3"}, {"architectures", {"SmolLM3ForCausalLM"}}, {"no_rope_layers", {1, 0}}},
+       {{"model_type", "smollm3"}, {"architectures", {"SmolLM3ForCausalLM"}}, {"no_rope_layers", {1, 1}}},
+       "the model's position embedding of layer 1 is 1 where the base has 0"},
+  };
+  for (const Case& c : cases) {
+    INFO(c.message);
+    const ScratchDirectory scratch;
+    const auto opened = [&](const char* name, const Json& changes) {
+      write_tiny_base(scratch / name, {.experts = c.experts});
+      Json config = read_json(scratch / name / "config.json");
+      if (!changes.is_null()) config.update(changes);
+      write_file(scratch / name / "config.json", config.dump());
+      return model::open_weights(scratch / name);
+    };
+    const auto own = opened("own", c.own), other = opened("other", c.other);
+    const exports::MergedModel source(*own, nullptr, at::kFloat);
+    CHECK(exports::verify_model(source, *own) == 0);
+    const std::string message = message_of<FormatError>([&] { exports::verify_model(source, *other); });
+    INFO(message);
+    CHECK(message.find(c.message) != std::string::npos);
+  }
 }
