@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "kernels/device.h"
 #include "train/merge_aware.h"
 
 namespace graft::train {
@@ -31,6 +32,7 @@ constexpr std::uint64_t kProgramBytes = 350u << 20;  // LibTorch's code and tabl
 }  // namespace
 
 std::uint64_t available_memory(const fs::path& proc, const fs::path& cgroup) {
+  if (const std::uint64_t on_device = kernels::free_device_memory()) return on_device;
   std::uint64_t available = number_after(text_of(proc / "meminfo"), "MemAvailable:") << 10;
   const std::string limit = text_of(cgroup / "memory.max");
   if (!limit.empty() && limit.find_first_not_of("0123456789\n") == std::string::npos) {  // "max": none
