@@ -79,7 +79,7 @@ TEST_CASE("device memory that nobody has is given back when there is no room, an
     FAIL("there is no room");
   } catch (const MachineError& error) {
     CHECK(std::string(error.what()) ==
-          "the device has no room for 600.0 KiB more; lower train.micro_rows or train.length, or set train.recompute: layers");
+          "the device has no room for 600 KiB more; lower train.micro_rows or train.length, or set train.recompute: layers");
   }
 }
 

@@ -170,7 +170,8 @@ TEST_CASE("device: cuda runs all commands over whatever library has its name, to
   CHECK(adapter(workshop / "cuda") == adapter(workshop / "simt"));
   const auto losses = [&](const char* run) {
     std::vector<double> nll;
-    for (const Json& score : read_json(workshop / run / "scores.json")["scores"]) nll.push_back(score["nll"]);
+    const Json book = read_json(workshop / run / "scores.json");
+    for (const Json& score : book["scores"]) nll.push_back(score["nll"]);
     return nll;
   };
   CHECK(losses("cuda").size() >= 2);
