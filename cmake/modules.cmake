@@ -3,7 +3,7 @@
 function(graft_module name)
   cmake_parse_arguments(ARG "TORCH;SHARED" "" "LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${name}/*.cpp")
-  list(FILTER sources EXCLUDE REGEX "_(test|bench|cublaslt)\\.cpp$|/kernels/simt/")  # those are built by cmake/cuda.cmake
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|cublaslt)\\.cpp$|/kernels/(cuda|simt)/")  # those are built by cmake/cuda.cmake
   if(EXISTS "${CMAKE_SOURCE_DIR}/${name}/registry.cmake")
     include("${CMAKE_SOURCE_DIR}/${name}/registry.cmake")
   endif()

@@ -2,10 +2,10 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <filesystem>
 
 #include "core/error.h"
+#include "kernels/device_memory.h"
 #include "kernels/launchers.h"
 
 namespace graft::kernels {
@@ -14,9 +14,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kSimtLibrary = "libgraft_simt.so", *kCudaLibrary = "libgraft_cuda.so";
+constexpr int kLeastMajor = 8;  // cp.async and bf16 on tensor cores
 
-Device current = Device::cpu;
+Device current = Device::cpu, opened = Device::cpu;
 Launchers table{};
+bool busy = false;
 
 // Beside the library or program that holds this function.
 fs::path beside(const char* library) {
@@ -26,39 +28,61 @@ fs::path beside(const char* library) {
 }
 
 template <class Function>
-void find(Function*& function, void* library, const char* name) {
+void find(Function*& function, void* library, const char* file, const char* name) {
   function = reinterpret_cast<Function*>(dlsym(library, name));
-  if (function == nullptr) throw MachineError(cat(kSimtLibrary, " is of another version: it lacks ", name));
+  if (function == nullptr) throw MachineError(cat(file, " is of another version: it lacks ", name));
 }
 
-Launchers open_simt() {
-  void* library = dlopen(beside(kSimtLibrary).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) throw MachineError(cat("device: simt: ", dlerror()));
+Launchers open_library(const char* file) {
+  void* library = dlopen(beside(file).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) throw MachineError(dlerror());
   Launchers l{};
-  find(l.rms_norm_forward, library, "graft_rms_norm_forward");
-  find(l.rms_norm_backward, library, "graft_rms_norm_backward");
-  find(l.rope, library, "graft_rope");
-  find(l.gated_forward, library, "graft_gated_forward");
-  find(l.gated_backward, library, "graft_gated_backward");
-  find(l.attention_forward, library, "graft_attention_forward");
-  find(l.attention_backward, library, "graft_attention_backward");
-  find(l.cross_entropy_rows, library, "graft_cross_entropy_rows");
-  find(l.shrink, library, "graft_shrink");
-  find(l.outer_sum, library, "graft_outer_sum");
-  find(l.dropout, library, "graft_dropout");
-  find(l.gradient_norm, library, "graft_gradient_norm");
-  find(l.adamw_step, library, "graft_adamw_step");
-  find(l.lend, library, "graft_simt_lend");
-  find(l.take_back, library, "graft_simt_take_back");
+  find(l.open, library, file, "graft_runtime_open");
+  find(l.stream, library, file, "graft_runtime_stream");
+  find(l.allocate, library, file, "graft_runtime_allocate");
+  find(l.release, library, file, "graft_runtime_release");
+  find(l.use, library, file, "graft_runtime_use");
+  find(l.synchronize, library, file, "graft_runtime_synchronize");
+  find(l.gemm, library, file, "graft_gemm");
+  find(l.copy_rows, library, file, "graft_copy_rows");
+  find(l.rms_norm_forward, library, file, "graft_rms_norm_forward");
+  find(l.rms_norm_backward, library, file, "graft_rms_norm_backward");
+  find(l.rope, library, file, "graft_rope");
+  find(l.gated_forward, library, file, "graft_gated_forward");
+  find(l.gated_backward, library, file, "graft_gated_backward");
+  find(l.attention_forward, library, file, "graft_attention_forward");
+  find(l.attention_backward, library, file, "graft_attention_backward");
+  find(l.cross_entropy_rows, library, file, "graft_cross_entropy_rows");
+  find(l.shrink, library, file, "graft_shrink");
+  find(l.outer_sum, library, file, "graft_outer_sum");
+  find(l.dropout, library, file, "graft_dropout");
+  find(l.gradient_norm, library, file, "graft_gradient_norm");
+  find(l.adamw_step, library, file, "graft_adamw_step");
   return l;
+}
+
+Gpu ask(const Launchers& library) {
+  cuda::RuntimeDevice found{};
+  if (const char* why = library.open(&found)) return {.fault = why};
+  return {"", found.name, found.major, found.minor, found.total_bytes, found.free_bytes};
+}
+
+Gpu ask_cuda() {
+  try {
+    return ask(open_library(kCudaLibrary));
+  } catch (const MachineError& error) {
+    return {.fault = error.what()};
+  }
 }
 
 }  // namespace
 
 const char* device_name(Device device) { return device == Device::cpu ? "cpu" : device == Device::simt ? "simt" : "cuda"; }
 
-DeviceSupport device_support(const std::string& driver) {
-  return {driver, fs::exists(beside(kCudaLibrary)), fs::exists(beside(kSimtLibrary))};
+DeviceSupport device_support(const std::string& driver, bool ask_gpu) {
+  DeviceSupport support{driver, fs::exists(beside(kCudaLibrary)), fs::exists(beside(kSimtLibrary)), {}};
+  if (ask_gpu && support.cuda_library) support.gpu = ask_cuda();
+  return support;
 }
 
 Device choose_device(const std::string& wanted, const DeviceSupport& support) {
@@ -69,43 +93,51 @@ Device choose_device(const std::string& wanted, const DeviceSupport& support) {
     return Device::simt;
   }
   if (wanted == "cuda") {
-    if (support.driver.empty())
-      throw MachineError("device: cuda needs an NVIDIA driver, and none is loaded on this machine; set device: cpu");
     if (!support.cuda_library)
-      throw MachineError(cat("device: cuda needs ", kCudaLibrary,
-                             " beside the program, and it is not there; build with -DGRAFT_CUDA=ON, or set device: cpu"));
-    throw UnsupportedError(
-        "device: cuda cannot train yet: its kernels are there, the model's memory on the GPU is not; set device: cpu");
+      throw MachineError(cat("device: cuda needs ", kCudaLibrary, " beside the program, and it is not there",
+                             support.driver.empty() ? ", nor is an NVIDIA driver loaded" : "",
+                             "; build with -DGRAFT_CUDA=ON, or set device: cpu"));
+    const Gpu& gpu = support.gpu;
+    if (!gpu.fault.empty()) throw MachineError(cat("device: cuda: ", gpu.fault, "; set device: cpu"));
+    if (gpu.major < kLeastMajor)
+      throw MachineError(cat("device: cuda needs a GPU of compute capability ", kLeastMajor, ".0, and ", gpu.name, " has ",
+                             gpu.major, ".", gpu.minor, "; set device: cpu"));
+    return Device::cuda;
   }
-  return Device::cpu;  // auto too, for as long as the last of these sentences is true
+  return Device::cpu;  // auto too, until somebody has measured cuda
 }
 
 void set_device(Device device) {
-  if (device == Device::cuda) throw UnsupportedError("device: cuda cannot train yet; set device: cpu");
-  if (device == Device::simt && table.rope == nullptr) table = open_simt();
+  if (device != Device::cpu && opened == Device::cpu) {
+    table = open_library(device == Device::simt ? kSimtLibrary : kCudaLibrary);
+    if (const Gpu gpu = ask(table); !gpu.fault.empty()) throw MachineError(cat("device: ", device_name(device), ": ", gpu.fault));
+    opened = device;
+  }
+  if (device != Device::cpu && device != opened)
+    throw MachineError(cat("this process computes on ", device_name(opened), " and cannot change to ", device_name(device)));
+  wait_for_device();
+  use_device_memory(device != Device::cpu);
   current = device;
 }
 
 Device device() { return current; }
 
+std::uint64_t free_device_memory() { return current == Device::cuda ? ask(table).free : 0; }
+
+void wait_for_device() {
+  if (!busy) return;
+  busy = false;
+  if (const char* why = table.synchronize()) throw MachineError(cat("device: ", device_name(current), ": ", why));
+}
+
+bool device_busy() { return busy; }
+
 const Launchers& launchers() { return table; }
 
-Lent::Lent(std::initializer_list<at::Tensor> tensors) {
-  for (const at::Tensor& x : tensors)
-    if (x.defined()) add(x.storage().data(), x.storage().nbytes(), x.element_size());
-}
-
-Lent::~Lent() {
-  for (const void* memory : memory_) launchers().take_back(memory);
-}
-
-void Lent::add(const void* memory, std::size_t bytes, std::size_t granule) {
-  if (bytes == 0 || std::find(memory_.begin(), memory_.end(), memory) != memory_.end()) return;
-  launchers().lend(memory, bytes, granule);
-  memory_.push_back(memory);
-}
+cuda::Stream stream() { return table.stream(); }
 
 void check_launch(const char* entry, int error) {
+  busy = true;
   if (error != 0) throw MachineError(cat(entry, " could not be launched: CUDA error ", error));
 }
 

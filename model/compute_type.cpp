@@ -6,6 +6,8 @@
 #include <ctime>
 #include <limits>
 
+#include "kernels/device.h"
+
 namespace graft::model {
 namespace {
 
@@ -30,6 +32,7 @@ at::ScalarType measure() {
 }  // namespace
 
 at::ScalarType fastest_compute_type() {
+  if (kernels::device() == kernels::Device::cuda) return at::kBFloat16;  // the tensor cores'
   static const at::ScalarType type = measure();
   return type;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/rng.h"
+#include "kernels/device.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/rope/rope.h"
 #include "model/decoder_impl.h"
@@ -42,16 +43,18 @@ TokenLoss DecoderImpl::train_step(const Packed& batch, const at::Tensor& labels,
   const auto trained = [&](const Layer& layer) { return pass.lowest <= place(layer.index, Stage::down); };
 
   std::vector<LayerSaved> saved(layers_.size());
-  at::Tensor hidden = embed(batch.tokens);
+  at::Tensor hidden = embed(batch.tokens), residual;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     LayerSaved dropped;
     const bool keep = trained(layers_[i]) && recompute == Recompute::none;
+    LayerSaved& activations = keep ? saved[i] : dropped;
     const at::Tensor input = hidden;
-    hidden = layer_forward(layers_[i], input, pass, keep ? saved[i] : dropped);
+    hidden = layer_forward(layers_[i], input, residual, pass, activations);
+    residual = activations.middle;
     if (trained(layers_[i])) saved[i].input = input;
   }
   at::Tensor rstd;
-  const at::Tensor normed = kernels::rms_norm_forward(hidden, final_norm_, norm_options(), &rstd);
+  const at::Tensor normed = kernels::rms_norm_forward(hidden, final_norm_, norm_options(), &rstd, residual);
 
   kernels::LinearCrossEntropyOptions options;
   options.softcap = spec_.final_softcap;
@@ -68,9 +71,10 @@ TokenLoss DecoderImpl::train_step(const Packed& batch, const at::Tensor& labels,
   for (std::size_t i = layers_.size(); i-- > 0 && trained(layers_[i]);) {
     LayerSaved activations = std::move(saved[i]);
     saved[i] = {};
-    if (recompute == Recompute::layers) layer_forward(layers_[i], at::Tensor(activations.input), pass, activations);
+    if (recompute == Recompute::layers) layer_forward(layers_[i], at::Tensor(activations.input), {}, pass, activations);
     layer_backward(layers_[i], dhidden, pass, activations);
   }
+  kernels::wait_for_device();
   return {head.sum, {}};
 }
 
@@ -111,10 +115,17 @@ void DecoderImpl::attention_block_backward(const Layer& layer, at::Tensor& dhidd
                                                             pass.lowest < place(layer.index, Stage::o));
   if (pass.lowest >= place(layer.index, Stage::o)) return;
 
-  // dq, dk, dv side by side, as a fused projection has them.
-  at::Tensor dqkv = at::empty({tokens, (heads + 2 * kv_heads) * d}, dhidden.options());
-  at::Tensor dq = dqkv.narrow(1, 0, heads * d), dk = dqkv.narrow(1, heads * d, kv_heads * d);
-  at::Tensor dv = dqkv.narrow(1, (heads + kv_heads) * d, kv_heads * d);
+  at::Tensor dqkv, dq, dk, dv;
+  if (spec_.fused_qkv) {
+    dqkv = at::empty({tokens, (heads + 2 * kv_heads) * d}, dhidden.options());
+    dq = dqkv.narrow(1, 0, heads * d);
+    dk = dqkv.narrow(1, heads * d, kv_heads * d);
+    dv = dqkv.narrow(1, (heads + kv_heads) * d, kv_heads * d);
+  } else {
+    dq = at::empty({tokens, heads * d}, dhidden.options());
+    dk = at::empty({tokens, kv_heads * d}, dhidden.options());
+    dv = at::empty_like(dk);
+  }
   const at::Tensor dq_heads = dq.view({tokens, heads, d}), dk_heads = dk.view({tokens, kv_heads, d});
   kernels::attention_backward(dattended.view({tokens, heads, d}), saved.q, saved.k, saved.v, saved.attended, saved.lse,
                               pass.starts, attention_options(layer), dq_heads, dk_heads, dv.view({tokens, kv_heads, d}));
@@ -124,6 +135,7 @@ void DecoderImpl::attention_block_backward(const Layer& layer, at::Tensor& dhidd
     kernels::rope_backward(dk_heads, rope.cos, rope.sin);
   }
   if (spec_.qk_norm) {
+    if (spec_.fused_qkv) kernels::wait_for_device();  // the host copies
     const auto back = [&](at::Tensor& gradient, const at::Tensor& raw, const at::Tensor& gain, const at::Tensor& rstd) {
       gradient = kernels::rms_norm_backward(gradient.reshape({-1, d}), raw, gain, rstd, norm_options()).view({tokens, -1});
     };
@@ -133,7 +145,10 @@ void DecoderImpl::attention_block_backward(const Layer& layer, at::Tensor& dhidd
   const bool need_dx = pass.lowest < place(layer.index, Stage::qkv);
   at::Tensor dx;
   if (spec_.fused_qkv) {
-    if (spec_.qk_norm) at::cat_out(dqkv, {dq, dk, dv.clone()}, 1);
+    if (spec_.qk_norm) {
+      kernels::wait_for_device();
+      at::cat_out(dqkv, {dq, dk, dv.clone()}, 1);
+    }
     dx = kernels::lora_group_backward({dqkv}, saved.x1, parts({{&layer.qkv, &saved.s_qkv}}, pass), need_dx);
   } else {
     dx = kernels::lora_group_backward(

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "kernels/device.h"
 #include "model/decoder_impl.h"
 
 namespace graft::model {
@@ -23,6 +24,7 @@ at::Tensor DecoderImpl::attend_cached(const Layer& layer, const Pass& pass, cons
   Cache& cache = *pass.cache;
   const auto i = static_cast<std::size_t>(layer.index);
   const std::int64_t added = saved.k.size(0), length = cache.length + added;
+  kernels::wait_for_device();
   cache.keys[i].narrow(0, cache.length, added).copy_(saved.k);
   cache.values[i].narrow(0, cache.length, added).copy_(saved.v);
   return kernels::attention_decode(saved.q, cache.keys[i].narrow(0, 0, length), cache.values[i].narrow(0, 0, length),

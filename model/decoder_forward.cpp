@@ -4,6 +4,8 @@
 #include "core/error.h"
 #include "core/rng.h"
 #include "kernels/check.h"
+#include "kernels/copy_rows/copy_rows.h"
+#include "kernels/device.h"
 #include "kernels/head_logits/head_logits.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/rope/rope.h"
@@ -49,10 +51,10 @@ at::Tensor DecoderImpl::embed(const at::Tensor& tokens) const {
                           " entries; was the corpus prepared with another tokenizer?"));
     }
   }
-  at::Tensor hidden = embedding_.index_select(0, tokens);
   // The scale is rounded to the compute type first, as the reference does.
-  if (spec_.embed_scale != 1) hidden.mul_(at::scalar_tensor(spec_.embed_scale, hidden.options()));
-  return hidden;
+  const auto scale = at::scalar_tensor(spec_.embed_scale, embedding_.options()).item<double>();
+  // A copy: a device may not reach the caller's memory.
+  return kernels::take_rows(embedding_, tokens.to(at::kLong, /*non_blocking=*/false, /*copy=*/true), scale);
 }
 
 std::vector<kernels::LoraPart> DecoderImpl::parts(std::initializer_list<LinearUse> uses, const Pass& pass) const {
@@ -70,6 +72,7 @@ std::vector<at::Tensor> DecoderImpl::products(const at::Tensor& x, std::initiali
   if (pass.see != nullptr) {
     std::vector<const Linear*> linears;
     for (const auto& [linear, saved] : uses) linears.push_back(linear);
+    kernels::wait_for_device();
     (*pass.see)(linears, x);
   }
   // Training goes on as though the inputs were not rounded: its gradients are those of the inputs as they are.
@@ -93,6 +96,7 @@ void DecoderImpl::project_qkv(const Layer& layer, const Pass& pass, LayerSaved& 
     saved.v = qkv[2].view({tokens, kv_heads, d});
   }
   if (spec_.qk_norm) {
+    if (spec_.fused_qkv) kernels::wait_for_device();  // these are copies then
     saved.q_raw = saved.q.reshape({tokens * heads, d});
     saved.k_raw = saved.k.reshape({tokens * kv_heads, d});
     saved.q = kernels::rms_norm_forward(saved.q_raw, layer.q_norm, norm_options(), &saved.q_rstd).view({tokens, heads, d});
@@ -119,10 +123,11 @@ at::Tensor DecoderImpl::mlp_forward(const Mlp& mlp, const at::Tensor& x, const P
   return products(inner, {{&mlp.down, &saved.s_down}}, pass).front();
 }
 
-at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidden, const Pass& pass, LayerSaved& saved) const {
+at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidden, const at::Tensor& residual, const Pass& pass,
+                                      LayerSaved& saved) const {
   const std::int64_t tokens = hidden.size(0);
   saved.input = hidden;
-  saved.x1 = kernels::rms_norm_forward(hidden, layer.input_norm, norm_options(), &saved.rstd1);
+  saved.x1 = kernels::rms_norm_forward(hidden, layer.input_norm, norm_options(), &saved.rstd1, residual);
   project_qkv(layer, pass, saved);
   saved.attended = pass.cache != nullptr
                        ? attend_cached(layer, pass, saved)
@@ -133,39 +138,44 @@ at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidd
     saved.attention_raw = out;
     out = kernels::rms_norm_forward(out, layer.post_attention_norm, norm_options(), &saved.attention_rstd);
   }
-  saved.middle = out.add_(hidden);
+  saved.middle = out;
 
-  saved.x2 = kernels::rms_norm_forward(saved.middle, layer.mlp_norm, norm_options(), &saved.rstd2);
+  saved.x2 = kernels::rms_norm_forward(saved.middle, layer.mlp_norm, norm_options(), &saved.rstd2, hidden);
   out = layer.experts.empty() ? mlp_forward(layer.mlp, saved.x2, pass, saved.mlp) : moe_forward(layer, saved.x2, pass, saved.moe);
   if (spec_.post_norms) {
     saved.mlp_raw = out;
     out = kernels::rms_norm_forward(out, layer.post_mlp_norm, norm_options(), &saved.mlp_rstd);
   }
-  return out.add_(saved.middle);
+  return out;
 }
 
 at::Tensor DecoderImpl::run_layers(at::Tensor hidden, const Pass& pass) const {
+  at::Tensor residual;
   for (const Layer& layer : layers_) {
     LayerSaved dropped;
-    hidden = layer_forward(layer, hidden, pass, dropped);
+    hidden = layer_forward(layer, hidden, residual, pass, dropped);
+    residual = dropped.middle;
   }
-  return kernels::rms_norm_forward(hidden, final_norm_, norm_options(), nullptr);
+  return kernels::rms_norm_forward(hidden, final_norm_, norm_options(), nullptr, residual);
 }
 
 at::Tensor DecoderImpl::head_logits(const at::Tensor& hidden) const {
   at::Tensor logits = kernels::head_logits(hidden, head_.weight, adapters_enabled_ ? head_.adapter : nullptr);
+  kernels::wait_for_device();
   if (spec_.final_softcap > 0) logits.div_(spec_.final_softcap).tanh_().mul_(spec_.final_softcap);
   return logits;
 }
 
 at::Tensor DecoderImpl::logits(const Packed& batch) {
   const c10::InferenceMode no_autograd;
-  return head_logits(run_layers(embed(batch.tokens), begin(batch, false, 0)));
+  const Pass pass = begin(batch, false, 0);
+  return head_logits(run_layers(embed(batch.tokens), pass));
 }
 
 TokenLoss DecoderImpl::loss(const Packed& batch, const at::Tensor& labels, bool want_logprob) {
   const c10::InferenceMode no_autograd;
-  const at::Tensor hidden = run_layers(embed(batch.tokens), begin(batch, false, 0));
+  const Pass pass = begin(batch, false, 0);
+  const at::Tensor hidden = run_layers(embed(batch.tokens), pass);
   kernels::LinearCrossEntropyOptions options;
   options.softcap = spec_.final_softcap;
   options.want_logprob = want_logprob;

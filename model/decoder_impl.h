@@ -121,7 +121,10 @@ class DecoderImpl final : public Decoder {
   at::Tensor embed(const at::Tensor& tokens) const;                  // (T, H)
   at::Tensor run_layers(at::Tensor hidden, const Pass& pass) const;  // inference
   at::Tensor head_logits(const at::Tensor& hidden) const;            // (T, V) f32
-  at::Tensor layer_forward(const Layer& layer, const at::Tensor& hidden, const Pass& pass, LayerSaved& saved) const;
+  // The layer's input is hidden + residual, which becomes hidden; residual may be undefined. Returns the output of the MLP, which
+  // with saved.middle as residual is the input of the next: each sum is taken by the norm that reads it.
+  at::Tensor layer_forward(const Layer& layer, const at::Tensor& hidden, const at::Tensor& residual, const Pass& pass,
+                           LayerSaved& saved) const;
   void project_qkv(const Layer& layer, const Pass& pass, LayerSaved& saved) const;
   at::Tensor attend_cached(const Layer& layer, const Pass& pass, const LayerSaved& saved) const;  // decoder_cache.cpp
   kernels::AttentionOptions attention_options(const Layer& layer) const;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/device.h"
 #include "model/decoder_impl.h"
 
 namespace graft::model {
@@ -11,7 +12,11 @@ class LayerWalkImpl final : public LayerWalk {
   LayerWalkImpl(const ModelSpec& spec, at::ScalarType compute, TensorLoader load)
       : load_(std::move(load)), decoder_(spec, compute, load_) {}
 
-  at::Tensor embed(const at::Tensor& tokens) override { return decoder_.embed(tokens); }
+  at::Tensor embed(const at::Tensor& tokens) override {
+    const at::Tensor hidden = decoder_.embed(tokens);
+    kernels::wait_for_device();
+    return hidden;
+  }
 
   void enter(std::int64_t layer) override {
     decoder_.layers_.clear();
@@ -29,7 +34,9 @@ class LayerWalkImpl final : public LayerWalk {
     Pass pass = decoder_.begin(batch, false, 0);
     if (see) pass.see = &see;
     LayerSaved dropped;
-    return decoder_.layer_forward(decoder_.layers_.front(), hidden, pass, dropped);
+    at::Tensor out = decoder_.layer_forward(decoder_.layers_.front(), hidden, {}, pass, dropped);
+    kernels::wait_for_device();
+    return out.add_(dropped.middle);
   }
 
  private:

@@ -8,11 +8,13 @@
 // Rows of one expert are gathered, so that each expert is two or three products; sums over experts go in the order of experts.
 #include <ATen/ATen.h>
 
+#include "kernels/device.h"
 #include "model/decoder_impl.h"
 
 namespace graft::model {
 
 at::Tensor DecoderImpl::moe_forward(const Layer& layer, const at::Tensor& x, const Pass& pass, MoeSaved& saved) const {
+  kernels::wait_for_device();  // all but the experts' layers is the host's
   // In f32 also when x is bf16: a rounded logit turns near ties, and another expert is another token.
   saved.probability = at::softmax(at::mm(x.to(at::kFloat), layer.router.to(at::kFloat).t()), -1);
   std::tie(saved.weight, saved.chosen) = saved.probability.topk(spec_.moe.per_token, -1);
@@ -30,6 +32,7 @@ at::Tensor DecoderImpl::moe_forward(const Layer& layer, const at::Tensor& x, con
     expert.slot = places.select(1, 1).contiguous();
     expert.x = x.index_select(0, expert.token);
     expert.out = mlp_forward(layer.experts[e], expert.x, pass, expert.mlp);
+    kernels::wait_for_device();
     const at::Tensor weight = saved.weight.index({expert.token, expert.slot}).unsqueeze(1).to(x.scalar_type());
     y.index_add_(0, expert.token, expert.out * weight);
   }
@@ -39,6 +42,7 @@ at::Tensor DecoderImpl::moe_forward(const Layer& layer, const at::Tensor& x, con
 at::Tensor DecoderImpl::moe_backward(const Layer& layer, const at::Tensor& dy, const at::Tensor& x, const Pass& pass,
                                      MoeSaved& saved) const {
   const bool need_dx = pass.lowest < place(layer.index, Stage::gate_up);
+  kernels::wait_for_device();
   at::Tensor dx = need_dx ? at::zeros_like(x) : at::Tensor();
   at::Tensor dweight = at::zeros_like(saved.weight);
   for (std::size_t e = 0; e < layer.experts.size(); ++e) {
@@ -48,6 +52,7 @@ at::Tensor DecoderImpl::moe_backward(const Layer& layer, const at::Tensor& dy, c
     const at::Tensor dout = dy.index_select(0, expert.token);
     if (need_dx) dweight.index_put_({expert.token, expert.slot}, (dout * expert.out).sum(-1, false, at::kFloat));
     const at::Tensor dexpert = mlp_backward(layer.index, layer.experts[e], dout * weight, expert.x, pass, expert.mlp);
+    kernels::wait_for_device();
     if (need_dx) dx.index_add_(0, expert.token, dexpert);
   }
   if (!need_dx) return {};

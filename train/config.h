@@ -131,8 +131,9 @@ struct RunConfig {
   void visit(V& v) {
     v.field(base, "base", "the open-weight model: a Hugging Face directory or a GGUF file");
     v.field(run_dir, "run_dir", "directory of checkpoints, metrics, report and exports");
-    v.field(device, "device", {"auto", "cpu", "cuda", "simt"},
-            "where kernels run; auto: cpu, for cuda cannot train yet; simt: the CUDA kernels simulated on the CPU, for tests");
+    v.field(
+        device, "device", {"auto", "cpu", "cuda", "simt"},
+        "where kernels run; auto: the CPU, until cuda has been measured; simt: the CUDA kernels simulated on the CPU, for tests");
     v.field(threads, "threads", 0, 1024, "CPU threads; 0: all. Part of a run's identity: the same number gives the same bits");
     v.section(corpus, "corpus", "documents and their tokenized form");
     v.section(lora, "lora", "the adapter");

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "kernels/device.h"
 #include "train/merge_aware.h"
 
 namespace graft::train {
@@ -62,6 +63,7 @@ constexpr std::uint64_t kProgramBytes = 350u << 20;  // LibTorch's code and tabl
 }  // namespace
 
 std::uint64_t available_memory(const fs::path& proc, const fs::path& cgroup) {
+  if (const std::uint64_t on_device = kernels::free_device_memory()) return on_device;
   const std::uint64_t of_machine = number_after(text_of(proc / "meminfo"), "MemAvailable:") << 10;
   std::uint64_t left = left_in(cgroup);
   for (fs::path group = own_group(proc, cgroup); group != cgroup; group = group.parent_path())

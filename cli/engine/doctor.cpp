@@ -32,6 +32,17 @@ std::string joined(const std::vector<std::string>& words) {
   return out.empty() ? "none" : out;
 }
 
+std::string gpu_text(const kernels::DeviceSupport& support) {
+  const kernels::Gpu& gpu = support.gpu;
+  const std::string driver = support.driver.empty() ? "no NVIDIA driver" : "NVIDIA driver " + support.driver;
+  const std::string library = !support.cuda_library ? "no libgraft_cuda.so"
+                              : !gpu.fault.empty()  ? "libgraft_cuda.so cannot be used: " + gpu.fault
+                                                    : cat(gpu.name, ", compute capability ", gpu.major, ".", gpu.minor, ", ",
+                                                          human_bytes(static_cast<double>(gpu.free)), " of ",
+                                                          human_bytes(static_cast<double>(gpu.total)), " free");
+  return cat(driver, ", ", library, "; device: auto is the CPU until cuda has been measured");
+}
+
 std::vector<Finding> machine() {
   std::vector<Finding> findings;
   const auto extensions = processor_extensions();
@@ -51,11 +62,8 @@ std::vector<Finding> machine() {
   findings.push_back({"int8 products", fast ? "ok" : "note",
                       fast ? "AVX512-VNNI, for train.base_precision: int8"
                            : "no AVX512-VNNI: train.base_precision: int8 gives the same results, but no speed"});
-  const kernels::DeviceSupport support = kernels::device_support(nvidia_driver());
-  findings.push_back({"GPU", "note",
-                      cat(support.driver.empty() ? "no NVIDIA driver" : "NVIDIA driver " + support.driver, ", ",
-                          support.cuda_library ? "libgraft_cuda.so is here" : "no libgraft_cuda.so",
-                          "; training on CUDA is not supported yet, device: auto is the CPU")});
+  const kernels::DeviceSupport support = kernels::device_support(nvidia_driver(), /*ask_gpu=*/true);
+  findings.push_back({"GPU", "note", gpu_text(support)});
   findings.push_back({"simulator", "ok",
                       support.simt_library ? "libgraft_simt.so: device: simt runs the CUDA kernels on the CPU, for tests"
                                            : "no libgraft_simt.so, which only device: simt needs"});

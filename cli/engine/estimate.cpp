@@ -10,6 +10,7 @@
 #include "core/progress.h"
 #include "data/corpus.h"
 #include "kernels/cpu/tile.h"
+#include "kernels/device.h"
 #include "train/memory_plan.h"
 #include "train/trainer.h"
 
@@ -74,13 +75,14 @@ int graft_estimate(const Context& context) {
   const double step_seconds =
       flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute);
   const double seconds = step_seconds * static_cast<double>(work.steps);
+  const bool timed = kernels::device() == kernels::Device::cpu;  // nothing is known of another's speed
   if (context.json) {
     print_json({{"memory", plan.json()},
                 {"adapter_parameters", parameters},
                 {"steps", work.steps},
                 {"tokens_per_step", work.tokens_per_step},
-                {"seconds_per_step", step_seconds},
-                {"seconds", seconds},
+                {"seconds_per_step", timed ? Json(step_seconds) : Json()},
+                {"seconds", timed ? Json(seconds) : Json()},
                 {"compute", name_of(dtypes.compute)},
                 {"base_precision", train.base_precision}});
   } else {
@@ -90,7 +92,10 @@ int graft_estimate(const Context& context) {
                         human_count(static_cast<double>(spec.parameters())))},
         {"step", cat("about ", fixed(step_seconds, 1), " s for ", human_count(work.tokens_per_step), " tokens in ",
                      name_of(dtypes.compute), train.base_precision == "int8" ? ", products of the layers in int8" : "")}};
-    if (work.steps > 0)
+    if (!timed)
+      rows.push_back(
+          {"training", cat("unknown: the step is the CPU's, and device is ", kernels::device_name(kernels::device()))});
+    else if (work.steps > 0)
       rows.push_back({"training", cat("about ", human_time(seconds), " for ", work.steps, " steps, without evaluations")});
     else
       rows.push_back({"training", "unknown: run `graft prepare` first, or set train.steps"});

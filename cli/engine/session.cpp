@@ -17,6 +17,8 @@ void use_device(const train::RunConfig& config) {
   kernels::set_device(device);
   if (device == kernels::Device::simt)
     log::warn("device", "simt: the CUDA kernels are simulated on the CPU, thousands of times slower than they are");
+  if (device == kernels::Device::cuda)
+    log::warn("device", "cuda: nobody has run this on a GPU yet; compare the scores with device: cpu on a short run");
 }
 
 const std::string& named_base(const train::RunConfig& config) {
@@ -35,7 +37,8 @@ std::unique_ptr<model::WeightSource> open_base(const train::RunConfig& config) {
 }  // namespace
 
 kernels::Device device_of(const train::RunConfig& config) {
-  const kernels::Device device = kernels::choose_device(config.device, kernels::device_support(nvidia_driver()));
+  const kernels::Device device =
+      kernels::choose_device(config.device, kernels::device_support(nvidia_driver(), config.device == "cuda"));
   if (config.train.base_precision == "int8" && device != kernels::Device::cpu)
     throw ConfigError(cat("train.base_precision: int8 is for the CPU, and device is ", kernels::device_name(device),
                           "; set device: cpu, or train.base_precision: full"));

@@ -61,8 +61,10 @@ at::Tensor attention_forward(const at::Tensor& q, const at::Tensor& k, const at:
   if (lse != nullptr) *lse = log_sums;
   if (device() != Device::cpu && on_device::has_attention(q))
     on_device::attention_forward(q, k, v, starts, options, out, log_sums);
-  else
+  else {
+    wait_for_device();
     cpu::attention_forward(q, k, v, segments_of(starts), options, out, log_sums);
+  }
   return out;
 }
 
@@ -81,8 +83,10 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
   for (const at::Tensor& x : {dout, out, dq, dk, dv}) check_rows_dense(kOp, "dout, out or a gradient", x);
   if (device() != Device::cpu && on_device::has_attention(q))
     on_device::attention_backward(dout, q, k, v, out, lse, starts, options, dq, dk, dv);
-  else
+  else {
+    wait_for_device();
     cpu::attention_backward(dout, q, k, v, out, lse, segments_of(starts), options, dq, dk, dv);
+  }
 }
 
 at::Tensor attention_decode(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
@@ -91,6 +95,7 @@ at::Tensor attention_decode(const at::Tensor& q, const at::Tensor& k, const at::
   if (q.size(0) > k.size(0)) fail(kOp, cat("q has ", q.size(0), " tokens but only ", k.size(0), " keys are there"));
   at::Tensor out = at::empty(q.sizes(), q.options());
   if (q.size(0) == 0) return out;
+  wait_for_device();
   if (q.size(0) <= kFewQueries) {
     cpu::attention_decode(q, k, v, options, out);
   } else {

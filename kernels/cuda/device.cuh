@@ -42,7 +42,7 @@
   type* const name = static_cast<type*>(::graft::simt::dynamic_shared(sizeof(type) * (count)))
 #define GRAFT_LAUNCH(kernel, grid, block, stream, ...) GRAFT_LAUNCH_SHARED(kernel, grid, block, 0, stream, __VA_ARGS__)
 #define GRAFT_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) \
-  (static_cast<void>(stream), ::graft::simt::launch(#kernel, dim3(grid), dim3(block), bytes, kernel, __VA_ARGS__))
+  ::graft::simt::launch(stream, #kernel, dim3(grid), dim3(block), bytes, kernel, __VA_ARGS__)
 
 #endif
 

@@ -10,7 +10,6 @@ int number_of(Activation activation) { return activation == Activation::silu ? 0
 }  // namespace
 
 void gated_activation_forward(const at::Tensor& gate, const at::Tensor& up, Activation activation, at::Tensor h) {
-  const Lent lent{gate, up, h};
   const cuda::GatedForward arguments{.gate = gate.const_data_ptr(),
                                      .up = up.const_data_ptr(),
                                      .h = h.mutable_data_ptr(),
@@ -20,11 +19,10 @@ void gated_activation_forward(const at::Tensor& gate, const at::Tensor& up, Acti
                                      .rows = gate.size(0),
                                      .columns = gate.size(1),
                                      .activation = number_of(activation)};
-  check_launch("graft_gated_forward", launchers().gated_forward(device_type(gate), arguments, nullptr));
+  check_launch("graft_gated_forward", launchers().gated_forward(device_type(gate), arguments, stream()));
 }
 
 void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor up, Activation activation) {
-  const Lent lent{dh, gate, up};
   const cuda::GatedBackward arguments{.dh = dh.const_data_ptr(),
                                       .gate = gate.mutable_data_ptr(),
                                       .up = up.mutable_data_ptr(),
@@ -34,7 +32,7 @@ void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor
                                       .rows = gate.size(0),
                                       .columns = gate.size(1),
                                       .activation = number_of(activation)};
-  check_launch("graft_gated_backward", launchers().gated_backward(device_type(gate), arguments, nullptr));
+  check_launch("graft_gated_backward", launchers().gated_backward(device_type(gate), arguments, stream()));
 }
 
 }  // namespace graft::kernels::on_device

@@ -1,5 +1,5 @@
-// A dense product with the arguments of a BLAS library, so that what a library computes stands behind one interface: LibTorch's
-// on the CPU (gemm.cpp), cuBLASLt's in libgraft_cuda.so (gemm_cublaslt.cpp).
+// A dense product with the arguments of a BLAS library, so that what a library computes stands behind one interface: cuBLASLt's
+// in libgraft_cuda.so (gemm_cublaslt.cpp), plain loops in libgraft_simt.so (gemm.cpp). on_device::multiply is how ops call it.
 //
 //   C = alpha op(A) op(B) + beta C        op(X) = X, or X^T where transposed
 //
@@ -52,11 +52,11 @@ inline Gemm row_product(DType type, void* out, std::int64_t out_stride, const vo
 // is not a multiple of its element, C in bf16 for f32 operands.
 const char* gemm_fault(const Gemm& gemm);
 
-// With LibTorch, on host memory. 0, or 1 (cudaErrorInvalidValue) where gemm_fault is not null.
+// Plain loops, at once. 0, or 1 (cudaErrorInvalidValue) where gemm_fault is not null.
 int gemm_cpu(const Gemm& gemm);
 
-// With cuBLASLt, on device memory; workspace of `workspace_bytes` (32 MiB is what its heuristic is asked for at most). 0, 1 as
-// above or where k is 0, or 1000 + cublasStatus_t.
+// On the stream, on device memory; workspace of `workspace_bytes` (32 MiB is what cuBLASLt's heuristic is asked for at most). 0,
+// 1 as above or where k is 0, or 1000 + cublasStatus_t.
 extern "C" int graft_gemm(const Gemm& gemm, void* workspace, std::size_t workspace_bytes, Stream stream);
 
 }  // namespace graft::cuda

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
+#include "kernels/gemm/gemm_device.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels {
@@ -40,6 +42,19 @@ at::Tensor widened_product(const at::Tensor& x, const at::Tensor& weight) {
   return out;
 }
 
+at::Tensor on_device_logits(const at::Tensor& x, const at::Tensor& weight, const LowRank* adapter) {
+  const auto f32 = x.options().dtype(at::kFloat);
+  at::Tensor logits = at::empty({x.size(0), weight.size(0)}, f32);
+  on_device::multiply(logits, x, weight, /*transposed=*/true);
+  if (adapter != nullptr) {
+    wait_for_device();
+    const at::Tensor wide = x.to(at::kFloat), s = at::empty({x.size(0), adapter->a.size(0)}, f32);
+    on_device::multiply(s, wide, adapter->a, /*transposed=*/true, adapter->scale);
+    on_device::multiply(logits, s, adapter->b, /*transposed=*/true, 1, 1);
+  }
+  return logits;
+}
+
 }  // namespace
 
 at::Tensor head_logits(const at::Tensor& x, const at::Tensor& weight, LowRank* adapter) {
@@ -51,6 +66,7 @@ at::Tensor head_logits(const at::Tensor& x, const at::Tensor& weight, LowRank* a
   check_dim(op, "weight", weight, 2);
   check_shape(op, "weight", weight, {weight.size(0), x.size(1)}, cat("the last size of x ", shape_text(x.sizes())));
   check_type(op, "weight", weight, x.scalar_type(), "the type of x");
+  if (device() != Device::cpu) return on_device_logits(x, weight, adapter);
   const at::Tensor wide = x.to(at::kFloat).contiguous();
   at::Tensor logits = widened_product(wide, weight.contiguous());
   if (adapter != nullptr) logits.addmm_(at::mm(wide, adapter->a.t()).mul_(adapter->scale), adapter->b.t());

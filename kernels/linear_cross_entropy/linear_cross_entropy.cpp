@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/check.h"
+#include "kernels/copy_rows/copy_rows.h"
 #include "kernels/device.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy_device.h"
 #include "kernels/simd.h"
@@ -112,9 +113,13 @@ std::vector<std::int64_t> labelled_rows(const at::Tensor& labels, std::int64_t v
   return rows;
 }
 
-void chunk_rows(at::Tensor& z, const std::int64_t* labels, const float* weights, double* loss, double* logprob,
+// loss and logprob are f64, f32 from a device.
+void chunk_rows(at::Tensor& z, const at::Tensor& targets, const at::Tensor& row_weights, at::Tensor losses, at::Tensor logprobs,
                 const LinearCrossEntropyOptions& options) {
-  if (device() != Device::cpu) return on_device::cross_entropy_rows(z, labels, weights, loss, logprob, options);
+  if (device() != Device::cpu) return on_device::cross_entropy_rows(z, targets, row_weights, losses, logprobs, options);
+  const auto* labels = targets.const_data_ptr<std::int64_t>();
+  const float* weights = row_weights.defined() ? row_weights.const_data_ptr<float>() : nullptr;
+  double *loss = losses.mutable_data_ptr<double>(), *logprob = logprobs.mutable_data_ptr<double>();
   by_type(z.scalar_type(), [&](auto type) {
     using T = decltype(type);
     T* data = z.mutable_data_ptr<T>();
@@ -152,15 +157,19 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
     check_type(kOp, "row_weight", options.row_weight, at::kFloat, "whatever the type of x");
   }
 
-  const at::Tensor dense_labels = labels.contiguous();
+  wait_for_device();  // for the labels, and the rows that are made of them
+  const at::Tensor dense_labels =
+      labels.clone(at::MemoryFormat::Contiguous);  // not in the caller's memory: a device may not reach it
   const std::vector<std::int64_t> rows = labelled_rows(dense_labels, vocabulary);
   const auto trained = static_cast<std::int64_t>(rows.size());
   const bool all = trained == tokens;
   const at::Tensor index = at::tensor(rows, at::kLong);
-  const at::Tensor inputs = all ? x : x.index_select(0, index);
+  at::Tensor places;  // of the tokens among the trained ones
+  if (!all) places = at::full({tokens}, -1, at::kLong).index_copy_(0, index, at::arange(trained, at::kLong));
   const at::Tensor targets = all ? dense_labels : dense_labels.index_select(0, index);
   const at::Tensor weights = options.row_weight.defined() ? options.row_weight.index_select(0, index) : at::Tensor();
-  const at::Tensor logprob = at::empty({trained}, x.options().dtype(at::kDouble)), loss = at::empty_like(logprob);
+  const at::Tensor inputs = all ? x : take_rows(x, index);  // and from here on nothing is the host's until the end
+  at::Tensor logprob = at::empty({trained}, device() == Device::cpu ? at::kDouble : at::kFloat), loss = at::empty_like(logprob);
   const bool want_dx = options.want_grad && options.want_dx;
   at::Tensor dx = want_dx ? at::empty({trained, hidden}, x.options()) : at::Tensor();
 
@@ -174,18 +183,19 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
     LoraLinearSaved saved;
     saved.dropout_seed = options.dropout_seed + static_cast<std::uint64_t>(begin);
     lora_linear_forward_out(z, part, weight, {}, adapter, options.want_grad ? &saved : nullptr);
-    chunk_rows(z, targets.const_data_ptr<std::int64_t>() + begin,
-               weights.defined() ? weights.const_data_ptr<float>() + begin : nullptr, loss.mutable_data_ptr<double>() + begin,
-               logprob.mutable_data_ptr<double>() + begin, options);
+    const auto part_of = [&](const at::Tensor& values) { return values.defined() ? values.narrow(0, begin, count) : values; };
+    chunk_rows(z, part_of(targets), part_of(weights), part_of(loss), part_of(logprob), options);
     if (!options.want_grad) continue;
     const at::Tensor gradient = lora_linear_backward(z, part, weight, adapter, saved, want_dx);
-    if (want_dx) dx.narrow(0, begin, count).copy_(gradient);
+    if (want_dx) copy_rows(dx.narrow(0, begin, count), gradient);
   }
 
   LinearCrossEntropyResult result;
+  if (want_dx) result.dx = all ? dx : take_rows(dx, places);
+  wait_for_device();
+  loss = loss.to(at::kDouble);
   const double* losses = loss.const_data_ptr<double>();
   for (std::int64_t i = 0; i < trained; ++i) result.sum += losses[i];
-  if (want_dx) result.dx = all ? dx : at::zeros({tokens, hidden}, x.options()).index_copy_(0, index, dx);
   if (options.want_logprob) result.logprob = logprob.to(at::kFloat);
   return result;
 }

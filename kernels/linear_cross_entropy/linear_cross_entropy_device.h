@@ -5,9 +5,9 @@
 
 namespace graft::kernels::on_device {
 
-// logits (rows, V) become their gradient with options.want_grad; labels (rows), all in the vocabulary; weights (rows) or null;
-// loss and logprob (rows) are written.
-void cross_entropy_rows(at::Tensor logits, const std::int64_t* labels, const float* weights, double* loss, double* logprob,
-                        const LinearCrossEntropyOptions& options);
+// logits (rows, V) become their gradient with options.want_grad; labels (rows), all in the vocabulary; weights (rows) f32 or
+// undefined; loss and logprob (rows) f32 are written.
+void cross_entropy_rows(at::Tensor logits, const at::Tensor& labels, const at::Tensor& weights, at::Tensor loss,
+                        at::Tensor logprob, const LinearCrossEntropyOptions& options);
 
 }  // namespace graft::kernels::on_device

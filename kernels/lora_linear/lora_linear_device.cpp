@@ -2,19 +2,20 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/copy_rows/copy_rows.h"
+#include "kernels/gemm/gemm_device.h"
 #include "kernels/launchers.h"
-#include "kernels/lora_linear/outer_sum.h"
 
 namespace graft::kernels::on_device {
 namespace {
 
 constexpr std::int64_t kMostRank = 64;
 
+// What low_rank_cuda.h has; other products are the library's.
 bool has_low_rank(const at::Tensor& x, std::int64_t rank) { return x.scalar_type() == at::kBFloat16 && rank <= kMostRank; }
 
 // y = D(x), or y += D(x).
 void dropout(const at::Tensor& x, at::Tensor y, const LowRank& adapter, std::uint64_t seed, bool add) {
-  const Lent lent{x, y};
   const cuda::Dropout arguments{.x = x.const_data_ptr(),
                                 .y = y.mutable_data_ptr(),
                                 .x_stride = x.stride(0),
@@ -24,7 +25,7 @@ void dropout(const at::Tensor& x, at::Tensor y, const LowRank& adapter, std::uin
                                 .seed = seed,
                                 .probability = adapter.dropout,
                                 .add = add};
-  check_launch("graft_dropout", launchers().dropout(device_type(x), arguments, nullptr));
+  check_launch("graft_dropout", launchers().dropout(device_type(x), arguments, stream()));
 }
 
 at::Tensor dropped(const at::Tensor& x, const LowRank& adapter, std::uint64_t seed) {
@@ -36,9 +37,8 @@ at::Tensor dropped(const at::Tensor& x, const LowRank& adapter, std::uint64_t se
 
 // scale x a^T, for a (r, K)
 at::Tensor shrink(const at::Tensor& x, const at::Tensor& a, double scale) {
-  if (!has_low_rank(x, a.size(0))) return at::mm(x, a.t()).mul_(scale);
   at::Tensor s = at::empty({x.size(0), a.size(0)}, x.options());
-  const Lent lent{x, a, s};
+  if (!has_low_rank(x, a.size(0))) return multiply(s, x, a, /*transposed=*/true, scale), s;
   const cuda::Shrink arguments{.x = x.const_data_ptr(),
                                .a = a.const_data_ptr(),
                                .s = s.mutable_data_ptr(),
@@ -49,20 +49,15 @@ at::Tensor shrink(const at::Tensor& x, const at::Tensor& a, double scale) {
                                .columns = x.size(1),
                                .rank = a.size(0),
                                .scale = static_cast<float>(scale)};
-  check_launch("graft_shrink", launchers().shrink(arguments, nullptr));
+  check_launch("graft_shrink", launchers().shrink(arguments, stream()));
   return s;
 }
 
 // out += narrow^T wide, for out (r, C), or its transpose, for out (C, r)
 void add_outer_sum(const at::Tensor& narrow, const at::Tensor& wide, at::Tensor out, bool transposed) {
   const std::int64_t rank = narrow.size(1), columns = wide.size(1), splits = cuda::outer_sum_splits(narrow.size(0));
-  if (!has_low_rank(narrow, rank)) {
-    const at::Tensor sum = outer_sum(narrow, wide);
-    out.add_(transposed ? sum.t() : sum);
-    return;
-  }
+  if (!has_low_rank(narrow, rank)) return add_outer_product(out, narrow, wide, transposed);
   const at::Tensor partial = at::empty({splits, rank, columns}, out.options());
-  const Lent lent{narrow, wide, partial, out};
   const cuda::OuterSum arguments{.narrow = narrow.const_data_ptr(),
                                  .wide = wide.const_data_ptr(),
                                  .partial = partial.mutable_data_ptr<float>(),
@@ -75,7 +70,7 @@ void add_outer_sum(const at::Tensor& narrow, const at::Tensor& wide, at::Tensor 
                                  .columns = columns,
                                  .splits = splits,
                                  .transposed = transposed};
-  check_launch("graft_outer_sum", launchers().outer_sum(arguments, nullptr));
+  check_launch("graft_outer_sum", launchers().outer_sum(arguments, stream()));
 }
 
 at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
@@ -87,14 +82,13 @@ at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
 void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    at::Tensor out = y[i];
-    if (part.bias.defined())
-      at::addmm_out(out, part.bias, x, part.weight.t());
-    else
-      at::mm_out(out, x, part.weight.t());
+    const bool bias = part.bias.defined();
+    if (bias) copy_rows(y[i], part.bias.unsqueeze(0).expand(y[i].sizes()));
+    multiply(y[i], x, part.weight, /*transposed=*/true, 1, bias ? 1 : 0);
     if (part.adapter == nullptr) continue;
-    const at::Tensor s = shrink(low_rank_input(x, part), part.adapter->a.to(x.scalar_type()), part.adapter->scale);
-    out.addmm_(s, part.adapter->b.to(x.scalar_type()).t());
+    const LowRank& adapter = *part.adapter;
+    const at::Tensor s = shrink(low_rank_input(x, part), to_type(adapter.a, x.scalar_type()), adapter.scale);
+    multiply(y[i], s, to_type(adapter.b, x.scalar_type()), /*transposed=*/true, 1, 1);
     if (part.saved != nullptr) part.saved->s = s;
   }
 }
@@ -104,21 +98,26 @@ at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tens
   at::Tensor dx;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    if (need_dx && dx.defined())
-      dx.addmm_(dy[i], part.weight);
-    else if (need_dx)
-      dx = at::mm(dy[i], part.weight);
+    if (need_dx) {
+      const bool first = !dx.defined();
+      if (first) dx = at::empty(x.sizes(), x.options());
+      multiply(dx, dy[i], part.weight, /*transposed=*/false, 1, first ? 0 : 1);
+    }
     if (part.adapter == nullptr) continue;
     LowRank& adapter = *part.adapter;
-    const at::Tensor ds = shrink(dy[i], adapter.b.to(x.scalar_type()).t().contiguous(), adapter.scale);
+    const at::Tensor ds = at::empty(part.saved->s.sizes(), x.options());
+    multiply(ds, dy[i], to_type(adapter.b, x.scalar_type()), /*transposed=*/false, adapter.scale);
     add_outer_sum(part.saved->s, dy[i], adapter.grad_b, /*transposed=*/true);
     add_outer_sum(ds, low_rank_input(x, part), adapter.grad_a, /*transposed=*/false);
     if (!need_dx) continue;
-    const at::Tensor a = adapter.a.to(x.scalar_type());
-    if (adapter.dropout == 0)
-      dx.addmm_(ds, a);
-    else
-      dropout(at::mm(ds, a), dx, adapter, part.saved->dropout_seed, /*add=*/true);
+    const at::Tensor a = to_type(adapter.a, x.scalar_type());
+    if (adapter.dropout == 0) {
+      multiply(dx, ds, a, /*transposed=*/false, 1, 1);
+      continue;
+    }
+    const at::Tensor through = at::empty(x.sizes(), x.options());
+    multiply(through, ds, a, /*transposed=*/false);
+    dropout(through, dx, adapter, part.saved->dropout_seed, /*add=*/true);
   }
   return dx;
 }

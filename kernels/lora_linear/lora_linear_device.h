@@ -1,6 +1,5 @@
-// lora_linear.h through the CUDA kernels (kernels/device.h): dropout and, in bf16 with a rank of at most 64, S, dS, dA and dB.
-// The frozen product and the update S B^T, dS A are the library's. Arguments are checked by lora_linear.cpp. Private to this
-// folder.
+// lora_linear.h on a device (kernels/device.h): dropout and, in bf16 with a rank of at most 64, S, dA and dB through the CUDA
+// kernels; every other product is the library's (kernels/gemm). Arguments are checked by lora_linear.cpp. Private to this folder.
 #pragma once
 
 #include "kernels/lora_linear/lora_linear.h"

@@ -60,14 +60,21 @@ std::int64_t grain(std::int64_t columns) { return std::max<std::int64_t>(1, 1638
 
 }  // namespace
 
-at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const RmsNormOptions& options, at::Tensor* rstd) {
+at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const RmsNormOptions& options, at::Tensor* rstd,
+                            const at::Tensor& residual) {
   const c10::InferenceMode no_autograd;
   check_arguments(x, weight);
+  if (residual.defined()) {
+    check_shape("rms_norm", "residual", residual, x.sizes(), cat("as x ", shape_text(x.sizes())));
+    check_type("rms_norm", "residual", residual, x.scalar_type(), "the type of x");
+    check_rows_dense("rms_norm", "residual", residual);
+  }
   const std::int64_t rows = x.size(0), columns = x.size(1);
   at::Tensor y = at::empty({rows, columns}, x.options());
   at::Tensor r = at::empty({rows}, x.options().dtype(at::kFloat));
   if (rstd != nullptr) *rstd = r;
-  if (device() != Device::cpu) return on_device::rms_norm_forward(x, weight, options, y, r), y;
+  if (device() != Device::cpu) return on_device::rms_norm_forward(x, weight, options, y, r, residual), y;
+  if (residual.defined()) at::Tensor(x).add_(residual);
   by_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     const T *in = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();

@@ -6,8 +6,8 @@
 
 namespace graft::kernels::on_device {
 
-void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const RmsNormOptions& options, at::Tensor y,
-                      at::Tensor rstd);
+void rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const RmsNormOptions& options, at::Tensor y, at::Tensor rstd,
+                      const at::Tensor& residual);  // residual may be undefined
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
                        const RmsNormOptions& options, at::Tensor dx, bool add);
 

@@ -66,6 +66,18 @@ TEST_CASE("rms_norm backward adds to a given gradient and reads padded rows", "[
   CHECK(relative_error(added, alone + residual) < 1e-6);
 }
 
+TEST_CASE("rms_norm adds a residual to its input first", "[rms_norm]") {
+  for (const auto type : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor x = random({6, 24}, 1, type), w = random({24}, 2, type), wide = random({6, 40}, 3, type);
+    const at::Tensor residual = wide.narrow(1, 3, 24), sum = x + residual, given = x.clone();
+    at::Tensor rstd, want_rstd;
+    const at::Tensor want = rms_norm_forward(sum, w, kLlama, &want_rstd);
+    CHECK(same_bits(rms_norm_forward(given, w, kLlama, &rstd, residual), want));
+    CHECK(same_bits(given, sum));
+    CHECK(same_bits(rstd, want_rstd));
+  }
+}
+
 TEST_CASE("rms_norm keeps a NaN in its row, and survives zeros and large values", "[rms_norm]") {
   auto x = random({3, 16}, 8);
   x[1][3] = std::numeric_limits<float>::quiet_NaN();
@@ -88,6 +100,8 @@ TEST_CASE("rms_norm names the argument that does not fit", "[rms_norm]") {
         "rms_norm: x has stride 576 in its last dimension but must have 1");
   CHECK(message_of([&] { rms_norm_backward(x, x, at::ones({576}), at::ones({7}), kLlama); }) ==
         "rms_norm: rstd is (7) but must be (8), the first size of x (8, 576)");
+  CHECK(message_of([&] { rms_norm_forward(x, at::ones({576}), kLlama, nullptr, x.narrow(0, 0, 7)); }) ==
+        "rms_norm: residual is (7, 576) but must be (8, 576), as x (8, 576)");
 }
 
 }  // namespace graft::kernels

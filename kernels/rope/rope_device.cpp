@@ -5,7 +5,6 @@
 namespace graft::kernels::on_device {
 
 void rope(at::Tensor x, const at::Tensor& cos, const at::Tensor& sin, float direction) {
-  const Lent lent{x, cos, sin};
   const cuda::Rope arguments{.x = x.mutable_data_ptr(),
                              .cos = cos.const_data_ptr<float>(),
                              .sin = sin.const_data_ptr<float>(),
@@ -15,7 +14,7 @@ void rope(at::Tensor x, const at::Tensor& cos, const at::Tensor& sin, float dire
                              .heads = x.size(1),
                              .half = cos.size(1),
                              .direction = direction};
-  check_launch("graft_rope", launchers().rope(device_type(x), arguments, nullptr));
+  check_launch("graft_rope", launchers().rope(device_type(x), arguments, stream()));
 }
 
 }  // namespace graft::kernels::on_device

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "kernels/check.h"
+#include "kernels/device.h"
 
 namespace graft::kernels {
 
@@ -13,6 +14,7 @@ at::Tensor rounded_rows(const at::Tensor& x, RowRounding rounding, float fixed) 
   const c10::InferenceMode no_autograd;
   check_dim("rounded_rows", "x", x, 2);
   check_float_or_bf16("rounded_rows", "x", x);
+  wait_for_device();
   const at::Tensor wide = x.to(at::kFloat);
   at::Tensor scale = wide.abs().amax({1}, true);
   const at::Tensor broken = scale.isfinite().logical_not();

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/simt/simt.h"
 
 struct uint3 {
@@ -82,12 +84,22 @@ double as_number(T value) {
     return static_cast<double>(value);
 }
 
+void enqueue(std::function<void()> job);  // for graft_runtime_synchronize (kernels/cuda/runtime.h)
+
+// At once without a stream.
 template <class Kernel, class... Arguments>
-int launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, Kernel* kernel, Arguments... arguments) {
-  const auto closure = [=] { kernel(arguments...); };
-  run(
-      {name, grid, block, shared_bytes, {as_number(arguments)...}},
-      [](const void* c) { (*static_cast<const decltype(closure)*>(c))(); }, &closure);
+int launch(cuda::Stream stream, const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, Kernel* kernel,
+           Arguments... arguments) {
+  const auto job = [=] {
+    const auto closure = [=] { kernel(arguments...); };  // on the stack, where a kernel may read its arguments
+    run(
+        {name, grid, block, shared_bytes, {as_number(arguments)...}},
+        [](const void* c) { (*static_cast<decltype(closure)*>(c))(); }, &closure);
+  };
+  if (stream == nullptr)
+    job();
+  else
+    enqueue(job);
   return 0;
 }
 

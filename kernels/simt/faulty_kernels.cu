@@ -153,7 +153,7 @@ const Named kernels[] = {GRAFT_NAMED(reverse),           GRAFT_NAMED(reverse_in_
 void run_named(const std::string& name, unsigned blocks, unsigned threads, const float* in, float* out) {
   for (const Named& named : kernels) {
     if (name != named.name) continue;
-    simt::launch(named.name, dim3(blocks), dim3(threads), 0, named.kernel, in, out);
+    simt::launch(nullptr, named.name, dim3(blocks), dim3(threads), 0, named.kernel, in, out);
     return;
   }
   throw std::invalid_argument("no kernel " + name);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,5 +65,8 @@ Machine& machine();
 
 // shadow.cpp
 void access(const void* address, std::size_t bytes, bool write, const void* caller);
+bool in_buffer(const void* address, std::size_t bytes);
+// What a block that was allocated counts as from here on; beyond it nothing may be touched. 0 fills it with NaN.
+void set_bytes(void* memory, std::size_t bytes);
 
 }  // namespace graft::simt

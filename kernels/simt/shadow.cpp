@@ -7,7 +7,6 @@
 #include <new>
 
 #include "kernels/simt/device.h"
-#include "kernels/simt/lend.h"
 #include "kernels/simt/machine.h"
 
 // The image of the program or library that holds the kernels: constants, tables.
@@ -31,8 +30,8 @@ struct Cell {
 
 struct Region {
   char* begin;
-  std::size_t bytes, granule, mapped;  // mapped 0: lent
-  Cell* cells;                         // zero pages until touched
+  std::size_t bytes, granule, mapped;
+  Cell* cells;  // zero pages until touched
   std::size_t cells_mapped;
   Traffic traffic;
 };
@@ -213,9 +212,24 @@ void release(void* memory) {
   std::list<Region>& all = regions();
   for (auto it = all.begin(); it != all.end(); ++it) {
     if (it->begin != memory) continue;
-    if (it->mapped != 0) munmap(it->begin, it->mapped);
+    munmap(it->begin, it->mapped);
     munmap(it->cells, it->cells_mapped);
     all.erase(it);
+    return;
+  }
+}
+
+bool in_buffer(const void* address, std::size_t bytes) {
+  const auto* begin = static_cast<const char*>(address);
+  const Region* region = region_of(begin);
+  return region != nullptr && begin + bytes <= region->begin + region->bytes;
+}
+
+void set_bytes(void* memory, std::size_t bytes) {
+  for (Region& region : regions()) {
+    if (region.begin != memory) continue;
+    if (bytes == 0) std::memset(region.begin, 0xff, region.bytes);
+    region.bytes = bytes;
     return;
   }
 }
@@ -227,11 +241,6 @@ Traffic take_traffic(const void* memory) {
 }
 
 }  // namespace graft::simt
-
-extern "C" void graft_simt_lend(const void* memory, std::size_t bytes, std::size_t granule) {
-  graft::simt::add_region(static_cast<char*>(const_cast<void*>(memory)), bytes, granule);
-}
-extern "C" void graft_simt_take_back(const void* memory) { graft::simt::release(const_cast<void*>(memory)); }
 
 // What g++ -fsanitize=thread calls before each access.
 extern "C" {

@@ -42,34 +42,51 @@ std::set<std::string> kernels_of(const fs::path& log) {
   return names;
 }
 
+const fs::path kBuild = fs::path(GRAFT_PROGRAM).parent_path();
+
+// The engine in a folder where a test says which libraries lie beside it.
+struct EngineFolder {
+  explicit EngineFolder(fs::path folder) : path(std::move(folder)) {
+    fs::create_directories(path);
+    add("libgraft_engine.so", "libgraft_engine.so");
+  }
+  void add(const char* name, const char* library) const {
+    fs::remove(path / name);
+    fs::create_symlink(kBuild / library, path / name);
+  }
+  testing::Launch launch(const Workshop& workshop) const {
+    return {.directory = workshop.path(), .environment = {{"LD_LIBRARY_PATH", path.string()}}};
+  }
+  fs::path path;
+};
+
 }  // namespace
 
-TEST_CASE("device: cuda is refused before any work", "[device]") {
+TEST_CASE("device: cuda is refused before any work where its library is not there", "[device]") {
   const Workshop workshop;
-  const bool driver = fs::exists("/proc/driver/nvidia/version");
+  const EngineFolder folder(workshop / "lib");
+  const auto graft = [&](const std::string& command, const std::vector<std::string>& set) {
+    return run_program(workshop.command(command, set), folder.launch(workshop));
+  };
   for (const char* command : {"run", "prepare", "train"}) {
-    const Outcome done = workshop.graft(command, {"device=cuda"});
+    const Outcome done = graft(command, {"device=cuda"});
     INFO(done.err);
     CHECK(done.out.empty());
-    if (driver) {
-      CHECK(done.err.find("graft: device: cuda ") != std::string::npos);
-    } else {
-      CHECK(done.code == 4);
-      CHECK(done.err.find("graft: device: cuda needs an NVIDIA driver, and none is loaded on this machine; set device: cpu") !=
-            std::string::npos);
-    }
+    CHECK(done.code == 4);
+    CHECK(done.err.find("graft: device: cuda needs libgraft_cuda.so beside the program, and it is not there") !=
+          std::string::npos);
     CHECK(!fs::exists(workshop / "corpus"));
     CHECK(!fs::exists(workshop / "run"));
   }
-  const Outcome unknown = workshop.graft("train", {"device=gpu"});
+  const Outcome unknown = graft("train", {"device=gpu"});
   CHECK(unknown.code == 2);
   CHECK(unknown.err.find("device") != std::string::npos);
 
-  const Outcome doctor = workshop.graft("doctor", {"device=cuda"});
+  const Outcome doctor = graft("doctor", {"device=cuda"});
   CHECK(doctor.code == 2);
-  CHECK(doctor.out.find("device: cuda ") != std::string::npos);
-  CHECK(doctor.out.find("training on CUDA is not supported yet, device: auto is the CPU") != std::string::npos);
-  CHECK(workshop.graft("doctor").code == 0);
+  CHECK(doctor.out.find("device: cuda needs ") != std::string::npos);
+  CHECK(doctor.out.find("no libgraft_cuda.so; device: auto is the CPU until cuda has been measured") != std::string::npos);
+  CHECK(graft("doctor", {}).code == 0);
 }
 
 #ifndef __SANITIZE_ADDRESS__  // the simulator is not built then (cmake/cuda.cmake)
@@ -97,9 +114,10 @@ TEST_CASE("device: simt trains through every CUDA kernel of a training step to t
   CHECK(!fs::exists(workshop / "cpu.log"));
   CHECK(kernels_of(workshop / "simt.log") ==
         std::set<std::string>{"graft_adamw_update", "graft_attention_backward_keys_64", "graft_attention_backward_queries_64",
-                              "graft_attention_dot_bf16", "graft_attention_forward_64", "graft_cross_entropy_rows_bf16",
-                              "graft_dropout_bf16", "graft_gated_backward_bf16", "graft_gated_forward_bf16", "graft_norm_final",
-                              "graft_norm_partial", "graft_outer_sum_16", "graft_outer_sum_final", "graft_rms_norm_backward_bf16",
+                              "graft_attention_dot_bf16", "graft_attention_forward_64", "graft_copy_rows_bf16",
+                              "graft_cross_entropy_rows_bf16", "graft_round_rows_bf16", "graft_dropout_bf16",
+                              "graft_gated_backward_bf16", "graft_gated_forward_bf16", "graft_norm_final", "graft_norm_partial",
+                              "graft_outer_sum_16", "graft_outer_sum_final", "graft_rms_norm_backward_bf16",
                               "graft_rms_norm_forward_bf16", "graft_rope_bf16", "graft_shrink_16"});
 
   // The same bits again, and no going on elsewhere.
@@ -115,6 +133,52 @@ TEST_CASE("device: simt trains through every CUDA kernel of a training step to t
   INFO(elsewhere.err);
   CHECK(elsewhere.code == 2);
   CHECK(elsewhere.err.find("device: simt then, cpu now") != std::string::npos);
+}
+
+// No GPU here: the simulator's library under the name of CUDA's, in a folder of the engine's own.
+TEST_CASE("device: cuda runs all commands over whatever library has its name, to the bits of device: simt", "[device]") {
+  const Workshop workshop({.head_dim = 64, .bf16_values = true});
+  const EngineFolder folder(workshop / "lib");
+  folder.add("libgraft_simt.so", "libgraft_simt.so");
+  const auto graft = [&](const std::string& command, const std::string& run, const std::string& device,
+                         const std::vector<std::string>& rest = {}) {
+    std::vector<std::string> set = {"run_dir=" + run,   "device=" + device,   "train.dtype=bf16",    "train.steps=2",
+                                    "lora.dropout=0.1", "train.eval_every=0", "eval.max_tokens=300", "eval.prompt_tokens=2"};
+    set.insert(set.end(), rest.begin(), rest.end());
+    return run_program(workshop.command(command, set), folder.launch(workshop));
+  };
+  REQUIRE(graft("prepare", "cpu", "cpu").code == 0);
+
+  folder.add("libgraft_cuda.so", "libgraft_core.so");
+  const Outcome other = graft("train", "other", "cuda");
+  INFO(other.err);
+  CHECK(other.code == 4);
+  CHECK(other.err.find(
+            "graft: device: cuda: libgraft_cuda.so is of another version: it lacks graft_runtime_open; set device: cpu") !=
+        std::string::npos);
+
+  folder.add("libgraft_cuda.so", "libgraft_simt.so");
+  const Outcome doctor = graft("doctor", "cuda", "cuda");
+  INFO(doctor.out);
+  CHECK(doctor.code == 0);
+  CHECK(doctor.out.find("simulated on the host, compute capability 8.0, ") != std::string::npos);
+  const Outcome cuda = graft("run", "cuda", "cuda"), simt = graft("run", "simt", "simt");
+  INFO(cuda.err << simt.err);
+  REQUIRE(cuda.code == 0);
+  REQUIRE(simt.code == 0);
+  CHECK(cuda.err.find("cuda: nobody has run this on a GPU yet") != std::string::npos);
+  CHECK(adapter(workshop / "cuda") == adapter(workshop / "simt"));
+  const auto losses = [&](const char* run) {
+    std::vector<double> nll;
+    const Json book = read_json(workshop / run / "scores.json");
+    for (const Json& score : book["scores"]) nll.push_back(score["nll"]);
+    return nll;
+  };
+  CHECK(losses("cuda").size() >= 2);
+  CHECK(losses("cuda") == losses("simt"));
+  const Outcome int8 = graft("train", "int8", "cuda", {"train.base_precision=int8"});
+  CHECK(int8.code == 2);
+  CHECK(int8.err.find("train.base_precision: int8 is for the CPU, and device is cuda") != std::string::npos);
 }
 
 #endif

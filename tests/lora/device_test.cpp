@@ -1,6 +1,10 @@
 // One step of a tiny model through the CUDA kernels on the host (device: simt) against the same step of the CPU's kernels.
 #include "kernels/device.h"
 
+#include <ATen/record_function.h>
+
+#include <set>
+
 #include "kernels/adamw/adamw.h"
 #include "lora/adapter.h"
 #include "tests/support/catch.h"
@@ -18,10 +22,13 @@ using kernels::Device;
 
 class On {
  public:
-  explicit On(Device device) { kernels::set_device(device); }
-  ~On() { kernels::set_device(Device::cpu); }
+  explicit On(Device device) : before_(kernels::device()) { kernels::set_device(device); }
+  ~On() { kernels::set_device(before_); }
   On(const On&) = delete;
   On& operator=(const On&) = delete;
+
+ private:
+  Device before_;
 };
 
 // Heads of 64, so that attention has a CUDA kernel; one layer with a window.
@@ -55,6 +62,12 @@ model::ModelSpec phi() {
   spec.rope.dims = spec.rope_local.dims = 32;
   spec.layers[0].window = 70;
   return spec;
+}
+
+// Models are loaded where their weights will be needed (kernels/device_memory.h); the processor reads them there too.
+std::unique_ptr<model::Decoder> load(const TinyModel& source, at::ScalarType compute, at::ScalarType storage) {
+  const On on(Device::simt);
+  return model::Decoder::load(source, storage, compute);
 }
 
 struct Step {
@@ -111,28 +124,90 @@ void check_equal(const Step& got, const Step& want) {
   }
 }
 
+// What LibTorch does between kernels: all operators but those that look at shapes or allocate.
+class HostWork {
+ public:
+  struct Seen {
+    std::set<std::string> early;  // while the device was busy
+    std::set<std::string> rows;   // that read floats of at least half as many rows as there are tokens
+    int calls = 0;
+  };
+  explicit HostWork(std::int64_t tokens) {
+    all() = {};
+    rows_of_batch() = tokens / 2;
+    handle_ = at::addGlobalCallback(at::RecordFunctionCallback(&see).scopes({at::RecordScope::FUNCTION}).needsInputs(true));
+  }
+  ~HostWork() { at::removeCallback(handle_); }
+  HostWork(const HostWork&) = delete;
+  HostWork& operator=(const HostWork&) = delete;
+  const Seen& seen() const { return all(); }
+
+ private:
+  static Seen& all() {
+    static Seen seen;
+    return seen;
+  }
+  static std::int64_t& rows_of_batch() {
+    static std::int64_t rows = 0;
+    return rows;
+  }
+  static std::unique_ptr<at::ObserverContext> see(const at::RecordFunction& call) {
+    static const std::set<std::string> harmless = {
+        "aten::empty",  "aten::empty_like", "aten::empty_strided", "aten::narrow",    "aten::slice",  "aten::view",
+        "aten::select", "aten::t",          "aten::transpose",     "aten::unsqueeze", "aten::expand", "aten::as_strided",
+        "aten::to",     "aten::reshape",    "aten::contiguous",    "aten::squeeze"};  // copies inside are calls of their own
+    const std::string name = call.name();
+    if (harmless.contains(name)) return nullptr;
+    ++all().calls;
+    if (kernels::device_busy()) all().early.insert(name);
+    for (const c10::IValue& value : call.inputs()) {
+      if (!value.isTensor() || !value.toTensor().defined()) continue;
+      const at::Tensor& x = value.toTensor();
+      if (x.dim() > 1 && x.is_floating_point() && x.size(0) >= rows_of_batch() && x.size(1) > 1) all().rows.insert(name);
+    }
+    return nullptr;
+  }
+  at::CallbackHandle handle_;
+};
+
+const std::set<std::string> kAngles = {"aten::cos", "aten::sin"};  // of positions, once a step
+
 const std::vector<std::pair<const char*, model::ModelSpec (*)()>> kSpecs = {{"llama", llama}, {"gemma", gemma}, {"phi", phi}};
 
 }  // namespace
 
-TEST_CASE("in f32 a step through the CUDA kernels is the CPU's step", "[device]") {
+TEST_CASE("in f32 a step through the CUDA kernels is the CPU's step, and the host computes with no row of activations",
+          "[device]") {
   const Problem problem = tiny_problem();
   for (const auto& [name, spec] : kSpecs) {
     INFO(name);
     const TinyModel source(spec(), 7);
-    const auto decoder = model::Decoder::load(source, at::kFloat, at::kFloat);
+    const auto decoder = load(source, at::kFloat, at::kFloat);
     decoder->set_loss_terms({.z_loss = 1e-3, .label_smoothing = 0.1});
-    check_equal(step(*decoder, problem, Device::simt), step(*decoder, problem, Device::cpu));
+    const HostWork host(problem.labels.numel());
+    const Step simt = step(*decoder, problem, Device::simt);
+    CHECK(host.seen().rows == kAngles);
+    check_equal(simt, step(*decoder, problem, Device::cpu));
   }
 }
 
-TEST_CASE("in f32 a step through the CUDA kernels is the CPU's step for every family", "[device]") {
+TEST_CASE("for every family a step through the CUDA kernels is the CPU's, and the host touches no tensor while they run",
+          "[device]") {
   for (const std::string& name : golden_models()) {
     INFO(name);
+    const On on(Device::simt);
     const Golden golden(name);
     const auto decoder = golden.load();
     const Problem problem{golden.batch, golden.labels};
-    check_equal(step(*decoder, problem, Device::simt), step(*decoder, problem, Device::cpu));
+    const HostWork host(golden.labels.numel());
+    const Step simt = step(*decoder, problem, Device::simt);
+    const double loss = decoder->loss(golden.batch, golden.labels, true).sum;
+    CHECK_FALSE(kernels::device_busy());
+    CHECK(host.seen().early == std::set<std::string>{});
+    CHECK(host.seen().calls > 50);
+    check_equal(simt, step(*decoder, problem, Device::cpu));
+    const On cpu(Device::cpu);
+    CHECK(loss == Approx(decoder->loss(golden.batch, golden.labels, true).sum).epsilon(kF32));
   }
 }
 
@@ -141,8 +216,8 @@ TEST_CASE("in bf16 a step through the CUDA kernels is as near to f32 as the CPU'
   Problem problem = tiny_problem();
   for (const auto& [name, spec] : kSpecs) {
     const TinyModel source(spec(), 7);
-    const auto exact_decoder = model::Decoder::load(source, at::kBFloat16, at::kFloat);
-    const auto decoder = model::Decoder::load(source, at::kBFloat16, at::kBFloat16);
+    const auto exact_decoder = load(source, at::kFloat, at::kBFloat16);
+    const auto decoder = load(source, at::kBFloat16, at::kBFloat16);
     for (const std::int64_t rank : {4, 19}) {
       problem.rank = rank;
       const Step exact = step(*exact_decoder, problem, Device::cpu), cpu = step(*decoder, problem, Device::cpu);
@@ -163,15 +238,19 @@ TEST_CASE("in bf16 a step through the CUDA kernels is as near to f32 as the CPU'
 TEST_CASE("two steps through the CUDA kernels have the same bits, recomputed or not", "[device]") {
   Problem problem = tiny_problem();
   const TinyModel source(gemma(), 7);
-  const auto decoder = model::Decoder::load(source, at::kBFloat16, at::kBFloat16);
+  const auto decoder = load(source, at::kBFloat16, at::kBFloat16);
   const Step first = step(*decoder, problem, Device::simt), second = step(*decoder, problem, Device::simt);
   CHECK(first.loss == second.loss);
   CHECK(same_bits(first.gradients, second.gradients));
   problem.recompute = model::Recompute::layers;
+  const HostWork host(problem.labels.numel());
   CHECK(same_bits(first.gradients, step(*decoder, problem, Device::simt).gradients));
+  CHECK(host.seen().early == std::set<std::string>{});
+  CHECK(host.seen().rows == kAngles);
 }
 
 TEST_CASE("the optimizer's CUDA kernels move parameters as the CPU does", "[device]") {
+  const On memory(Device::simt);
   const at::Tensor gradients = random({1003}, 1, at::kFloat, 3);
   const auto moved = [&](Device device, kernels::AdamWResult& result) {
     const On on(device);

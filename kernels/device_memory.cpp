@@ -1,0 +1,94 @@
+#include "kernels/device_memory.h"
+
+#include <c10/core/Allocator.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "kernels/device.h"
+#include "kernels/launchers.h"
+
+namespace graft::kernels {
+namespace {
+
+constexpr std::size_t kLeast = 512;
+
+// Never destroyed: tensors of static lifetime give their memory back.
+DeviceMemory& memory() {
+  static auto& one = *new DeviceMemory(launchers());
+  return one;
+}
+
+class Allocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(std::size_t bytes) override {
+    void* block = bytes == 0 ? nullptr : memory().acquire(bytes);
+    return {block, block, &give_back, c10::Device(c10::DeviceType::CPU)};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    wait_for_device();
+    default_copy_data(to, from, bytes);
+  }
+
+ private:
+  static void give_back(void* block) {
+    if (block != nullptr) memory().release(block);
+  }
+};
+
+}  // namespace
+
+std::size_t DeviceMemory::rounded(std::size_t bytes) {
+  const std::size_t step = std::max(kLeast, std::bit_floor(bytes) / 8);
+  return (bytes + step - 1) / step * step;
+}
+
+void* DeviceMemory::acquire(std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t size = rounded(bytes);
+  std::vector<void*>& free = free_[size];
+  void* block = nullptr;
+  if (!free.empty()) {
+    block = free.back();
+    free.pop_back();
+  } else {
+    block = library_.allocate(size);
+    if (block == nullptr) {
+      give_back();
+      block = library_.allocate(size);
+    }
+    if (block == nullptr)
+      throw MachineError(cat("the device has no room for ", human_bytes(static_cast<double>(bytes)),
+                             " more; lower train.micro_rows or train.length, or set train.recompute: layers"));
+    sizes_[block] = size;
+  }
+  library_.use(block, bytes);
+  return block;
+}
+
+void DeviceMemory::release(void* block) {
+  const std::lock_guard lock(mutex_);
+  library_.use(block, 0);
+  free_[sizes_.at(block)].push_back(block);
+}
+
+void DeviceMemory::give_back() {
+  for (auto& [size, blocks] : free_) {
+    for (void* block : blocks) {
+      library_.release(block);
+      sizes_.erase(block);
+    }
+    blocks.clear();
+  }
+}
+
+void use_device_memory(bool on) {
+  static c10::Allocator* const host = c10::GetAllocator(c10::DeviceType::CPU);
+  static auto& device = *new Allocator;
+  c10::SetAllocator(c10::DeviceType::CPU, on ? &device : host, 1);
+}
+
+}  // namespace graft::kernels

@@ -1,0 +1,40 @@
+// The memory of tensors where kernels run on a device (kernels/device.h): LibTorch's allocator of the CPU is exchanged for one on
+// graft_runtime_allocate, so that weights, activations and adapters lie where host and kernels both reach them.
+//
+// Blocks are kept when tensors give them back, for the next of the same size: sizes are rounded up to one of eight between each
+// two powers of two, at least 512 bytes. A block is handed out again without waiting for the kernels that used it: other kernels
+// come after them on the one stream, and host code calls wait_for_device. Where there is no room left, blocks that nobody has
+// are given to the driver, and then the request fails with MachineError.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace graft::kernels {
+
+struct Launchers;
+
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(const Launchers& library) : library_(library) {}
+  void* acquire(std::size_t bytes);  // not 0
+  void release(void* memory);
+  static std::size_t rounded(std::size_t bytes);
+
+ private:
+  void give_back();  // what is free
+
+  const Launchers& library_;
+  std::mutex mutex_;
+  std::map<std::size_t, std::vector<void*>> free_;      // by size
+  std::unordered_map<const void*, std::size_t> sizes_;  // of all blocks
+};
+
+// Tensors from here on are in such memory, or in the host's again. They may outlive the change.
+void use_device_memory(bool on);
+
+}  // namespace graft::kernels

@@ -1,0 +1,86 @@
+#include "kernels/device_memory.h"
+
+#include <set>
+
+#include "core/error.h"
+#include "kernels/launchers.h"
+#include "tests/support/catch.h"
+
+namespace graft::kernels {
+namespace {
+
+// A library that hands out numbers and remembers.
+struct Driver {
+  std::uintptr_t next = 0;
+  std::size_t room = 1 << 20, held = 0;
+  std::set<void*> blocks;
+  std::vector<std::pair<void*, std::size_t>> used;
+  std::map<void*, std::size_t> sizes;
+};
+Driver driver;
+
+Launchers library() {
+  driver = {};
+  Launchers l{};
+  l.allocate = [](std::size_t bytes) -> void* {
+    if (driver.held + bytes > driver.room) return nullptr;
+    driver.held += bytes;
+    void* block = reinterpret_cast<void*>(driver.next += 4096);
+    driver.blocks.insert(block);
+    driver.sizes[block] = bytes;
+    return block;
+  };
+  l.release = [](void* block) {
+    driver.held -= driver.sizes.at(block);
+    driver.blocks.erase(block);
+  };
+  l.use = [](void* block, std::size_t bytes) { driver.used.emplace_back(block, bytes); };
+  return l;
+}
+
+}  // namespace
+
+TEST_CASE("sizes of device memory are rounded up by an eighth at most", "[device]") {
+  CHECK(DeviceMemory::rounded(1) == 512);
+  CHECK(DeviceMemory::rounded(512) == 512);
+  CHECK(DeviceMemory::rounded(513) == 1024);
+  CHECK(DeviceMemory::rounded(1 << 20) == 1 << 20);
+  std::set<std::size_t> sizes;
+  for (std::size_t bytes = 1 << 20; bytes < 1 << 21; bytes += 777) {
+    const std::size_t size = DeviceMemory::rounded(bytes);
+    CHECK((size >= bytes && size <= bytes + bytes / 8));
+    sizes.insert(size);
+  }
+  CHECK(sizes.size() == 9);
+}
+
+TEST_CASE("device memory is handed out again to the next of its size", "[device]") {
+  const Launchers l = library();
+  DeviceMemory memory(l);
+  void *a = memory.acquire(1000), *b = memory.acquire(1000);
+  CHECK(a != b);
+  memory.release(a);
+  CHECK(memory.acquire(2000) != a);
+  CHECK(memory.acquire(600) == a);
+  CHECK(driver.blocks.size() == 3);
+  CHECK(driver.used ==
+        std::vector<std::pair<void*, std::size_t>>{{a, 1000}, {b, 1000}, {a, 0}, {driver.used[3].first, 2000}, {a, 600}});
+}
+
+TEST_CASE("device memory that nobody has is given back when there is no room, and then there is none", "[device]") {
+  const Launchers l = library();
+  DeviceMemory memory(l);
+  void *a = memory.acquire(600 << 10), *b = memory.acquire(200 << 10);
+  memory.release(a);
+  memory.acquire(700 << 10);
+  CHECK((!driver.blocks.contains(a) && driver.blocks.contains(b)));
+  try {
+    memory.acquire(600 << 10);
+    FAIL("there is no room");
+  } catch (const MachineError& error) {
+    CHECK(std::string(error.what()) ==
+          "the device has no room for 600 KiB more; lower train.micro_rows or train.length, or set train.recompute: layers");
+  }
+}
+
+}  // namespace graft::kernels
