@@ -46,6 +46,7 @@ Launchers open_simt() {
   find(l.shrink, library, "graft_shrink");
   find(l.outer_sum, library, "graft_outer_sum");
   find(l.dropout, library, "graft_dropout");
+  find(l.nf4_dequantize, library, "graft_nf4_dequantize");
   find(l.gradient_norm, library, "graft_gradient_norm");
   find(l.adamw_step, library, "graft_adamw_step");
   find(l.lend, library, "graft_simt_lend");

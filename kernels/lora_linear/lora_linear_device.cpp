@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "kernels/launchers.h"
+#include "kernels/lora_linear/coded_weight.h"
 #include "kernels/lora_linear/outer_sum.h"
 
 namespace graft::kernels::on_device {
@@ -78,6 +79,26 @@ void add_outer_sum(const at::Tensor& narrow, const at::Tensor& wide, at::Tensor 
   check_launch("graft_outer_sum", launchers().outer_sum(arguments, nullptr));
 }
 
+// W as numbers: in memory of its own for as long as its product takes.
+at::Tensor numbers(const LoraPart& part, at::ScalarType type) {
+  if (part.coded == nullptr) return part.weight;
+  const Nf4Weight& nf4 = *part.coded->nf4();
+  const at::Tensor weight = at::empty({nf4.out(), nf4.in()}, type), map = nf4_scale_levels(),
+                   offset = at::full({1}, nf4.offset, at::kFloat);
+  const Lent lent{weight, nf4.codes, nf4.scales, nf4.group_scales, offset, map};
+  const cuda::Nf4Dequantize arguments{.codes = nf4.codes.const_data_ptr<std::uint8_t>(),
+                                      .scales8 = nf4.scales.const_data_ptr<std::uint8_t>(),
+                                      .group_scales = nf4.group_scales.const_data_ptr<float>(),
+                                      .offset = offset.const_data_ptr<float>(),
+                                      .map = map.const_data_ptr<float>(),
+                                      .weight = weight.mutable_data_ptr(),
+                                      .stride = weight.stride(0),
+                                      .rows = nf4.out(),
+                                      .columns = nf4.in()};
+  check_launch("graft_nf4_dequantize", launchers().nf4_dequantize(device_type(weight), arguments, nullptr));
+  return weight;
+}
+
 at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
   return part.saved != nullptr ? dropped(x, *part.adapter, part.saved->dropout_seed) : x;
 }
@@ -89,9 +110,9 @@ void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, c
     const LoraPart& part = parts[i];
     at::Tensor out = y[i];
     if (part.bias.defined())
-      at::addmm_out(out, part.bias, x, part.weight.t());
+      at::addmm_out(out, part.bias, x, numbers(part, x.scalar_type()).t());
     else
-      at::mm_out(out, x, part.weight.t());
+      at::mm_out(out, x, numbers(part, x.scalar_type()).t());
     if (part.adapter == nullptr) continue;
     const at::Tensor s = shrink(low_rank_input(x, part), part.adapter->a.to(x.scalar_type()), part.adapter->scale);
     out.addmm_(s, part.adapter->b.to(x.scalar_type()).t());
@@ -105,9 +126,9 @@ at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tens
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
     if (need_dx && dx.defined())
-      dx.addmm_(dy[i], part.weight);
+      dx.addmm_(dy[i], numbers(part, x.scalar_type()));
     else if (need_dx)
-      dx = at::mm(dy[i], part.weight);
+      dx = at::mm(dy[i], numbers(part, x.scalar_type()));
     if (part.adapter == nullptr) continue;
     LowRank& adapter = *part.adapter;
     const at::Tensor ds = shrink(dy[i], adapter.b.to(x.scalar_type()).t().contiguous(), adapter.scale);

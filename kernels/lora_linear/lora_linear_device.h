@@ -1,4 +1,5 @@
-// lora_linear.h through the CUDA kernels (kernels/device.h): dropout and, in bf16 with a rank of at most 64, S, dS, dA and dB.
+// lora_linear.h through the CUDA kernels (kernels/device.h): dropout, a weight in NF4 as numbers and, in bf16 with a rank of at
+// most 64, S, dS, dA and dB.
 // The frozen product and the update S B^T, dS A are the library's. Arguments are checked by lora_linear.cpp. Private to this
 // folder.
 #pragma once
