@@ -56,6 +56,7 @@ Launchers open_library(const char* file) {
   find(l.shrink, library, file, "graft_shrink");
   find(l.outer_sum, library, file, "graft_outer_sum");
   find(l.dropout, library, file, "graft_dropout");
+  find(l.nf4_dequantize, library, file, "graft_nf4_dequantize");
   find(l.gradient_norm, library, file, "graft_gradient_norm");
   find(l.adamw_step, library, file, "graft_adamw_step");
   return l;

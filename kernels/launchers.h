@@ -12,6 +12,7 @@
 #include "kernels/linear_cross_entropy/linear_cross_entropy_cuda.h"
 #include "kernels/lora_linear/dropout_cuda.h"
 #include "kernels/lora_linear/low_rank_cuda.h"
+#include "kernels/nf4/nf4.h"
 #include "kernels/rms_norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
 
@@ -37,6 +38,7 @@ struct Launchers {
   decltype(&cuda::graft_shrink) shrink;
   decltype(&cuda::graft_outer_sum) outer_sum;
   decltype(&cuda::graft_dropout) dropout;
+  decltype(&cuda::graft_nf4_dequantize) nf4_dequantize;
   decltype(&cuda::graft_gradient_norm) gradient_norm;
   decltype(&cuda::graft_adamw_step) adamw_step;
 };

@@ -3,9 +3,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
 #include "core/error.h"
 #include "core/stop.h"
-#include "kernels/lora_linear/int8_weight.h"
+#include "kernels/lora_linear/coded_weight.h"
 #include "model/decoder_impl.h"
 #include "model/tensors.h"
 
@@ -29,11 +33,19 @@ struct Loader {
   }
   FrozenLinear linear(const std::string& name, bool bias) const {
     FrozenLinear linear = dense(name, bias);
-    if (precision == BasePrecision::int8) {
-      linear.int8 = std::make_shared<kernels::Int8Weight>(linear.weight);
-      linear.weight.reset();
+    if (precision == BasePrecision::full) return linear;
+    try {
+      linear.coded = coded(linear.weight);
+    } catch (const DataError& error) {
+      throw DataError(cat("tensor ", name, ".weight: ", error.what()));
     }
+    linear.weight.reset();
     return linear;
+  }
+  std::shared_ptr<const kernels::CodedWeight> coded(const at::Tensor& weight) const {
+    using Coded = kernels::CodedWeight;
+    return std::make_shared<const Coded>(precision == BasePrecision::int8 ? Coded{kernels::Int8Weight(weight)}
+                                                                          : Coded{kernels::Nf4Weight(weight)});
   }
   Mlp mlp(const ModelSpec& spec, const std::string& prefix) const {
     Mlp mlp;
@@ -100,12 +112,16 @@ bool is_linear(const TensorSpec& tensor, const ModelSpec& spec) {
          !(spec.moe.experts > 0 && tensor.name.ends_with(spec.moe.block + ".gate.weight"));
 }
 
+std::int64_t elements(const TensorSpec& tensor) {
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
 std::int64_t bytes_of(const at::Tensor& tensor) { return tensor.defined() ? static_cast<std::int64_t>(tensor.nbytes()) : 0; }
 
 }  // namespace
 
-std::int64_t Linear::out() const { return int8 ? int8->out() : weight.size(0); }
-std::int64_t Linear::in() const { return int8 ? int8->in() : weight.size(1); }
+std::int64_t Linear::out() const { return coded ? coded->out() : weight.size(0); }
+std::int64_t Linear::in() const { return coded ? coded->in() : weight.size(1); }
 
 std::unique_ptr<Decoder> Decoder::load(const WeightSource& source, at::ScalarType storage, at::ScalarType compute,
                                        BasePrecision precision) {
@@ -158,7 +174,7 @@ std::vector<Linear*> DecoderImpl::linears() {
 std::int64_t DecoderImpl::weight_bytes() const {
   std::int64_t bytes = bytes_of(embedding_) + bytes_of(final_norm_) + (spec_.tied_head ? 0 : bytes_of(head_.weight));
   const auto add = [&](const FrozenLinear& linear) {
-    bytes += bytes_of(linear.weight) + bytes_of(linear.bias) + (linear.int8 ? linear.int8->bytes() : 0);
+    bytes += bytes_of(linear.weight) + bytes_of(linear.bias) + (linear.coded ? linear.coded->bytes() : 0);
   };
   const auto add_mlp = [&](const Mlp& mlp) {
     for (const auto* linear : {&mlp.gate, &mlp.up, &mlp.gate_up, &mlp.down}) add(*linear);
@@ -178,12 +194,13 @@ std::int64_t DecoderImpl::weight_bytes() const {
 std::int64_t weight_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision) {
   std::int64_t bytes = 0;
   for (const TensorSpec& tensor : tensors_of(spec)) {
-    std::int64_t size = 1;
-    for (const std::int64_t n : tensor.shape) size *= n;
-    if (precision == BasePrecision::int8 && is_linear(tensor, spec))
+    const std::int64_t size = elements(tensor);
+    if (precision == BasePrecision::full || !is_linear(tensor, spec))
+      bytes += size * static_cast<std::int64_t>(c10::elementSize(compute));
+    else if (precision == BasePrecision::int8)
       bytes += 2 * size + 8 * (tensor.shape[0] + tensor.shape[1]);  // codes in two directions; a scale and a sum for each column
     else
-      bytes += size * static_cast<std::int64_t>(c10::elementSize(compute));
+      bytes += kernels::nf4_bytes(size);
   }
   return bytes;
 }
@@ -203,8 +220,12 @@ std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, Bas
   const std::int64_t alive = recompute == Recompute::layers ? layers * h + layer : layers * layer;
   const std::int64_t passing = 4 * h + std::max(copies * 2 * ffn, 2 * q + 4 * kv);
   const std::int64_t codes = precision == BasePrecision::int8 ? copies * 2 * ffn : 0;  // of the rows of a product
+  std::int64_t numbers = 0;  // of one weight in NF4, where the products are the library's
+  if (precision == BasePrecision::nf4)
+    for (const TensorSpec& tensor : tensors_of(spec))
+      if (is_linear(tensor, spec)) numbers = std::max(numbers, elements(tensor));
   constexpr std::int64_t kTilesAndChunk = 3 * (48ll << 20);  // attention scores and their gradient, a chunk of logits
-  return tokens * ((alive + passing) * element + codes) + kTilesAndChunk;
+  return tokens * ((alive + passing) * element + codes) + numbers * element + kTilesAndChunk;
 }
 
 std::int64_t DecoderImpl::activation_bytes(std::int64_t tokens, Recompute recompute) const {

@@ -19,18 +19,18 @@
 namespace graft::model {
 
 struct Linear {
-  std::string name;                                 // HF module path without ".weight": "model.layers.0.mlp.up_proj"
-  at::Tensor weight, bias;                          // (N, K), (N) or undefined; compute dtype
-  kernels::LowRank* adapter = nullptr;              // not owned; set by lora/attach
-  std::shared_ptr<const kernels::Int8Weight> int8;  // instead of weight
-  float input_scale = 0;                            // WeightSource::input_scale
+  std::string name;                                   // HF module path without ".weight": "model.layers.0.mlp.up_proj"
+  at::Tensor weight, bias;                            // (N, K), (N) or undefined; compute dtype
+  kernels::LowRank* adapter = nullptr;                // not owned; set by lora/attach
+  std::shared_ptr<const kernels::CodedWeight> coded;  // instead of weight
+  float input_scale = 0;                              // WeightSource::input_scale
 
   std::int64_t out() const, in() const;  // N, K
 };
 
-// full: every weight in the compute type. int8: those of the layers' linears in codes of 8 bits
-// (kernels/lora_linear/int8_weight.h); embedding, norms, routers and head as before.
-enum class BasePrecision { full, int8 };
+// full: every weight in the compute type. int8, nf4: those of the layers' linears in codes (kernels/lora_linear/coded_weight.h);
+// embedding, norms, routers and head as before.
+enum class BasePrecision { full, int8, nf4 };
 
 // T tokens of packed segments (data/batch_source.h).
 struct Packed {
@@ -53,7 +53,8 @@ struct TokenLoss {
 
 class Decoder {
  public:
-  // compute: f32 or bf16. Weights are first rounded to `storage` (bf16: the base as everyone else has it; f32: as in the file).
+  // compute: f32 or bf16. Weights are first rounded to `storage` (bf16: the base as everyone else has it; f32: as in the file),
+  // then put in codes one by one: what is in memory meanwhile is the result and one full weight.
   static std::unique_ptr<Decoder> load(const WeightSource& source, at::ScalarType storage, at::ScalarType compute,
                                        BasePrecision precision = BasePrecision::full);
   virtual ~Decoder() = default;

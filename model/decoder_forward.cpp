@@ -62,7 +62,7 @@ std::vector<kernels::LoraPart> DecoderImpl::parts(std::initializer_list<LinearUs
   for (const auto& [linear, saved] : uses) {
     saved->dropout_seed = Random(pass.dropout_seed, Stream::dropout).bits(linear->ordinal);
     parts.push_back({linear->weight, linear->bias, pass.adapters ? linear->adapter : nullptr, pass.training ? saved : nullptr,
-                     linear->int8.get()});
+                     linear->coded.get()});
   }
   return parts;
 }

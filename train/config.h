@@ -58,9 +58,9 @@ struct TrainConfig {
             "weight of the squared log of the softmax's normaliser, added to the loss of training (1e-4 is usual)");
     v.field(dtype, "dtype", {"auto", "bf16", "fp32"},
             "auto: bf16 base, computed in bf16 where that is fast, else in fp32; fp32: weights as in the file");
-    v.field(base_precision, "base_precision", {"full", "int8"},
+    v.field(base_precision, "base_precision", {"full", "int8", "nf4"},
             "of the layers' frozen weights while training: full: as dtype; int8: products in 8 bits, faster on CPUs with "
-            "AVX512-VNNI");
+            "AVX512-VNNI; nf4: held in 4 bits (QLoRA), a quarter of bf16's memory");
     v.field(long_documents, "long_documents", {"split", "truncate", "drop"}, "documents longer than a row");
     v.field(recompute, "recompute", {"none", "layers"}, "layers: less memory, about a third more time");
     v.field(seed, "seed", 0, std::int64_t{1} << 62, "of initialisation, order and dropout");

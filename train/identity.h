@@ -19,7 +19,7 @@ struct IdentityParts {
   std::string corpus;     // Corpus::snapshot() of the pinned training shards
   std::string device = "cpu";
   int threads = 1;
-  std::string storage, compute;       // dtypes: "bf16", "f32"; of the storage also "int8 of bf16", "int8 of f32"
+  std::string storage, compute;       // dtypes: "bf16", "f32"; of the storage also "int8 of bf16", "nf4 of f32"
   std::int64_t calibration_rows = 0;  // that the format of the merge-aware phase looks at
 };
 // A flat object: "train.rows": 4, "lora.rank": 16, "base": "<sha256>", ...

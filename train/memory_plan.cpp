@@ -109,7 +109,8 @@ void MemoryPlan::check() const {
 namespace {
 
 MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available) {
-  return {{{"base weights", weight_bytes, "use a smaller base, or train.dtype: bf16"}, {"program", kProgramBytes, "free memory"}},
+  return {{{"base weights", weight_bytes, "use a smaller base, train.dtype: bf16, or train.base_precision: nf4"},
+           {"program", kProgramBytes, "free memory"}},
           available};
 }
 
@@ -141,7 +142,8 @@ model::Recompute recompute_of(const TrainConfig& config) {
 }  // namespace
 
 model::BasePrecision base_precision(const TrainConfig& config) {
-  return config.base_precision == "int8" ? model::BasePrecision::int8 : model::BasePrecision::full;
+  if (config.base_precision == "int8") return model::BasePrecision::int8;
+  return config.base_precision == "nf4" ? model::BasePrecision::nf4 : model::BasePrecision::full;
 }
 
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,

@@ -37,7 +37,7 @@ struct Types {
 
 std::string storage_name(const Types& types, const TrainConfig& config) {
   const std::string full = name_of(types.storage);
-  return base_precision(config) == model::BasePrecision::int8 ? "int8 of " + full : full;
+  return base_precision(config) == model::BasePrecision::full ? full : cat(config.base_precision, " of ", full);
 }
 
 // pinned: what a run that has begun computes in. "auto" is settled once, so that a resume does not depend on a timing.

@@ -18,7 +18,7 @@ Cost cost_of(const std::function<void()>& work);
 Cost median(std::vector<Cost> costs);  // by wall time
 
 // The matrix products that no implementation of a step can leave out, each bare (at::mm_out, at::bmm_out into memory that exists)
-// at its own shape, in the decoder's compute type (with train.base_precision: int8 too, so that shares can be compared):
+// at its own shape, in the decoder's compute type (with a train.base_precision too, so that shares can be compared):
 //   frozen     X W^T of every linear and of the head; dY W where something below is trained
 //   low rank   X A^T, S B^T, dY B, dY^T S, dS^T X, dS A of every adapter (the last where dX is formed)
 //   attention  Q K^T, P V; again Q K^T, and dO V^T, P^T dO, dS K, dS^T Q, per segment. Half of the full product: causal.

@@ -29,7 +29,7 @@ StepFloor::StepFloor(model::Decoder& decoder, const std::vector<data::Batch>& mi
     if (linear->name == "lm_head")
       head_ = linear->weight;
     else
-      linears_.push_back({linear->int8 ? buffer(linear->out(), linear->in()) : linear->weight,
+      linears_.push_back({linear->coded ? buffer(linear->out(), linear->in()) : linear->weight,
                           linear->adapter ? linear->adapter->a.size(0) : 0, place_of(linear->name) > lowest});
   }
   if (!head_.defined()) head_ = at::full({spec_.vocab, spec_.hidden}, 0.01, at::TensorOptions(type_));

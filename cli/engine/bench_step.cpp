@@ -147,9 +147,8 @@ int bench_step(const Session& session, const Context& context, const BenchOption
                 {"operators", operators}});
     return kDone;
   }
-  std::cout << processor() << "; " << at::get_num_threads() << " threads, " << name_of(types.compute)
-            << (train.base_precision == "int8" ? ", frozen products of the layers in int8" : "") << "; " << tokens
-            << " tokens in " << segments << " documents, rank " << context.config.lora.rank << "\n\n";
+  std::cout << processor() << "; " << at::get_num_threads() << " threads, " << name_of(types.compute) << base_note(train) << "; "
+            << tokens << " tokens in " << segments << " documents, rank " << context.config.lora.rank << "\n\n";
   const auto row = [&](const char* name, const Cost& cost) -> std::vector<std::string> {
     return {name, fixed(1e3 * cost.wall, 0), fixed(1e3 * cost.cpu, 0), fixed(100 * cost.wall / one.wall, 1)};
   };

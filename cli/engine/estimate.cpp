@@ -91,7 +91,7 @@ int graft_estimate(const Context& context) {
         {"adapter", cat(human_count(static_cast<double>(parameters)), " parameters of ",
                         human_count(static_cast<double>(spec.parameters())))},
         {"step", cat("about ", fixed(step_seconds, 1), " s for ", human_count(work.tokens_per_step), " tokens in ",
-                     name_of(dtypes.compute), train.base_precision == "int8" ? ", products of the layers in int8" : "")}};
+                     name_of(dtypes.compute), base_note(train))}};
     if (!timed)
       rows.push_back(
           {"training", cat("unknown: the step is the CPU's, and device is ", kernels::device_name(kernels::device()))});

@@ -30,7 +30,7 @@ void score_and_export(const Session& session, RunResult& result) {
   const auto adapter = session.adapter();
   ScoreBook book(session);
   const std::string adapted = identity_of(*session.base, adapter.get()), bare = identity_of(*session.base, nullptr);
-  // Scores are those of the base as it will be served, which int8 products of the training are not.
+  // Scores are those of the base as it will be served, which one in codes while training is not.
   const bool as_served = train::base_precision(session.config.train) == model::BasePrecision::full;
   if (!result.trained.already_done && as_served && result.trained.merge_aware.empty())
     book.remember("adapted", adapted, session.dtypes(), result.trained.heldout,

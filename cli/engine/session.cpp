@@ -47,6 +47,11 @@ kernels::Device device_of(const train::RunConfig& config) {
 
 std::string name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
 
+std::string base_note(const train::TrainConfig& config) {
+  if (config.base_precision == "full") return "";
+  return config.base_precision == "int8" ? ", frozen products of the layers in int8" : ", frozen weights of the layers in NF4";
+}
+
 Session::Session(const train::RunConfig& c) : config(c), base(open_base(c)) {
   if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
   tokenizer = data::load_tokenizer(config.base);

@@ -21,7 +21,8 @@ namespace graft::cli {
 struct Dtypes {
   at::ScalarType storage, compute;
 };
-std::string name_of(at::ScalarType type);  // "bf16", "f32"
+std::string name_of(at::ScalarType type);                 // "bf16", "f32"
+std::string base_note(const train::TrainConfig& config);  // ", frozen products of the layers in int8"; empty: in full
 
 // The errors of kernels/device.h; ConfigError when training is not made for it.
 kernels::Device device_of(const train::RunConfig& config);

@@ -93,10 +93,9 @@ void check_merge_aware(const Session& session) {
         cat("train.merge_aware.format: the values of ", format,
             " depend on more than the weights, training cannot round to them at each step; name a format that rounds "
             "to the nearest value or searches scales"));
-  if (session.config.train.base_precision == "int8")
-    throw ConfigError(
-        "train.merge_aware rounds the weights at each step, train.base_precision: int8 has them in codes of its own; set "
-        "train.base_precision: full, or leave train.merge_aware out");
+  if (const std::string& precision = session.config.train.base_precision; precision != "full")
+    throw ConfigError(cat("train.merge_aware rounds the weights at each step, train.base_precision: ", precision,
+                          " has them in codes of its own; set train.base_precision: full, or leave train.merge_aware out"));
   exports::check_formats({format}, session.base->spec(), session.config.lora);
 }
 

@@ -6,9 +6,9 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "export/quantize/nf4.h"
 #include "export/quantized_model.h"
 #include "kernels/nf4/nf4.h"
+#include "kernels/nf4/nf4_weight.h"
 #include "model/linear_layout.h"
 
 namespace graft::exports {
@@ -35,7 +35,7 @@ std::vector<StoredTensor> layout_of(const model::TensorSpec& linear) {
           {linear.name + ".quant_state.bitsandbytes__nf4", DType::u8, {state_size(elements, blocks)}}};
 }
 
-at::Tensor state_of(const model::TensorSpec& linear, const Nf4Weight& weight) {
+at::Tensor state_of(const model::TensorSpec& linear, const kernels::Nf4Weight& weight) {
   const std::string text =
       Json{{"quant_type", "nf4"},           {"blocksize", cuda::kNf4Block},        {"dtype", "bfloat16"},
            {"shape", linear.shape},         {"nested_blocksize", cuda::kNf4Group}, {"nested_dtype", "float32"},
@@ -61,10 +61,10 @@ LinearFormat nf4_format() {
       .layout = layout_of,
       .encode =
           [](const model::TensorSpec& linear, const at::Tensor& values) {
-            const Nf4Weight weight = round_to_nf4(values);
-            return EncodedLinear{
-                {weight.group_scales, nf4_scale_levels(), nf4_levels(), weight.codes, weight.scales, state_of(linear, weight)},
-                [weight, shape = linear.shape] { return weight.values().view(shape); }};
+            const kernels::Nf4Weight weight(values);
+            return EncodedLinear{{weight.group_scales, kernels::nf4_scale_levels(), kernels::nf4_levels(), weight.codes,
+                                  weight.scales, state_of(linear, weight)},
+                                 [weight] { return weight.values(at::kFloat); }};
           },
   };
 }

@@ -35,7 +35,4 @@ inline float value_e4m3(std::uint8_t byte) {
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(size) | (byte & 0x80u) << 24);
 }
 
-// The largest |x| in `largest`, at least what it was; false when a value is not finite.
-bool find_largest(const float* x, std::int64_t n, float& largest);
-
 }  // namespace graft::exports

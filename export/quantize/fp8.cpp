@@ -39,8 +39,7 @@ GRAFT_SIMD void to_values(const std::uint8_t* codes, std::int64_t n, float scale
   for (std::int64_t i = 0; i < n; ++i) out[i] = value_e4m3(codes[i]) * scale;
 }
 
-}  // namespace
-
+// The largest |x| in `largest`, at least what it was; false when a value is not finite.
 GRAFT_SIMD bool find_largest(const float* x, std::int64_t n, float& largest) {
   float found = largest;
   int outside = 0;
@@ -53,6 +52,8 @@ GRAFT_SIMD bool find_largest(const float* x, std::int64_t n, float& largest) {
   largest = found;
   return outside == 0;
 }
+
+}  // namespace
 
 at::Tensor Fp8Weight::values(const model::Fp8Tiles& tiles) const {
   at::Tensor decoded = at::empty(codes.sizes(), at::kFloat);

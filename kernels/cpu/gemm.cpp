@@ -19,6 +19,7 @@ constexpr std::int64_t kPiecesPerThread = 8;  // at least, so that none waits lo
 constexpr std::int64_t kBlock = 256;          // of an outer sum
 constexpr std::int64_t kSums = 48;            // rows whose sums wait in f32: what stays in the first cache
 constexpr std::int64_t kPanelsPerThread = 8;  // from which on threads share panels, not rows of them
+constexpr std::int64_t kPiece = 128;          // of NF4 along k: what stays in the first cache between written and packed
 
 // out = [out +] bias + scale * sums
 template <class T>
@@ -49,11 +50,29 @@ struct Panel {
   // The terms' right sides one after the other.
   void pack_into(Element* to) const {
     for (const Term<Element>& term : job->terms) {
-      if (term.transposed)
+      if (term.nf4)
+        pack_nf4(term, to);
+      else if (term.transposed)
         pack_transposed(term.right + column * term.right_stride, term.right_stride, columns(), term.k, width(), to);
       else
         pack(term.right + column, term.right_stride, term.k, columns(), width(), to);
       to += round_up(term.k, kDepth<Element>) * width();
+    }
+  }
+
+  void pack_nf4(const Term<Element>& term, Element* to) const {
+    thread_local Scratch memory;
+    auto* numbers = memory.get<Element>(kPanel * kPiece);
+    for (std::int64_t k = 0; k < term.k; k += kPiece) {
+      const std::int64_t count = std::min(kPiece, term.k - k);
+      if (term.transposed) {
+        dequantize(*term.nf4, column, columns(), k, count, numbers, kPiece);
+        pack_transposed(numbers, kPiece, columns(), count, width(), to);
+      } else {
+        dequantize(*term.nf4, k, count, column, columns(), numbers, kPanel);
+        pack(numbers, kPanel, count, columns(), width(), to);
+      }
+      to += round_up(count, kDepth<Element>) * width();
     }
   }
 

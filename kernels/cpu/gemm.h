@@ -3,15 +3,17 @@
 //   out (M, N) = [out +] [bias +] sum over terms of left (M, k) right (k, N)
 //
 // Right sides are packed for every call, 64 columns at a time: one pass over N k elements against M N k products, so no weight is
-// stored twice. Codes of 8 bits come packed (kernels/cpu/int8.h). Threads take 64 columns in turn, or some hundred rows of them
-// where columns are few; each element is summed by one thread in the order of the terms: same bits whatever the number of
-// threads.
+// stored twice, and one in NF4 becomes numbers a piece of a panel at a time. Codes of 8 bits come packed (kernels/cpu/int8.h).
+// Threads take 64 columns in turn, or some hundred rows of them where columns are few; each element is summed by one thread in
+// the order of the terms: same bits whatever the number of threads.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "kernels/cpu/int8.h"
+#include "kernels/cpu/nf4.h"
 #include "kernels/cpu/tile.h"
 
 namespace graft::kernels::cpu {
@@ -24,6 +26,7 @@ struct Term {
   const Element* right;  // transposed: (N, k); else (k, N)
   std::int64_t right_stride, k;
   bool transposed;
+  std::optional<Nf4View> nf4 = {};  // instead of right
 };
 
 struct Int8Term {

@@ -10,7 +10,7 @@
 #include "core/rng.h"
 #include "kernels/check.h"
 #include "kernels/device.h"
-#include "kernels/lora_linear/int8_weight.h"
+#include "kernels/lora_linear/coded_weight.h"
 #include "kernels/lora_linear/lora_linear_cpu.h"
 #include "kernels/lora_linear/lora_linear_device.h"
 #include "kernels/lora_linear/outer_sum.h"
@@ -19,14 +19,17 @@
 namespace graft::kernels {
 namespace {
 
-std::int64_t outputs(const LoraPart& part) { return part.int8 != nullptr ? part.int8->out() : part.weight.size(0); }
+std::int64_t outputs(const LoraPart& part) { return part.coded != nullptr ? part.coded->out() : part.weight.size(0); }
+
+const Int8Weight* int8_of(const LoraPart& part) { return part.coded != nullptr ? part.coded->int8() : nullptr; }
+const Nf4Weight* nf4_of(const LoraPart& part) { return part.coded != nullptr ? part.coded->nf4() : nullptr; }
 
 void check_weight(const at::Tensor& x, const LoraPart& part) {
   constexpr const char* op = "lora_linear";
   const std::string of_x = cat("the last size of x ", shape_text(x.sizes()));
-  if (part.int8 != nullptr) {
-    if (device() != Device::cpu) fail(op, "a weight in codes of 8 bits is for device: cpu");
-    if (part.int8->in() != x.size(1)) fail(op, cat("the int8 weight has ", part.int8->in(), " columns, not ", of_x));
+  if (part.coded != nullptr) {
+    if (int8_of(part) != nullptr && device() != Device::cpu) fail(op, "a weight in codes of 8 bits is for device: cpu");
+    if (part.coded->in() != x.size(1)) fail(op, cat("the weight in codes has ", part.coded->in(), " columns, not ", of_x));
     return;
   }
   check_dim(op, "weight", part.weight, 2);
@@ -116,8 +119,14 @@ at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
 
 // X as codes, when a part wants them.
 std::optional<cpu::Int8Rows> int8_input(const at::Tensor& x, const std::vector<LoraPart>& parts) {
-  const bool wanted = std::any_of(parts.begin(), parts.end(), [](const LoraPart& part) { return part.int8 != nullptr; });
+  const bool wanted = std::any_of(parts.begin(), parts.end(), [](const LoraPart& part) { return int8_of(part) != nullptr; });
   return wanted ? std::optional(cpu::int8_rows(x)) : std::nullopt;
+}
+
+// W as numbers.
+at::Tensor numbers(const LoraPart& part, at::ScalarType type) {
+  const Nf4Weight* const nf4 = nf4_of(part);
+  return nf4 != nullptr ? nf4->values(type) : part.weight;
 }
 
 // With the library's products: a pass over y for each.
@@ -126,12 +135,12 @@ void library_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, cons
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
     at::Tensor out = y[i];
-    if (part.int8 != nullptr)
-      cpu::multiply({{.out = out, .transposed = true, .terms = {}, .bias = part.bias, .int8 = {{&*codes, &part.int8->forward}}}});
+    if (const Int8Weight* int8 = int8_of(part))
+      cpu::multiply({{.out = out, .transposed = true, .terms = {}, .bias = part.bias, .int8 = {{&*codes, &int8->forward}}}});
     else if (part.bias.defined())
-      at::addmm_out(out, part.bias, x, part.weight.t());
+      at::addmm_out(out, part.bias, x, numbers(part, x.scalar_type()).t());
     else
-      at::mm_out(out, x, part.weight.t());
+      at::mm_out(out, x, numbers(part, x.scalar_type()).t());
     if (part.adapter == nullptr) continue;
     at::Tensor s = at::mm(low_rank_input(x, part), part.adapter->a.to(x.scalar_type()).t());
     s.mul_(part.adapter->scale);
@@ -146,17 +155,17 @@ void own_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const st
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
     whole.push_back({y[i], /*transposed=*/true, {}, part.bias});
-    if (part.int8 != nullptr)
-      whole.back().int8.push_back({&*codes, &part.int8->forward});
+    if (const Int8Weight* int8 = int8_of(part))
+      whole.back().int8.push_back({&*codes, &int8->forward});
     else
-      whole.back().terms.emplace_back(x, part.weight);
+      whole.back().terms.push_back({x, part.weight, nf4_of(part)});
     if (part.adapter == nullptr) continue;
     const at::Tensor s = empty_low(x.size(0), part.adapter->a.size(0), x);
     low.push_back({.out = s,
                    .transposed = true,
                    .terms = {{low_rank_input(x, part), part.adapter->a.to(x.scalar_type())}},
                    .scale = part.adapter->scale});
-    whole.back().terms.emplace_back(s, part.adapter->b.to(x.scalar_type()));
+    whole.back().terms.push_back({s, part.adapter->b.to(x.scalar_type())});
     if (part.saved != nullptr) part.saved->s = s;
   }
   cpu::multiply(low);
@@ -168,15 +177,16 @@ at::Tensor library_backward(const std::vector<at::Tensor>& dy, const at::Tensor&
   at::Tensor dx;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    if (need_dx && part.int8 != nullptr) {
+    const Int8Weight* const int8 = int8_of(part);
+    if (need_dx && int8 != nullptr) {
       const cpu::Int8Rows codes = cpu::int8_rows(dy[i]);
       const bool add = dx.defined();
       if (!add) dx = at::empty(x.sizes(), x.options());
-      cpu::multiply({{.out = dx, .transposed = false, .terms = {}, .add = add, .int8 = {{&codes, &part.int8->backward}}}});
+      cpu::multiply({{.out = dx, .transposed = false, .terms = {}, .add = add, .int8 = {{&codes, &int8->backward}}}});
     } else if (need_dx && dx.defined())
-      dx.addmm_(dy[i], part.weight);
+      dx.addmm_(dy[i], numbers(part, x.scalar_type()));
     else if (need_dx)
-      dx = at::mm(dy[i], part.weight);
+      dx = at::mm(dy[i], numbers(part, x.scalar_type()));
     if (part.adapter == nullptr) continue;
     LowRank& adapter = *part.adapter;
     at::Tensor ds = at::mm(dy[i], adapter.b.to(x.scalar_type()));
@@ -201,16 +211,17 @@ at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, 
   std::deque<cpu::Int8Rows> codes;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    if (part.int8 == nullptr)
-      whole.terms.emplace_back(dy[i], part.weight);
+    const Int8Weight* const int8 = int8_of(part);
+    if (int8 == nullptr)
+      whole.terms.push_back({dy[i], part.weight, nf4_of(part)});
     else if (need_dx)
-      whole.int8.push_back({&codes.emplace_back(cpu::int8_rows(dy[i])), &part.int8->backward});
+      whole.int8.push_back({&codes.emplace_back(cpu::int8_rows(dy[i])), &int8->backward});
     if (part.adapter == nullptr) continue;
     const LowRank& adapter = *part.adapter;
     const at::Tensor ds = empty_low(x.size(0), adapter.a.size(0), x);
     low.push_back({.out = ds, .transposed = false, .terms = {{dy[i], adapter.b.to(x.scalar_type())}}, .scale = adapter.scale});
     factors.push_back({dy[i], part.saved->s, ds, low_rank_input(x, part), adapter.grad_a, adapter.grad_b});
-    if (adapter.dropout == 0) whole.terms.emplace_back(ds, adapter.a.to(x.scalar_type()));
+    if (adapter.dropout == 0) whole.terms.push_back({ds, adapter.a.to(x.scalar_type())});
   }
   cpu::multiply(low);
   cpu::add(factors);
@@ -228,7 +239,7 @@ at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, 
 
 bool own_products(const at::Tensor& x, const std::vector<LoraPart>& parts) {
   return std::all_of(parts.begin(), parts.end(), [&](const LoraPart& part) {
-    return cpu::multiplies(x, outputs(part)) && (part.int8 != nullptr || part.weight.stride(1) == 1);
+    return cpu::multiplies(x, outputs(part)) && (part.coded != nullptr || part.weight.stride(1) == 1);
   });
 }
 

@@ -10,8 +10,8 @@
 // grad_a, grad_b are f32 and accumulated into. The mask of D is a pure function of dropout_seed and the element's index (Philox),
 // so the backward draws it again instead of storing it. Deterministic: same bits for the same inputs and thread count.
 //
-// The frozen products X W^T and dY W may be in codes of 8 bits (int8_weight.h); the low-rank path is the same then, with X and dY
-// as they are.
+// W may be held in codes (coded_weight.h): of 8 bits, and then X W^T and dY W are products of rounded rows (int8_weight.h), or in
+// NF4, and then they are those of the numbers that the codes stand for, rounded to X's dtype. The low-rank path is the same.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,7 +20,7 @@
 
 namespace graft::kernels {
 
-struct Int8Weight;
+struct CodedWeight;
 
 struct LowRank {
   at::Tensor a, b;            // (r, K), (N, r) f32
@@ -36,10 +36,10 @@ struct LoraLinearSaved {
 
 // One of several linears that read the same X: q, k and v, or gate and up.
 struct LoraPart {
-  at::Tensor weight, bias;           // (N, K); (N) or undefined
-  LowRank* adapter = nullptr;        // null: the frozen linear alone
-  LoraLinearSaved* saved = nullptr;  // null: inference, no dropout
-  const Int8Weight* int8 = nullptr;  // instead of weight, on the CPU
+  at::Tensor weight, bias;             // (N, K); (N) or undefined
+  LowRank* adapter = nullptr;          // null: the frozen linear alone
+  LoraLinearSaved* saved = nullptr;    // null: inference, no dropout
+  const CodedWeight* coded = nullptr;  // instead of weight; of 8 bits on the CPU alone
 };
 
 // Y of each part. What the backward needs besides X is in part.saved, and the caller keeps X: nothing else is stored.

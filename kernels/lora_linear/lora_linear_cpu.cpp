@@ -19,6 +19,13 @@ Element* data(const at::Tensor& x) {
 }
 
 template <class Element>
+Term<Element> term(const Product::Sides& sides, bool transposed) {
+  const at::Tensor &left = sides.left, &right = sides.right;
+  if (sides.nf4 != nullptr) return {data<Element>(left), left.stride(0), nullptr, 0, left.size(1), transposed, sides.nf4->view()};
+  return {data<Element>(left), left.stride(0), data<Element>(right), right.stride(0), left.size(1), transposed};
+}
+
+template <class Element>
 OuterSum<Element> outer_sum(const at::Tensor& narrow, const at::Tensor& wide, const at::Tensor& out, int rank_dim) {
   return {data<Element>(narrow), narrow.stride(0), narrow.size(1),   data<Element>(wide),  wide.stride(0),
           wide.size(1),          wide.size(0),     data<float>(out), out.stride(rank_dim), out.stride(1 - rank_dim)};
@@ -39,9 +46,7 @@ void multiply(const std::vector<Product>& products) {
     std::vector<Job<Element>> jobs;
     for (const Product& p : products) {
       Job<Element> job{data<Element>(p.out), p.out.stride(0), p.out.size(0), p.out.size(1), {}};
-      for (const auto& [left, right] : p.terms)
-        job.terms.push_back(
-            {data<Element>(left), left.stride(0), data<Element>(right), right.stride(0), left.size(1), p.transposed});
+      for (const Product::Sides& sides : p.terms) job.terms.push_back(term<Element>(sides, p.transposed));
       if (p.bias.defined()) job.bias = data<Element>(p.bias);
       job.add = p.add;
       job.scale = static_cast<float>(p.scale);

@@ -4,10 +4,10 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <utility>
 #include <vector>
 
 #include "kernels/cpu/gemm.h"
+#include "kernels/nf4/nf4_weight.h"
 
 namespace graft::kernels::cpu {
 
@@ -16,9 +16,13 @@ bool multiplies(const at::Tensor& x, std::int64_t out);
 
 // out = [out +] [bias +] scale * sum of left right^T (transposed) or left right
 struct Product {
+  struct Sides {
+    at::Tensor left, right;
+    const Nf4Weight* nf4 = nullptr;  // instead of right
+  };
   at::Tensor out;
   bool transposed;
-  std::vector<std::pair<at::Tensor, at::Tensor>> terms;
+  std::vector<Sides> terms;
   at::Tensor bias = {};
   bool add = false;
   double scale = 1;

@@ -5,6 +5,7 @@
 #include "kernels/copy_rows/copy_rows.h"
 #include "kernels/gemm/gemm_device.h"
 #include "kernels/launchers.h"
+#include "kernels/lora_linear/coded_weight.h"
 
 namespace graft::kernels::on_device {
 namespace {
@@ -73,6 +74,25 @@ void add_outer_sum(const at::Tensor& narrow, const at::Tensor& wide, at::Tensor 
   check_launch("graft_outer_sum", launchers().outer_sum(arguments, stream()));
 }
 
+// W as numbers: in memory of its own for as long as its product takes.
+at::Tensor numbers(const LoraPart& part, at::ScalarType type) {
+  if (part.coded == nullptr) return part.weight;
+  const Nf4Weight& nf4 = *part.coded->nf4();
+  const at::Tensor weight = at::empty({nf4.out(), nf4.in()}, type);
+  const auto* const map = nf4.scale_map.const_data_ptr<float>();
+  const cuda::Nf4Dequantize arguments{.codes = nf4.codes.const_data_ptr<std::uint8_t>(),
+                                      .scales8 = nf4.scales.const_data_ptr<std::uint8_t>(),
+                                      .group_scales = nf4.group_scales.const_data_ptr<float>(),
+                                      .offset = map + nf4.scale_map.size(0) - 1,
+                                      .map = map,
+                                      .weight = weight.mutable_data_ptr(),
+                                      .stride = weight.stride(0),
+                                      .rows = nf4.out(),
+                                      .columns = nf4.in()};
+  check_launch("graft_nf4_dequantize", launchers().nf4_dequantize(device_type(weight), arguments, stream()));
+  return weight;
+}
+
 at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
   return part.saved != nullptr ? dropped(x, *part.adapter, part.saved->dropout_seed) : x;
 }
@@ -84,7 +104,7 @@ void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, c
     const LoraPart& part = parts[i];
     const bool bias = part.bias.defined();
     if (bias) copy_rows(y[i], part.bias.unsqueeze(0).expand(y[i].sizes()));
-    multiply(y[i], x, part.weight, /*transposed=*/true, 1, bias ? 1 : 0);
+    multiply(y[i], x, numbers(part, x.scalar_type()), /*transposed=*/true, 1, bias ? 1 : 0);
     if (part.adapter == nullptr) continue;
     const LowRank& adapter = *part.adapter;
     const at::Tensor s = shrink(low_rank_input(x, part), to_type(adapter.a, x.scalar_type()), adapter.scale);
@@ -101,7 +121,7 @@ at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tens
     if (need_dx) {
       const bool first = !dx.defined();
       if (first) dx = at::empty(x.sizes(), x.options());
-      multiply(dx, dy[i], part.weight, /*transposed=*/false, 1, first ? 0 : 1);
+      multiply(dx, dy[i], numbers(part, x.scalar_type()), /*transposed=*/false, 1, first ? 0 : 1);
     }
     if (part.adapter == nullptr) continue;
     LowRank& adapter = *part.adapter;

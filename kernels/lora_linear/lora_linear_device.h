@@ -1,5 +1,6 @@
-// lora_linear.h on a device (kernels/device.h): dropout and, in bf16 with a rank of at most 64, S, dA and dB through the CUDA
-// kernels; every other product is the library's (kernels/gemm). Arguments are checked by lora_linear.cpp. Private to this folder.
+// lora_linear.h on a device (kernels/device.h): dropout, a weight in NF4 as numbers and, in bf16 with a rank of at most 64, S, dA
+// and dB through the CUDA kernels; every other product is the library's (kernels/gemm). Arguments are checked by lora_linear.cpp.
+// Private to this folder.
 #pragma once
 
 #include "kernels/lora_linear/lora_linear.h"

@@ -1,6 +1,8 @@
 #include "kernels/lora_linear/lora_linear.h"
 
-#include "kernels/lora_linear/int8_weight.h"
+#include <ATen/Parallel.h>
+
+#include "kernels/lora_linear/coded_weight.h"
 #include "tests/support/catch.h"
 #include "tests/support/tensors.h"
 
@@ -156,7 +158,7 @@ TEST_CASE("a weight in codes of 8 bits: products of rounded rows, the low-rank p
         INFO(tokens << " tokens, " << in << " inputs, " << c10::toString(type) << ", dropout " << dropout);
         Case q = make(tokens, in, 48, 6, type, dropout), k = make(tokens, in, 24, 5, type);
         Case full_q = make(tokens, in, 48, 6, type, dropout), full_k = make(tokens, in, 24, 5, type);
-        const Int8Weight q8(q.w), k8(k.w);
+        const CodedWeight q8{Int8Weight(q.w)}, k8{Int8Weight(k.w)};
         CHECK((q8.in() == in && q8.out() == 48 && k8.out() == 24));
         LoraLinearSaved saved_q{{}, 9}, saved_k{{}, 10}, saved_full_q{{}, 9}, saved_full_k{{}, 10};
         const std::vector<LoraPart> parts = {{{}, q.bias, &q.adapter, &saved_q, &q8}, {{}, k.bias, &k.adapter, &saved_k, &k8}};
@@ -186,6 +188,59 @@ TEST_CASE("a weight in codes of 8 bits: products of rounded rows, the low-rank p
       }
 }
 
+TEST_CASE("a weight in NF4: the same bits as with the numbers that it stands for, on any number of threads",
+          "[lora_linear][nf4]") {
+  const PoisonedAllocations poisoned;
+  for (const auto type : {at::kFloat, at::kBFloat16})
+    for (const double dropout : {0.0, 0.4})
+      for (const auto& [tokens, in] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+               {0, 40}, {1, 64}, {3, 37}, {70, 192}, {70, 37}, {33, 100}, {253, 256}}) {  // the library's way and our own
+        INFO(tokens << " tokens, " << in << " inputs, " << c10::toString(type) << ", dropout " << dropout);
+        struct Run {
+          Case q, k;
+          std::vector<at::Tensor> results;
+        };
+        const auto run = [&](bool coded, int threads) {
+          const int before = at::get_num_threads();
+          at::set_num_threads(threads);
+          Run r{make(tokens, in, 50, 6, type, dropout), make(tokens, in, 24, 5, type), {}};
+          const CodedWeight q4{Nf4Weight(r.q.w)}, k4{Nf4Weight(r.k.w)};
+          r.q.w = q4.nf4()->values(type);
+          r.k.w = k4.nf4()->values(type);
+          LoraLinearSaved saved_q{{}, 9}, saved_k{{}, 10};
+          const std::vector<LoraPart> parts = {
+              {coded ? at::Tensor() : r.q.w, r.q.bias, &r.q.adapter, &saved_q, coded ? &q4 : nullptr},
+              {coded ? at::Tensor() : r.k.w, {}, &r.k.adapter, &saved_k, coded ? &k4 : nullptr}};
+          r.results = lora_group_forward(r.q.x, parts);
+          r.results.push_back(lora_group_backward({r.q.dy, r.k.dy}, r.q.x, parts, true));
+          for (const LowRank* adapter : {&r.q.adapter, &r.k.adapter}) {
+            r.results.push_back(adapter->grad_a);
+            r.results.push_back(adapter->grad_b);
+          }
+          at::set_num_threads(before);
+          return r;
+        };
+        const Run got = run(true, 1);
+        for (const int threads : {1, 3}) {  // the library's sums depend on their number
+          const Run coded = run(true, threads), numbers = run(false, threads);
+          for (std::size_t i = 0; i < got.results.size(); ++i) {
+            INFO("result " << i << " on " << threads << " threads");
+            CHECK(same_bits(coded.results[i], numbers.results[i]));
+          }
+        }
+        // And f64's, with the bounds of the formula's test; gradients are accumulated onto what make() gives.
+        Case q = make(tokens, in, 50, 6, type, dropout), k = make(tokens, in, 24, 5, type);
+        q.w = got.q.w, k.w = got.k.w, k.bias.zero_();
+        const Exact of_q = exact(q, mask_of(q, 9)), of_k = exact(k, at::ones(k.x.sizes(), at::kDouble));
+        const double bound = type == at::kFloat ? 2e-6 : 8e-3;
+        CHECK(relative_error(got.results[0], of_q.y) <= bound);
+        CHECK(relative_error(got.results[1], of_k.y) <= bound);
+        CHECK(relative_error(got.results[2], of_q.dx + of_k.dx) <= bound);
+        CHECK(relative_error(got.results[3], of_q.grad_a) <= bound);
+        CHECK(relative_error(got.results[6], of_k.grad_b) <= bound);
+      }
+}
+
 TEST_CASE("inference has no dropout; without an adapter the layer is linear", "[lora_linear]") {
   Case c = make(9, 12, 7, 3, at::kFloat, 0.5);
   const Exact want = exact(c, at::ones(c.x.sizes(), at::kDouble));
@@ -210,10 +265,10 @@ TEST_CASE("lora_linear writes every element of its output, keeps NaN in its row,
   CHECK(message_of([&] {
           lora_linear_forward(c.x, at::ones({6, 9}), {}, nullptr, nullptr);
         }) == "lora_linear: weight is (6, 9) but must be (6, 8), the last size of x (5, 8)");
-  const Int8Weight codes(at::ones({6, 9}));
-  CHECK(message_of([&] {
-          lora_group_forward(c.x, {{{}, {}, nullptr, nullptr, &codes}});
-        }) == "lora_linear: the int8 weight has 9 columns, not the last size of x (5, 8)");
+  for (const CodedWeight& codes : {CodedWeight{Int8Weight(at::ones({6, 9}))}, CodedWeight{Nf4Weight(at::ones({6, 9}))}})
+    CHECK(message_of([&] {
+            lora_group_forward(c.x, {{{}, {}, nullptr, nullptr, &codes}});
+          }) == "lora_linear: the weight in codes has 9 columns, not the last size of x (5, 8)");
   LowRank other{at::ones({2, 9}), at::ones({6, 2}), {}, {}};
   CHECK(message_of([&] { lora_linear_forward(c.x, c.w, {}, &other, nullptr); }) ==
         "lora_linear: adapter A is (2, 9) but must be (2, 8), as the weight (6, 8) demands");

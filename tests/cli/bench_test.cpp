@@ -35,9 +35,11 @@ TEST_CASE("bench step times the rows of one optimizer step, from the corpus or m
   CHECK(share == Approx(floor / step));
   CHECK(made_up["memory"]["peak"] > made_up["memory"]["weights"]);
   CHECK(made_up["base_precision"] == "full");
-  const Json int8 = bench(workshop, {"step", "--document", "8"}, "int8");
-  CHECK(int8["base_precision"] == "int8");
-  CHECK(int8["memory"]["weights"] < made_up["memory"]["weights"]);
+  for (const std::string precision : {"int8", "nf4"}) {
+    const Json coded = bench(workshop, {"step", "--document", "8"}, precision);
+    CHECK(coded["base_precision"] == precision);
+    CHECK(coded["memory"]["weights"] < made_up["memory"]["weights"]);
+  }
 
   REQUIRE(workshop.graft("prepare", {}, {}).code == 0);
   const Json real = bench(workshop, {"step"});

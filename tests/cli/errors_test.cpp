@@ -151,8 +151,12 @@ TEST_CASE("what export would refuse is said before any work is done", "[errors]"
                     {cat("train.merge_aware.format: the values of ", format, " depend on more than the weights")});
     check_refused(workshop.graft(command, {"train.merge_aware.format=ct-w4a16-g128"}),
                   {"export format ct-w4a16-g128: groups of 128 do not divide the rows of "});
-    check_refused(workshop.graft(command, {"train.merge_aware.format=gguf-q4_0", "train.base_precision=int8"}),
-                  {"train.merge_aware rounds the weights at each step, train.base_precision: int8 has them in codes of its own"});
+    for (const char* precision : {"int8", "nf4"})
+      check_refused(workshop.graft(command, {"train.merge_aware.format=gguf-q4_0", cat("train.base_precision=", precision)}),
+                    {cat("train.merge_aware rounds the weights at each step, train.base_precision: ", precision,
+                         " has them in codes of its own; set train.base_precision: full, or leave train.merge_aware out")});
+    check_refused(workshop.graft(command, {"train.base_precision=nf3"}),
+                  {"train.base_precision: 'nf3' is not one of full, int8, nf4"});
     check_refused(workshop.graft(command, {"train.merge_aware.share=1.5"}),
                   {"train.merge_aware.share: 1.5 is out of range; 0.001 to 1 is expected"});
   }

@@ -150,8 +150,15 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   CHECK(json["steps"] == 40);
   CHECK(json["memory"]["total"] > 0);
   CHECK(json["base_precision"] == "full");
-  const Json int8 = parse_json(workshop.graft("estimate", {"train.base_precision=int8"}, {"--json"}).out, "stdout");
-  CHECK(int8["memory"]["items"][0]["bytes"] < json["memory"]["items"][0]["bytes"]);
+  std::int64_t weights = json["memory"]["items"][0]["bytes"];
+  for (const char* precision : {"int8", "nf4"}) {
+    const std::vector<std::string> set = {cat("train.base_precision=", precision)};
+    const std::int64_t fewer =
+        parse_json(workshop.graft("estimate", set, {"--json"}).out, "stdout")["memory"]["items"][0]["bytes"];
+    CHECK(fewer < weights);
+    weights = fewer;
+  }
+  check_holds(workshop.graft("estimate", {"train.base_precision=nf4"}).out, {" in f32, frozen weights of the layers in NF4"});
   check_holds(workshop.graft("estimate", {"train.steps=0"}).out, {"unknown: run `graft prepare` first, or set train.steps"});
   const Outcome huge = workshop.graft("estimate", {"train.length=256", "train.rows=1048576", "train.micro_rows=1048576"});
   CHECK(huge.code == 4);

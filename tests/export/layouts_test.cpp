@@ -6,7 +6,7 @@
 #include "core/safetensors.h"
 #include "export/linear_formats.h"
 #include "export/quantize/fp8.h"
-#include "export/quantize/nf4.h"
+#include "kernels/nf4/nf4_weight.h"
 #include "model/linear_layout.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
@@ -118,7 +118,7 @@ TEST_CASE("fp8 has the codes and scales of its tiles", "[export][layouts]") {
   at::Tensor broken = weight();
   broken[1][2] = std::numeric_limits<float>::quiet_NaN();
   CHECK(message_of<DataError>([&] { exports::round_to_fp8(broken, {0, 0, false}); }) == "a weight is not finite");
-  CHECK(message_of<DataError>([&] { exports::round_to_nf4(broken); }) == "a weight is not finite");
+  CHECK(message_of<DataError>([&] { kernels::Nf4Weight{broken}; }) == "a weight is not finite");
 }
 
 TEST_CASE("inputs on a fixed scale are those of compressed-tensors' quantizer", "[export][layouts]") {
@@ -133,17 +133,18 @@ TEST_CASE("NF4 has the bytes of bitsandbytes", "[export][layouts]") {
   for (const std::string name : {"nf4", "nf4_large"}) {
     INFO(name);
     const at::Tensor source = name == "nf4" ? weight() : stored("large").to(at::kFloat);
-    const exports::Nf4Weight rounded = exports::round_to_nf4(source);
+    const kernels::Nf4Weight rounded(source);
     CHECK(same_bytes(rounded.codes, stored(name + ".codes")));
     CHECK(same_bytes(rounded.scales, stored(name + ".absmax")));
+    CHECK(same_bytes(kernels::Nf4Weight(rounded.values(at::kBFloat16)).codes, rounded.codes));  // a base that is such a file
     // The mean of the scales is summed in another order.
     CHECK(at::allclose(rounded.group_scales, stored(name + ".nested_absmax"), 1e-5, 0));
   }
-  CHECK(exports::round_to_nf4(stored("large").to(at::kFloat)).offset ==
+  CHECK(kernels::Nf4Weight(stored("large").to(at::kFloat)).offset ==
         Approx(stored("nf4_large.offset").item<double>()).epsilon(1e-6));
-  CHECK(same_bytes(exports::nf4_levels(), stored("nf4.quant_map")));
-  CHECK(at::allclose(exports::nf4_scale_levels(), stored("nf4.nested_quant_map"), 1e-6, 1e-9));
-  CHECK(at::allclose(exports::round_to_nf4(weight()).values().view(weight().sizes()), stored("nf4.values"), 1e-5, 1e-7));
+  CHECK(same_bytes(kernels::nf4_levels(), stored("nf4.quant_map")));
+  CHECK(at::allclose(kernels::nf4_scale_levels(), stored("nf4.nested_quant_map"), 1e-6, 1e-9));
+  CHECK(at::allclose(kernels::Nf4Weight(weight()).values(at::kFloat), stored("nf4.values"), 1e-5, 1e-7));
 }
 
 TEST_CASE("layouts of others read back as their own tools read them", "[model][layouts]") {

@@ -7,6 +7,7 @@
 
 #include "kernels/adamw/adamw.h"
 #include "lora/adapter.h"
+#include "tests/support/as_numbers.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/tensors.h"
@@ -232,6 +233,19 @@ TEST_CASE("in bf16 a step through the CUDA kernels is as near to f32 as the CPU'
               2 * relative_error(cpu.parts[i].second, exact.parts[i].second));
       }
     }
+  }
+}
+
+TEST_CASE("a base in NF4 through the CUDA kernels is the one of its numbers", "[device][nf4]") {
+  const Problem problem = tiny_problem();
+  const TinyModel source(llama(), 7);
+  for (const auto compute : {at::kFloat, at::kBFloat16}) {
+    const auto nf4 = model::Decoder::load(source, compute, compute, model::BasePrecision::nf4);
+    const auto numbers = model::Decoder::load(source, compute, compute);
+    take_numbers(*numbers, *nf4);
+    const Step got = step(*nf4, problem, Device::simt);
+    CHECK(same_bits(got.gradients, step(*numbers, problem, Device::simt).gradients));
+    if (compute == at::kFloat) check_equal(got, step(*nf4, problem, Device::cpu));
   }
 }
 

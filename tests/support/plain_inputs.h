@@ -5,7 +5,7 @@
 
 namespace graft::testing {
 
-class PlainInputs final : public model::WeightSource {
+class PlainInputs : public model::WeightSource {
  public:
   explicit PlainInputs(const model::WeightSource& source) : source_(source) {}
   const model::ModelSpec& spec() const override { return source_.spec(); }

@@ -1,9 +1,12 @@
-// Training products in 8 bits (BasePrecision::int8): near the full model in loss and gradients, the same bits twice.
+// BasePrecision. int8: near the full model in loss and gradients, the same bits twice. nf4: the model whose weights are what the
+// codes stand for.
 #include <cmath>
 
 #include "model/decoder.h"
+#include "tests/support/as_numbers.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_model.h"
+#include "tests/support/plain_inputs.h"
 #include "tests/support/tensors.h"
 
 namespace graft::model {
@@ -42,6 +45,16 @@ void perturb(Decoder& decoder) {
   }
 }
 
+class Broken final : public PlainInputs {
+ public:
+  using PlainInputs::PlainInputs;
+  at::Tensor load(const std::string& name, at::ScalarType type) const override {
+    at::Tensor tensor = PlainInputs::load(name, type);
+    if (name == "model.layers.1.mlp.up_proj.weight") tensor[3][5] = std::numeric_limits<double>::infinity();
+    return tensor;
+  }
+};
+
 }  // namespace
 
 TEST_CASE("with int8 products every family's loss and gradients stay near the full model's", "[int8]") {
@@ -66,6 +79,34 @@ TEST_CASE("with int8 products every family's loss and gradients stay near the fu
     CHECK(int8->weight_bytes() < full->weight_bytes());
     CHECK(weight_bytes(full->spec(), at::kFloat, BasePrecision::int8) <= int8->weight_bytes());  // columns are padded
   }
+}
+
+TEST_CASE("a base in NF4 has the loss and gradients of its numbers, bit for bit, in every family", "[nf4]") {
+  for (const std::string& name : golden_models())
+    for (const auto compute : {at::kFloat, at::kBFloat16}) {
+      INFO(name << " in " << c10::toString(compute));
+      const Golden golden(name);
+      const auto source = open_weights(golden.directory);
+      const auto nf4 = Decoder::load(*source, compute, compute, BasePrecision::nf4);
+      const auto full = Decoder::load(*source, compute, compute), numbers = Decoder::load(*source, compute, compute);
+      take_numbers(*numbers, *nf4);
+      const Step got = step(golden, *nf4), want = step(golden, *numbers);
+      CHECK(got.loss == want.loss);
+      CHECK(same_bits(got.gradients, want.gradients));
+      CHECK(same_bits(got.gradients, step(golden, *nf4, Recompute::layers).gradients));
+      CHECK_FALSE(same_bits(got.gradients, step(golden, *full).gradients));
+      CHECK(same_bits(nf4->logits(golden.batch), numbers->logits(golden.batch)));
+
+      CHECK(nf4->weight_bytes() == weight_bytes(nf4->spec(), compute, BasePrecision::nf4));
+      CHECK(nf4->weight_bytes() < full->weight_bytes());
+      CHECK(nf4->activation_bytes(64, Recompute::none) > full->activation_bytes(64, Recompute::none));
+    }
+}
+
+TEST_CASE("a weight that NF4 cannot hold is named", "[nf4]") {
+  const auto source = open_weights(Golden("llama").directory);
+  CHECK(message_of([&] { Decoder::load(Broken(*source), at::kFloat, at::kFloat, BasePrecision::nf4); }) ==
+        "tensor model.layers.1.mlp.up_proj.weight: a weight is not finite");
 }
 
 }  // namespace graft::model
