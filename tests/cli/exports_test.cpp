@@ -62,7 +62,7 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
   SECTION("the next larger format of the same layout that fits the base is named") {
     const std::vector<std::string> set = {"export.min_survival=1", "export.calibration.rows=8"};
     const Outcome poor = workshop.graft("export", set, {"-f", "gptq-g32", "-f", "ct-w4a16-g32-gptq"});
-    CHECK(poor.code == 2);
+    CHECK(poor.code == 3);
     contains(poor.err, "gptq-g32 keeps ");
     contains(poor.err, "it was not kept: try gptq-g32-gptq");
     contains(poor.err, "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no groups of 128
@@ -156,7 +156,7 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
     if (score["model"] == "gguf-q4_0") score["bits_per_byte"] = nullptr;
   write_file(workshop / "run/scores.json", book.dump());
   const Outcome none = workshop.graft("run", {set[1], "export.min_survival=0.01"});
-  CHECK(none.code == 2);
+  CHECK(none.code == 3);
   contains(none.err, "gguf-q4_0 keeps nan % of what the adapter gained");
   book["scores"][0]["kl_to"] = 3;
   write_file(workshop / "run/scores.json", book.dump());

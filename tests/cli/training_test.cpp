@@ -100,7 +100,8 @@ TEST_CASE("a base in codes trains; it is part of the run and not what is scored"
   const double while_training = records(workshop / "run/loss.jsonl").back()["bits_per_byte"];
   CHECK(while_training != bits.at("adapted"));
   CHECK(while_training == Approx(bits.at("adapted")).epsilon(apart));
-  if (nf4) CHECK(bits.at("bnb-nf4") == while_training);  // what was trained is what this file serves
+  // What was trained is what this file serves, but for embedding and norms: bf16 in it, f32 in this training.
+  if (nf4) CHECK(bits.at("bnb-nf4") == Approx(while_training).epsilon(0x1p-9));
   CHECK(result_of(workshop.graft("run", set, {"--json"}))["train"]["already_done"] == true);
 
   const Outcome other = workshop.graft("train");

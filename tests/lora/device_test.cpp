@@ -66,9 +66,10 @@ model::ModelSpec phi() {
 }
 
 // Models are loaded where their weights will be needed (kernels/device_memory.h); the processor reads them there too.
-std::unique_ptr<model::Decoder> load(const TinyModel& source, at::ScalarType compute, at::ScalarType storage) {
+std::unique_ptr<model::Decoder> load(const TinyModel& source, at::ScalarType compute, at::ScalarType storage,
+                                     model::BasePrecision precision = model::BasePrecision::full) {
   const On on(Device::simt);
-  return model::Decoder::load(source, storage, compute);
+  return model::Decoder::load(source, storage, compute, precision);
 }
 
 struct Step {
@@ -240,8 +241,8 @@ TEST_CASE("a base in NF4 through the CUDA kernels is the one of its numbers", "[
   const Problem problem = tiny_problem();
   const TinyModel source(llama(), 7);
   for (const auto compute : {at::kFloat, at::kBFloat16}) {
-    const auto nf4 = model::Decoder::load(source, compute, compute, model::BasePrecision::nf4);
-    const auto numbers = model::Decoder::load(source, compute, compute);
+    const auto nf4 = load(source, compute, compute, model::BasePrecision::nf4);
+    const auto numbers = load(source, compute, compute);
     take_numbers(*numbers, *nf4);
     const Step got = step(*nf4, problem, Device::simt);
     CHECK(same_bits(got.gradients, step(*numbers, problem, Device::simt).gradients));
