@@ -228,8 +228,4 @@ std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, Bas
   return tokens * ((alive + passing) * element + codes) + numbers * element + kTilesAndChunk;
 }
 
-std::int64_t DecoderImpl::activation_bytes(std::int64_t tokens, Recompute recompute) const {
-  return model::activation_bytes(spec_, compute_, precision_, tokens, recompute);
-}
-
 }  // namespace graft::model

@@ -85,13 +85,12 @@ class Decoder {
   virtual at::Tensor logits_next(std::span<const std::int32_t> tokens, Cache& cache) = 0;  // (V) f32 after the last token
 
   virtual std::int64_t weight_bytes() const = 0;
-  virtual std::int64_t activation_bytes(std::int64_t tokens, Recompute recompute) const = 0;  // peak estimate of train_step
 
  protected:
   LossTerms loss_terms_;  // of train_step
 };
 
-// The same for a model whose weights are not loaded yet.
+// Before anything is loaded. activation_bytes: peak estimate of train_step.
 std::int64_t weight_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision);
 std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
                               Recompute recompute);

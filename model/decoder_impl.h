@@ -108,7 +108,6 @@ class DecoderImpl final : public Decoder {
   Cache make_cache(std::int64_t capacity) override;
   at::Tensor logits_next(std::span<const std::int32_t> tokens, Cache& cache) override;
   std::int64_t weight_bytes() const override;
-  std::int64_t activation_bytes(std::int64_t tokens, Recompute recompute) const override;
 
  private:
   friend class LayerWalkImpl;

@@ -72,7 +72,6 @@ class FakeDecoder final : public model::Decoder {
   }
 
   std::int64_t weight_bytes() const override { return embedding_.nbytes() + up_.weight.nbytes() + head_.weight.nbytes(); }
-  std::int64_t activation_bytes(std::int64_t tokens, model::Recompute) const override { return tokens * spec_.vocab * 8; }
 
  private:
   struct Forward {
