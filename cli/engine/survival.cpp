@@ -37,6 +37,7 @@ const std::vector<Ladder>& ladders() {
        "ct-w4a16-asym-g32",
        "ct-w4a16-asym-g32-awq",
        "ct-w4a16-asym-g32-awq-gptq",
+       "ct-w4w8a16-asym-g32-awq-gptq",
        "ct-w8a8",
        "ct-w8a8-smooth",
        "ct-fp8-static",

@@ -2,20 +2,13 @@
 
 #include "kernels/cpu/transpose.h"
 #include "tests/support/catch.h"
+#include "tests/support/elements.h"
 #include "tests/support/tensors.h"
 
 namespace graft::kernels::cpu {
 namespace {
 
 using namespace graft::testing;
-
-template <class Element>
-constexpr at::ScalarType kType = sizeof(Element) == 2 ? at::kBFloat16 : at::kFloat;
-
-template <class Element>
-Element* data(const at::Tensor& x) {
-  return static_cast<Element*>(x.mutable_data_ptr());
-}
 
 template <class Element>
 Term<Element> term(const at::Tensor& left, const at::Tensor& right, bool transposed) {

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/gemm.h"
 #include "tests/support/catch.h"
+#include "tests/support/elements.h"
 #include "tests/support/tensors.h"
 
 namespace graft::kernels::cpu {
@@ -13,14 +14,6 @@ namespace {
 using namespace graft::testing;
 
 constexpr double kHalf = 0.5 * (1 + 0x1p-5);  // of a step: rounding to a code, and the rotation in f32
-
-template <class Element>
-constexpr at::ScalarType kType = sizeof(Element) == 2 ? at::kBFloat16 : at::kFloat;
-
-template <class Element>
-Element* data(const at::Tensor& x) {
-  return static_cast<Element*>(x.mutable_data_ptr());
-}
 
 // A part of a wider matrix whose other elements are NaN: reading or writing beyond a row shows.
 at::Tensor framed(const at::Tensor& x) {

@@ -10,20 +10,13 @@
 #include "kernels/nf4/nf4.h"
 #include "kernels/nf4/nf4_weight.h"
 #include "tests/support/catch.h"
+#include "tests/support/elements.h"
 #include "tests/support/tensors.h"
 
 namespace graft::kernels::cpu {
 namespace {
 
 using namespace graft::testing;
-
-template <class Element>
-constexpr at::ScalarType kType = sizeof(Element) == 2 ? at::kBFloat16 : at::kFloat;
-
-template <class Element>
-Element* data(const at::Tensor& x) {
-  return static_cast<Element*>(x.mutable_data_ptr());
-}
 
 using Sizes = std::vector<std::pair<std::int64_t, std::int64_t>>;
 // Blocks that begin in rows, bytes shared by rows, a last block of one element, more than a group of blocks.

@@ -61,11 +61,13 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
   }
   SECTION("the next larger format of the same layout that fits the base is named") {
     const std::vector<std::string> set = {"export.min_survival=1", "export.calibration.rows=8"};
-    const Outcome poor = workshop.graft("export", set, {"-f", "gptq-g32", "-f", "ct-w4a16-g32-gptq"});
+    const Outcome poor =
+        workshop.graft("export", set, {"-f", "gptq-g32", "-f", "ct-w4a16-g32-gptq", "-f", "ct-w4a16-asym-g32-awq-gptq"});
     CHECK(poor.code == 3);
     contains(poor.err, "gptq-g32 keeps ");
     contains(poor.err, "it was not kept: try gptq-g32-gptq");
     contains(poor.err, "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no groups of 128
+    contains(poor.err, "it was not kept: try ct-w4w8a16-asym-g32-awq-gptq");
   }
   SECTION("a run says so in its report, and keeps the rest") {
     const Outcome poor = workshop.graft("run", {"export.min_survival=1", "export.formats=[gguf-q4_0, peft]"});
