@@ -19,13 +19,6 @@ namespace {
 
 at::Tensor as_long(const std::vector<std::int32_t>& values) { return at::tensor(values, at::kInt).to(at::kLong); }
 
-std::string digest_of(const at::Tensor& values) {
-  const at::Tensor dense = values.add(0).contiguous();  // -0, which no code holds, becomes 0
-  Sha256 hash;
-  hash.update(dense.const_data_ptr(), dense.nbytes());
-  return hash.hex();
-}
-
 // "model.layers.0.block_sparse_moe.experts.w1" of "model.layers.0.block_sparse_moe.experts.3.w1"; others as they are.
 std::string linear_of_any_expert(const std::string& name) {
   constexpr std::string_view mark = ".experts.";
@@ -245,16 +238,8 @@ const Folds& Calibration::folds(Quantizer quantizer, const model::CompressedSche
 }
 
 RoundLinear Calibration::gptq(MergedModel model, const LinearSchemes& schemes) {
-  digests_.clear();
   const auto layers = std::make_shared<GptqLayers>(std::move(model), rows(), compute_, schemes);
   return [layers](const model::TensorSpec& tensor, const at::Tensor&) { return layers->take(tensor.name); };
-}
-
-void Calibration::remember_gptq(const std::string& tensor, const at::Tensor& values) { digests_[tensor] = digest_of(values); }
-
-void Calibration::check_gptq(const std::string& tensor, const at::Tensor& values, const std::string& file) const {
-  if (const auto known = digests_.find(tensor); known == digests_.end() || known->second != digest_of(values))
-    throw FormatError(cat(file, ": tensor ", tensor, " does not read back as GPTQ rounded it"));
 }
 
 MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes) {

@@ -60,9 +60,6 @@ class Calibration {
   const Folds& folds(Quantizer quantizer, const model::CompressedScheme& scheme);
   // GPTQ of a model, which may have folds. Tensors must be asked for in the order of the model.
   RoundLinear gptq(MergedModel model, const LinearSchemes& schemes);
-  // Remembers what was written of a tensor since gptq() was last called; FormatError when `values`, read back, are not that.
-  void remember_gptq(const std::string& tensor, const at::Tensor& values);
-  void check_gptq(const std::string& tensor, const at::Tensor& values, const std::string& file) const;
 
  private:
   const std::vector<model::Packed>& rows();
@@ -75,8 +72,7 @@ class Calibration {
   at::ScalarType compute_;
   std::vector<model::Packed> rows_;
   LayerInputs inputs_;
-  std::map<std::string, Folds> folds_;          // by quantizer and scheme
-  std::map<std::string, std::string> digests_;  // by tensor: sha256 of the values
+  std::map<std::string, Folds> folds_;  // by quantizer and scheme
 };
 
 // How the linears of a request are rounded: the model that stands in for the merged one, and its codes.

@@ -100,15 +100,15 @@ Bounds bounds_of(const std::string& stored_as) {
 constexpr float kLargest = std::numeric_limits<float>::max();
 
 // NaN is not good.
-template <bool exact>
+template <bool bounded>
 [[gnu::always_inline]] inline bool is_good(float source, float written, float limit) {
-  return exact ? written == limit && std::fabs(written) <= kLargest : std::fabs(written - source) <= limit;
+  return bounded ? std::fabs(written - source) <= limit : std::fabs(written) <= kLargest;
 }
 
 using Good = bool (*)(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found);
 
 // Whether all are good; the largest of `found` grow with those seen.
-template <bool exact>
+template <bool bounded>
 [[gnu::always_inline]] inline bool all_good(const float* source, const float* written, const float* limit, std::int64_t n,
                                             Comparison& found) {
   float difference = found.difference, largest = found.largest;
@@ -116,7 +116,7 @@ template <bool exact>
 #pragma omp simd reduction(max : difference, largest) reduction(| : bad)
   for (std::int64_t i = 0; i < n; ++i) {
     const float off = std::fabs(written[i] - source[i]), size = std::fabs(source[i]);
-    bad |= is_good<exact>(source[i], written[i], limit[i]) ? 0 : 1;
+    bad |= is_good<bounded>(source[i], written[i], limit[i]) ? 0 : 1;
     difference = off > difference ? off : difference;
     largest = size > largest ? size : largest;
   }
@@ -125,10 +125,10 @@ template <bool exact>
   return bad == 0;
 }
 
-GRAFT_SIMD bool all_exact(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
+GRAFT_SIMD bool all_within(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
   return all_good<true>(source, written, limit, n, found);
 }
-GRAFT_SIMD bool all_within(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
+GRAFT_SIMD bool all_finite(const float* source, const float* written, const float* limit, std::int64_t n, Comparison& found) {
   return all_good<false>(source, written, limit, n, found);
 }
 
@@ -138,24 +138,22 @@ void rounding_bounds(const std::string& stored_as, const float* x, std::int64_t 
   bounds_of(stored_as)(x, n, out);
 }
 
-Comparison compare_values(const std::string& stored_as, const float* source, const float* written, const float* exact,
-                          std::int64_t n) {
-  const Bounds bounds = exact == nullptr ? bounds_of(stored_as) : nullptr;
+Comparison compare_values(const std::string& stored_as, const float* source, const float* written, std::int64_t n) {
+  const Bounds bounds = stored_as.empty() ? nullptr : bounds_of(stored_as);
   Comparison result;
   std::mutex mutex;
   at::parallel_for(0, (n + kChunk - 1) / kChunk, kGrain / kChunk, [&](std::int64_t first, std::int64_t last) {
     Comparison own;
-    std::array<float, kChunk> bound;
+    std::array<float, kChunk> bound{};
     for (std::int64_t chunk = first; chunk < last; ++chunk) {
       const std::int64_t begin = chunk * kChunk, count = std::min(kChunk, n - begin);
       const float *x = source + begin, *y = written + begin;
       if (bounds != nullptr) bounds(x, count, bound.data());
-      const float* limit = bounds != nullptr ? bound.data() : exact + begin;
-      const Good all = bounds != nullptr ? all_within : all_exact;
-      if (all(x, y, limit, count, own) || own.outside >= 0) continue;
-      const auto good = bounds != nullptr ? is_good<false> : is_good<true>;
+      const Good all = bounds != nullptr ? all_within : all_finite;
+      if (all(x, y, bound.data(), count, own) || own.outside >= 0) continue;
+      const auto good = bounds != nullptr ? is_good<true> : is_good<false>;
       std::int64_t at = 0;
-      while (good(x[at], y[at], limit[at])) ++at;
+      while (good(x[at], y[at], bound[static_cast<std::size_t>(at)])) ++at;
       own.outside = begin + at;
     }
     const std::lock_guard lock(mutex);

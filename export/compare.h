@@ -20,9 +20,8 @@ struct Comparison {
   float difference = 0, largest = 0;  // max |written - source|, max |source|
   std::int64_t outside = -1;          // the first element that is further off than its bound, or not finite; -1: none
 };
-// exact: what must be read back; null: the source, within rounding_bounds. On all threads; one that may start and end in the
-// middle of a tensor.
-Comparison compare_values(const std::string& stored_as, const float* source, const float* written, const float* exact,
-                          std::int64_t n);
+// stored_as empty: no value but one that is not finite is outside. On all threads; a piece that may start and end in the middle
+// of a tensor.
+Comparison compare_values(const std::string& stored_as, const float* source, const float* written, std::int64_t n);
 
 }  // namespace graft::exports

@@ -39,9 +39,10 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
 }
 
 // Both read the whole artifact, side by side.
-void verify_and_measure(const Exporter& exporter, const ExportRequest& request, const fs::path& written, Artifact& artifact) {
+void verify_and_measure(const Exporter& exporter, const ExportRequest& request, const fs::path& written, const Fingerprints& made,
+                        Artifact& artifact) {
   auto measured = std::async(std::launch::async, [&] { measure(written, artifact); });
-  const double error = exporter.verify(request, written);
+  const double error = exporter.verify(request, written, made);
   measured.get();
   artifact.max_error = error;
 }
@@ -98,20 +99,21 @@ Artifact export_one(const Exporter& exporter, const ExportRequest& request, cons
   const fs::path target = directory / artifact_name(exporter);
   std::future<void> checked = check_content(request);
   Artifact artifact{.format = std::string(exporter.name), .path = target, .source = {}, .sha256 = {}, .files = {}};
+  Fingerprints made;
   const auto complete = [&](const fs::path& written) {
-    verify_and_measure(exporter, request, written, artifact);
+    verify_and_measure(exporter, request, written, made, artifact);
     checked.get();
     artifact.source = source_of(exporter, request);
   };
   if (exporter.extension.empty()) {
     DirectoryWriter staging(target);
-    exporter.write(request, staging.path());
+    exporter.write(request, staging.path(), made);
     complete(staging.path());
     staging.commit();
   } else {
     DirectoryWriter staging(target.string() + ".staging");  // never committed: only the file inside leaves it
     const fs::path staged = staging.path() / target.filename();
-    exporter.write(request, staged);
+    exporter.write(request, staged, made);
     complete(staged);
     publish(staged, target);
   }

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "export/fingerprint.h"
 #include "export/manifest.h"
 #include "lora/adapter.h"
 #include "model/tensors.h"
@@ -42,10 +43,11 @@ struct Exporter {
   // Why this base and adapter cannot be written so, or empty. Asked before training starts; needs no weights.
   std::string (*refusal)(const model::ModelSpec& spec, const lora::LoraConfig& config);
   // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.
-  void (*write)(const ExportRequest& request, const std::filesystem::path& target);
+  // `made`: of the tensors whose rounding no bound can tell.
+  void (*write)(const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made);
   // Reopens `written` and compares it with the source. Returns the largest |written - source| / max |source| over tensors;
   // FormatError naming the tensor when a value is further off than the type's rounding allows.
-  double (*verify)(const ExportRequest& request, const std::filesystem::path& written);
+  double (*verify)(const ExportRequest& request, const std::filesystem::path& written, const Fingerprints& made);
   // What a reader gets back for rows of a merged matrix, f32 (n, columns) as MergedModel::load gives them, from a multiple of 128
   // on. Null: it takes more than these rows to say. For training on what will be served (train/merge_aware.h).
   at::Tensor (*served)(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows) = nullptr;

@@ -117,6 +117,10 @@ at::Tensor interleave_rotary_rows(const at::Tensor& rows, std::int64_t heads) {
   return rows.reshape(split).transpose(1, 2).reshape(rows.sizes());
 }
 
+at::Tensor separate_rotary_rows(const at::Tensor& rows, std::int64_t heads) {
+  return rows.view({heads, rows.size(0) / heads / 2, 2, -1}).transpose(1, 2).reshape(rows.sizes());
+}
+
 bool interleaves_rotary_rows(const model::ModelSpec& spec) { return model::family_named(spec.family).gguf_permutes_qk; }
 
 std::string gguf_refusal(const model::ModelSpec& spec) {
@@ -133,7 +137,8 @@ std::string gguf_refusal(const model::ModelSpec& spec) {
   return "";
 }
 
-void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const fs::path& target) {
+void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const fs::path& target,
+                      Fingerprints& made) {
   const MergedModel source(request.base, &request.adapter, request.storage);
   const std::vector<Planned> tensors = plan(source, file);
   const bool interleave = interleaves_rotary_rows(source.spec());
@@ -151,14 +156,16 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
     throw_if_stopped();
     const Planned& tensor = tensors[k];
     const auto put = [&](std::uint64_t at, const at::Tensor& values, const at::Tensor& importance) {
-      const std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
+      std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
       writer.place(k, at * bytes.size() / static_cast<std::uint64_t>(values.size(0)), bytes.data(), bytes.size());
+      return bytes;
     };
     if (tensor.parts.empty()) put(0, tensor.values, {});
     std::int64_t above = 0;  // rows of the parts before
     for (const model::TensorSpec& part : tensor.parts) {
       const at::Tensor importance = importance_of(request, quantizer, part.name);
       const bool turned = interleave && part.rotary_heads > 0, shifted = part.norm && offset != 0;
+      const bool noted = importance.defined() || is_searched(tensor.type);
       const std::int64_t head = turned ? part.shape[0] / part.rotary_heads : kRowStep;  // rows of it change places
       const std::vector<RowRange> pieces = pieces_of(part, head);
       on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
@@ -166,7 +173,10 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
         at::Tensor values = source.rows(part, begin, end);
         if (turned) values = interleave_rotary_rows(values, (end - begin) / head);
         if (shifted) values = values + offset;
-        put(static_cast<std::uint64_t>(above + begin), values.contiguous(), importance);
+        const std::vector<std::byte> bytes = put(static_cast<std::uint64_t>(above + begin), values.contiguous(), importance);
+        if (!noted) return;
+        const at::Tensor stored = dequantized(bytes, tensor.type, values.sizes());
+        made.add(part.name, begin, turned ? separate_rotary_rows(stored, (end - begin) / head) : stored);
       });
       above += part.shape[0];
     }
@@ -179,7 +189,7 @@ at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tens
   return quantized(rows, gguf_tensor_type(file, spec, tensor.gguf, tensor.shape.back(), tensor.shape.size()));
 }
 
-double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const fs::path& written) {
+double verify_gguf_model(const ExportRequest& request, const fs::path& written, const Fingerprints& made) {
   const auto reopened = model::open_weights(written);
   for (std::size_t i = 0; i < reopened->spec().layers.size(); ++i)
     if (const std::int64_t window = request.base.spec().layers.at(i).window;
@@ -188,14 +198,7 @@ double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, cons
                 " tokens llama.cpp attends to more than the model was trained on");
       break;
     }
-  ExpectedValues expected;
-  if (quantizer == Quantizer::importance)
-    expected = [&](const model::TensorSpec& tensor, const std::string& stored_as) -> Expectation {
-      const at::Tensor importance = importance_of(request, quantizer, tensor.name);
-      if (!importance.defined()) return {};
-      return {[=](const at::Tensor& values) { return quantized(values, type_named(stored_as), importance); }};
-    };
-  return verify_model({request.base, &request.adapter, request.storage}, *reopened, expected);
+  return verify_model({request.base, &request.adapter, request.storage}, *reopened, made);
 }
 
 }  // namespace graft::exports

@@ -13,10 +13,11 @@
 namespace graft::exports {
 
 // quantizer: nearest or importance.
-void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const std::filesystem::path& target);
+void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const std::filesystem::path& target,
+                      Fingerprints& made);
 // Exporter::served. GGUF permutes rows of q and k, which does not change them.
 at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file);
-double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const std::filesystem::path& written);
+double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written, const Fingerprints& made);
 
 // Why llama.cpp has no place for this model, or empty.
 std::string gguf_refusal(const model::ModelSpec& spec);
@@ -33,10 +34,9 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
       .quantizes = file != GgufFileType::f32 && file != GgufFileType::f16 && file != GgufFileType::bf16,
       .calibrates = quantizer != Quantizer::nearest,
       .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
-      .write = [](const ExportRequest& request,
-                  const std::filesystem::path& target) { write_gguf_model(request, file, quantizer, target); },
-      .verify = [](const ExportRequest& request,
-                   const std::filesystem::path& written) { return verify_gguf_model(request, quantizer, written); },
+      .write = [](const ExportRequest& request, const std::filesystem::path& target,
+                  Fingerprints& made) { write_gguf_model(request, file, quantizer, target, made); },
+      .verify = verify_gguf_model,
       .served = quantizer != Quantizer::nearest ? nullptr
                                                 : +[](const model::ModelSpec& spec, const model::TensorSpec& tensor,
                                                       const at::Tensor& rows) { return gguf_rows(spec, tensor, rows, file); },

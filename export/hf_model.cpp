@@ -58,12 +58,12 @@ class Placing {
   void run() {
     const model::TensorSpec& tensor = planned_.tensor;
     const std::optional<int> along = encoding_.rows_along(tensor);
-    if (!along) return put(0, encoding_.encode(tensor, source_.load(tensor.name)));
+    if (!along) return put(0, encoding_.encode(tensor, 0, source_.load(tensor.name)));
     const std::vector<RowRange> pieces = pieces_of(tensor);
     std::vector<std::vector<at::Tensor>> encoded(pieces.size());
     on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
       const RowRange& piece = pieces[static_cast<std::size_t>(i)];
-      std::vector<at::Tensor> parts = encoding_.encode(tensor, source_.rows(tensor, piece.begin, piece.end));
+      std::vector<at::Tensor> parts = encoding_.encode(tensor, piece.begin, source_.rows(tensor, piece.begin, piece.end));
       if (*along == 0)
         put(piece.begin, parts);
       else
@@ -116,7 +116,7 @@ Encoding bf16_encoding() {
   return {[](const model::TensorSpec& tensor) {
             return std::vector<StoredTensor>{{tensor.name, DType::bf16, tensor.shape}};
           },
-          [](const model::TensorSpec&, const at::Tensor& values) {
+          [](const model::TensorSpec&, std::int64_t, const at::Tensor& values) {
             return std::vector<at::Tensor>{values.to(at::kBFloat16).contiguous()};
           },
           [](const model::TensorSpec&) { return std::optional(0); }};

@@ -18,7 +18,7 @@ LinearFormat awq_format(std::int64_t group, const RoundLinear& round);
 // server's own tools write it.
 inline constexpr std::int64_t kFp8Block = 128;
 LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffix, int scale_dims, Json config);
-// Servers join q, k and v, and gate and up, and need whole blocks there.
+// Servers join q, k and v, and gate and up, and need whole blocks there; and of the inputs, which they round by as many columns.
 std::string fp8_block_refusal(const model::ModelSpec& spec);
 
 }  // namespace graft::exports

@@ -21,15 +21,18 @@ bool is_router(const model::ModelSpec& spec, const std::string& name) {
   return spec.moe.experts > 0 && name.ends_with(spec.moe.block + ".gate.weight");
 }
 
-Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format) {
+// Notes in `made` what the linears become.
+Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format, Fingerprints& made) {
   const Encoding plain = bf16_encoding();
   return {[=](const model::TensorSpec& tensor) {
             return is_quantized_linear(spec, tensor) ? format.layout(tensor) : plain.layout(tensor);
           },
-          [=](const model::TensorSpec& tensor, const at::Tensor& values) {
-            if (!is_quantized_linear(spec, tensor)) return plain.encode(tensor, values);
+          [=, &made](const model::TensorSpec& tensor, std::int64_t begin, const at::Tensor& values) {
+            if (!is_quantized_linear(spec, tensor)) return plain.encode(tensor, begin, values);
             try {
-              return format.encode(tensor, values).parts;
+              EncodedLinear encoded = format.encode(tensor, values);
+              made.add(tensor.name, begin, encoded.values());
+              return std::move(encoded.parts);
             } catch (const DataError& error) {
               throw DataError(cat("tensor ", tensor.name, ": ", error.what()));
             }
@@ -113,7 +116,8 @@ std::vector<std::string> kept_plain(const model::ModelSpec& spec) {
 }
 
 std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format) {
-  const Encoding encoding = encoding_of(spec, format);
+  Fingerprints none;
+  const Encoding encoding = encoding_of(spec, format, none);
   for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
     std::uint64_t bytes = 0;
     for (const StoredTensor& part : encoding.layout(tensor)) {
@@ -136,8 +140,8 @@ std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& 
   return refusal.empty() ? alignment_refusal(spec, format_of(spec, target, {}, nullptr)) : refusal;
 }
 
-void write_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& directory) {
-  write_hf_weights(source, encoding_of(source.spec(), format), directory);
+void write_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& directory, Fingerprints& made) {
+  write_hf_weights(source, encoding_of(source.spec(), format, made), directory);
   write_hf_companions(source.base(), directory);
   Json config = read_json(directory / "config.json");
   config["quantization_config"] = format.config;
@@ -145,45 +149,28 @@ void write_quantized_model(const MergedModel& source, const LinearFormat& format
   for (const auto& [name, content] : format.files) write_file(directory / name, content.dump(2) + "\n");
 }
 
-void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& directory) {
+void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& directory,
+                           Fingerprints& made) {
   const auto& [schemes, quantizer, input_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, schemes);
   LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, schemes), request.calibration);
-  if (by_gptq(quantizer)) {
-    format.encode = [encode = std::move(format.encode), &request](const model::TensorSpec& linear, const at::Tensor& weight) {
-      EncodedLinear encoded = encode(linear, weight);
-      request.calibration->remember_gptq(linear.name, encoded.values());
-      return encoded;
-    };
-    format.rows_along = LinearFormat().rows_along;
-  }
-  write_quantized_model(source, format, directory);
+  if (by_gptq(quantizer)) format.rows_along = LinearFormat().rows_along;  // linears are asked for in their order
+  write_quantized_model(source, format, directory, made);
 }
 
-double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written) {
+double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written,
+                              const Fingerprints& made) {
   check_stored_as(source, written, format);
-  const auto expected = [&](const model::TensorSpec& tensor, const std::string&) -> Expectation {
-    return {[&format, tensor](const at::Tensor& weight) { return format.encode(tensor, weight).values(); },
-            format.rows_along(tensor).has_value()};
-  };
-  return verify_model(source, written, expected);
+  return verify_model(source, written, made);
 }
 
-double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& written) {
+double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& written,
+                              const Fingerprints& made) {
   const auto& [schemes, quantizer, input_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, schemes);
   const auto reopened = model::open_weights(written);
   if (input_scales) check_input_scales(source, *reopened, *request.calibration);
-  LinearFormat format = target.format(source.spec(), schemes, to_nearest(schemes, source.spec()));
-  if (by_gptq(quantizer)) {
-    format.encode = [&](const model::TensorSpec& linear, const at::Tensor&) {
-      const at::Tensor read = reopened->load(linear.name, at::kFloat);
-      request.calibration->check_gptq(linear.name, read, written.string());
-      return EncodedLinear{{}, [read] { return read; }};
-    };
-    format.rows_along = LinearFormat().rows_along;
-  }
-  return verify_quantized_model(source, format, *reopened);
+  return verify_quantized_model(source, target.format(source.spec(), schemes, {}), *reopened, made);
 }
 
 }  // namespace graft::exports

@@ -19,7 +19,7 @@ namespace graft::exports {
 
 struct EncodedLinear {
   std::vector<at::Tensor> parts;       // contiguous, in the order and of the sizes that `layout` says
-  std::function<at::Tensor()> values;  // f32 (out, in): what must be read back, exactly
+  std::function<at::Tensor()> values;  // f32 (out, in): what they stand for, and a reader makes of them, exactly
 };
 
 struct LinearFormat {
@@ -50,7 +50,7 @@ struct LinearRounding {
 
 // A row of a table in export/formats/.
 struct LinearTarget {
-  // Called for the refusal with no `round`, for writing, and again for verifying.
+  // Called with `round` for writing, without it for the refusal and for verifying.
   LinearFormat (*format)(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round);
   std::string (*refusal)(const model::ModelSpec& spec);  // beyond groups and alignment; may be null
   LinearRounding rounding;
@@ -62,10 +62,14 @@ std::vector<std::string> kept_plain(const model::ModelSpec& spec);  // "lm_head"
 std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target);
 std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format);
 
-void write_quantized_model(const MergedModel& source, const LinearFormat& format, const std::filesystem::path& directory);
-void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& directory);
-double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written);
-double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& written);
+void write_quantized_model(const MergedModel& source, const LinearFormat& format, const std::filesystem::path& directory,
+                           Fingerprints& made);
+void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& directory,
+                           Fingerprints& made);
+double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written,
+                              const Fingerprints& made);
+double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& written,
+                              const Fingerprints& made);
 
 template <auto format, auto refusal = nullptr, LinearRounding rounding = LinearRounding{}>
 constexpr Exporter quantized_exporter(std::string_view name, std::string_view summary, std::string_view loads_in) {
@@ -82,12 +86,12 @@ constexpr Exporter quantized_exporter(std::string_view name, std::string_view su
             return quantized_refusal(spec, {format, refusal, rounding});
           },
       .write =
-          [](const ExportRequest& request, const std::filesystem::path& directory) {
-            write_quantized_model(request, {format, refusal, rounding}, directory);
+          [](const ExportRequest& request, const std::filesystem::path& directory, Fingerprints& made) {
+            write_quantized_model(request, {format, refusal, rounding}, directory, made);
           },
       .verify =
-          [](const ExportRequest& request, const std::filesystem::path& written) {
-            return verify_quantized_model(request, {format, refusal, rounding}, written);
+          [](const ExportRequest& request, const std::filesystem::path& written, const Fingerprints& made) {
+            return verify_quantized_model(request, {format, refusal, rounding}, written, made);
           },
   };
 }

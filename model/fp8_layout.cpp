@@ -28,8 +28,9 @@ class Fp8Layout : public LinearLayout {
   }
 
   kernels::RowRounding inputs() const override {
-    const bool by_row = tiles_.rows == 1 && tiles_.columns == 0;  // served with a scale for each token as well
-    return tiles_.input_scale || by_row ? kernels::RowRounding::fp8 : kernels::RowRounding::none;
+    if (tiles_.columns == 0) return kernels::RowRounding::fp8;  // with a scale for each token, or that of input_scale
+    // Servers cut a token as they do a row; their kernels know no other size.
+    return tiles_.columns == 128 ? kernels::RowRounding::fp8_by_128 : kernels::RowRounding::none;
   }
   float input_scale(const TensorSpec&, const std::vector<at::Tensor>& parts) const override {
     return tiles_.input_scale ? input_scale_of(parts[2]) : 0;

@@ -92,7 +92,8 @@ fs::path write_base(const Session& session, const exports::Artifact& artifact, c
                                        .name = artifact.source.model,
                                        .config_hash = ""};
   const fs::path target = exporter.extension.empty() ? scratch : scratch / exports::artifact_name(exporter);
-  exporter.write(request, target);
+  exports::Fingerprints made;
+  exporter.write(request, target, made);
   return target;
 }
 

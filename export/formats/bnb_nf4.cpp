@@ -86,15 +86,15 @@ constexpr Exporter kFormats[] = {{
     .quantizes = true,
     .refusal = refusal,
     .write =
-        [](const ExportRequest& request, const fs::path& target) {
-          write_quantized_model(base_of(request), nf4_format(), target);
+        [](const ExportRequest& request, const fs::path& target, Fingerprints& made) {
+          write_quantized_model(base_of(request), nf4_format(), target, made);
           graft::create_directories(target / "adapter");
           lora::save_peft(request.adapter, target / "adapter", request.base.path().string());
         },
     .verify =
-        [](const ExportRequest& request, const fs::path& written) {
-          find_exporter("peft").verify(request, written / "adapter");
-          return verify_quantized_model(base_of(request), nf4_format(), *model::open_weights(written));
+        [](const ExportRequest& request, const fs::path& written, const Fingerprints& made) {
+          find_exporter("peft").verify(request, written / "adapter", made);
+          return verify_quantized_model(base_of(request), nf4_format(), *model::open_weights(written), made);
         },
 }};
 

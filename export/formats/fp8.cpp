@@ -105,12 +105,15 @@ LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffi
 }
 
 std::string fp8_block_refusal(const model::ModelSpec& spec) {
-  const std::int64_t ffn = spec.moe.experts > 0 ? spec.moe.ffn : spec.ffn;
-  for (const auto& [what, rows] :
-       {std::pair{"q", spec.heads * spec.head_dim}, {"k", spec.kv_heads * spec.head_dim}, {"gate", ffn}})
+  const std::int64_t ffn = spec.moe.experts > 0 ? spec.moe.ffn : spec.ffn, q = spec.heads * spec.head_dim;
+  for (const auto& [what, rows] : {std::pair{"q", q}, {"k", spec.kv_heads * spec.head_dim}, {"gate", ffn}})
     if (rows % kFp8Block != 0)
       return cat("blocks of ", kFp8Block, " do not divide the ", rows, " rows of ", what,
                  ", which servers join with others; choose ct-fp8");
+  for (const auto& [what, columns] : {std::pair{"q", spec.hidden}, {"o", q}, {"down", ffn}})
+    if (columns % kFp8Block != 0)
+      return cat("blocks of ", kFp8Block, " do not divide the ", columns, " columns of ", what,
+                 ", and servers round its inputs by as many; choose ct-fp8");
   return "";
 }
 

@@ -44,7 +44,7 @@ float written_alpha(const lora::LoraConfig& config) {
   return static_cast<float>(config.scale() * static_cast<double>(config.rank));
 }
 
-void write(const ExportRequest& request, const std::filesystem::path& target) {
+void write(const ExportRequest& request, const std::filesystem::path& target, Fingerprints&) {
   const std::vector<Placed> placed = place(request);
   GgufWriter writer(target);
   writer.string("general.architecture", request.base.is_gguf() ? GgufFile(request.base.path()).string("general.architecture")
@@ -65,7 +65,7 @@ void write(const ExportRequest& request, const std::filesystem::path& target) {
   writer.commit();
 }
 
-double verify(const ExportRequest& request, const std::filesystem::path& written) {
+double verify(const ExportRequest& request, const std::filesystem::path& written, const Fingerprints&) {
   const GgufFile file(written);
   const std::vector<Placed> placed = place(request);
   if (file.tensors().size() != 2 * placed.size())

@@ -8,7 +8,7 @@ namespace graft::exports {
 namespace {
 
 // Values are stored in f32: nothing may differ.
-double verify(const ExportRequest& request, const std::filesystem::path& written) {
+double verify(const ExportRequest& request, const std::filesystem::path& written, const Fingerprints&) {
   const auto reopened = lora::load_peft(written);
   if (reopened->adapters.size() != request.adapter.adapters.size())
     throw FormatError(cat(written.string(), ": reopened, it has ", reopened->adapters.size(),
@@ -32,8 +32,8 @@ constexpr Exporter kFormats[] = {{
     .extension = "",
     .merges = false,
     .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
-    .write = [](const ExportRequest& request,
-                const std::filesystem::path& target) { lora::save_peft(request.adapter, target, request.base.path().string()); },
+    .write = [](const ExportRequest& request, const std::filesystem::path& target,
+                Fingerprints&) { lora::save_peft(request.adapter, target, request.base.path().string()); },
     .verify = verify,
 }};
 

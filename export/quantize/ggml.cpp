@@ -46,12 +46,7 @@ void quantize_row(GgmlType type, const float* x, const float* importance, std::i
 
 }  // namespace
 
-GgmlType type_named(const std::string& name) {
-  for (const GgmlType type : {GgmlType::f32, GgmlType::f16, GgmlType::bf16, GgmlType::q8_0, GgmlType::q4_0, GgmlType::q4_1,
-                              GgmlType::q5_0, GgmlType::q5_1, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k})
-    if (name == info_of(type).name) return type;
-  throw UnsupportedError(cat("no type is known for tensors stored as ", name));
-}
+bool is_searched(GgmlType type) { return type == GgmlType::q4_k || type == GgmlType::q5_k || type == GgmlType::q6_k; }
 
 std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type, const at::Tensor& importance) {
   const GgmlTypeInfo& info = info_of(type);
@@ -66,11 +61,14 @@ std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type, co
   return bytes;
 }
 
-at::Tensor quantized(const at::Tensor& values, GgmlType type, const at::Tensor& importance) {
-  const std::vector<std::byte> bytes = quantize_rows(values, type, importance);
-  at::Tensor out = at::empty(values.sizes(), at::kFloat);
-  dequantize(type, bytes.data(), values.numel(), out.mutable_data_ptr<float>());
+at::Tensor dequantized(const std::vector<std::byte>& bytes, GgmlType type, at::IntArrayRef shape) {
+  at::Tensor out = at::empty(shape, at::kFloat);
+  dequantize(type, bytes.data(), out.numel(), out.mutable_data_ptr<float>());
   return out;
+}
+
+at::Tensor quantized(const at::Tensor& values, GgmlType type, const at::Tensor& importance) {
+  return dequantized(quantize_rows(values, type, importance), type, values.sizes());
 }
 
 }  // namespace graft::exports

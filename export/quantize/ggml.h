@@ -30,9 +30,10 @@ namespace graft::exports {
 // value that is not finite where the type cannot hold it.
 std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type, const at::Tensor& importance = {});
 // What a reader makes of those bytes: f32, of the same shape.
+at::Tensor dequantized(const std::vector<std::byte>& bytes, GgmlType type, at::IntArrayRef shape);
 at::Tensor quantized(const at::Tensor& values, GgmlType type, const at::Tensor& importance = {});
 
-GgmlType type_named(const std::string& name);  // of the types that graft writes: "Q4_K"; UnsupportedError for another
+bool is_searched(GgmlType type);  // without importance too
 
 namespace detail {  // one row each, values finite; importance may be null
 

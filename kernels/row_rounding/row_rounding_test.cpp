@@ -62,6 +62,22 @@ TEST_CASE("rows on one scale for all are rounded to its multiples, and saturate"
   }
 }
 
+TEST_CASE("by 128 columns, each part of a row is rounded as a row of its own", "[row_rounding]") {
+  at::Tensor x = random({3, 300}, 7);
+  x[1][5] = 1e3;  // an outlier takes the grid of its part
+  x[2][290] = std::numeric_limits<float>::infinity();
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor given = x.to(type), y = rounded_rows(given, RowRounding::fp8_by_128);
+    REQUIRE(y.sizes() == x.sizes());
+    CHECK(y.is_contiguous());
+    for (const auto& [begin, count] : {std::pair{0, 128}, {128, 128}, {256, 44}}) {
+      const at::Tensor part = y.narrow(1, begin, count), expected = rounded_rows(given.narrow(1, begin, count), RowRounding::fp8);
+      CHECK(at::allclose(part, expected, 0, 0, true));
+    }
+    CHECK(y[2].isnan().sum().item<std::int64_t>() == 44);
+  }
+}
+
 TEST_CASE("rounding of rows: nothing, strides, bf16 and values that are not finite", "[row_rounding]") {
   const at::Tensor x = random({4, 16}, 4);
   CHECK(rounded_rows(x, RowRounding::none).is_same(x));

@@ -88,13 +88,16 @@ TEST_CASE("groups of a row have scales, and zero points where asked for", "[expo
   for (const auto& [name, tensor] : file.tensors()) CHECK(tensor.begin % size_of(tensor.dtype) == 0);
 
   // One code changed: found, with the tensor's name.
+  const Noted noted(kind.name, request, directory.path());
   const SafeTensor codes = file.tensors().at(module + "_packed");
-  std::string bytes = read_file(artifact.path / "model.safetensors");
+  std::string bytes = read_file(noted.path / "model.safetensors");
+  CHECK(bytes == read_file(artifact.path / "model.safetensors"));
+  CHECK(noted.verify(request) == artifact.max_error);
   bytes[codes.begin] = static_cast<char>(bytes[codes.begin] ^ 1);
-  write_file(artifact.path / "model.safetensors", bytes);
+  write_file(noted.path / "model.safetensors", bytes);
   CHECK(message_of<FormatError>([&] {
-          exports::find_exporter(kind.name).verify(request, artifact.path);
-        }).find("tensor " + module + " (" + kind.stored_as + ") reads back as") != std::string::npos);
+          noted.verify(request);
+        }).find("tensor " + module + " (" + kind.stored_as + ") does not read back as it was written") != std::string::npos);
 }
 
 TEST_CASE("config.json says how the linears are stored, as compressed-tensors wants it", "[export][compressed]") {

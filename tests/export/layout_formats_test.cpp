@@ -12,16 +12,16 @@ using namespace graft::testing;
 
 namespace {
 
-// A base whose q, k and gate have whole blocks of 128, with a random adapter.
+// A base whose linears have whole blocks of 128, with a random adapter.
 struct Scene {
   ScratchDirectory directory;
   std::unique_ptr<model::WeightSource> base;
   std::unique_ptr<lora::AdapterSet> adapter;
 
   Scene() {
-    write_tiny_base(directory / "base", {.ffn = 128, .head_dim = 64});
+    write_tiny_base(directory / "base", {.ffn = 128, .head_dim = 64, .hidden = 128});
     base = model::open_weights(directory / "base");
-    adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 128, 32}}, false);
+    adapter = lora::allocate({}, {{"model.layers.0.mlp.down_proj", 128, 128}}, false);
     adapter->parameters.fill_(0.01);
   }
   exports::ExportRequest request() const { return {*base, *adapter, at::kFloat, "Tiny", ""}; }
@@ -31,16 +31,17 @@ struct Scene {
 struct Kind {
   const char *name, *stored_as;
   double largest_error;  // over the largest weight of a tensor
+  kernels::RowRounding inputs = kernels::RowRounding::none;
 };
 // int4: half of a step of 1 / 7.5, and the 8 of -8 .. 7 that is clipped: up to a step, bf16 scales on top. With zero points half
 // of a step of 2 / 15 and the rounding of zero: a step. fp8: half of e4m3's widest spacing, 16 / 448. NF4: half of its widest
 // gap, 0.152, and scales in 8 bits.
 constexpr Kind kKinds[] = {{"gptq-g32", "GPTQ INT4 by 32", 0.14},
                            {"awq-g32", "AWQ INT4 by 32", 0.15},
-                           {"fp8", "FP8", 0.0358},
-                           {"fp8-block", "FP8 by 128 x 128", 0.0358},
-                           {"ct-fp8-block", "FP8 by 128 x 128", 0.0358},
-                           {"modelopt-fp8", "FP8 by row", 0.0358},
+                           {"fp8", "FP8", 0.0358, kernels::RowRounding::fp8},
+                           {"fp8-block", "FP8 by 128 x 128", 0.0358, kernels::RowRounding::fp8_by_128},
+                           {"ct-fp8-block", "FP8 by 128 x 128", 0.0358, kernels::RowRounding::fp8_by_128},
+                           {"modelopt-fp8", "FP8 by row", 0.0358, kernels::RowRounding::fp8},
                            {"bnb-nf4", "NF4", 0.17}};
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
@@ -55,6 +56,7 @@ TEST_CASE("every layout is written, read and verified", "[export][layouts]") {
     CHECK(artifact.max_error > 0);
     CHECK(artifact.max_error < kind.largest_error);
     const auto reopened = model::open_weights(artifact.path);
+    CHECK(reopened->inputs() == kind.inputs);
     for (const model::WeightInfo& weight : reopened->weights()) {
       INFO(weight.name);
       CHECK(weight.stored_as == (weight.name.ends_with("_proj.weight") ? kind.stored_as : "BF16"));
@@ -75,11 +77,13 @@ TEST_CASE("every layout is written, read and verified", "[export][layouts]") {
     // One byte changed: found, with the tensor's name.
     const std::string module = "model.layers.1.mlp.up_proj.";
     const auto part = file.tensors().contains(module + "qweight") ? module + "qweight" : module + "weight";
-    std::string bytes = read_file(artifact.path / "model.safetensors");
+    const Noted noted(kind.name, scene.request(), scene.directory.path());
+    CHECK(noted.verify(scene.request()) == artifact.max_error);
+    std::string bytes = read_file(noted.path / "model.safetensors");
     bytes[file.tensors().at(part).begin] = static_cast<char>(bytes[file.tensors().at(part).begin] ^ 1);
-    write_file(artifact.path / "model.safetensors", bytes);
-    CHECK(contains(message_of<FormatError>([&] { exports::find_exporter(kind.name).verify(scene.request(), artifact.path); }),
-                   cat("tensor ", module, "weight (", kind.stored_as, ") reads back as")));
+    write_file(noted.path / "model.safetensors", bytes);
+    CHECK(contains(message_of<FormatError>([&] { noted.verify(scene.request()); }),
+                   cat("tensor ", module, "weight (", kind.stored_as, ") does not read back as it was written")));
   }
 }
 
@@ -127,26 +131,26 @@ TEST_CASE("config.json says how the linears are stored, as each server wants it"
 
   const auto shape = [&](const std::string& format, const std::string& part) {
     const SafetensorsFile file(scene.directory / (format + "/model.safetensors"));
-    return file.tensors().at("model.layers.0.self_attn.q_proj." + part).shape;  // 256 x 32
+    return file.tensors().at("model.layers.0.self_attn.q_proj." + part).shape;  // 256 x 128
   };
   using Shape = std::vector<std::int64_t>;
-  CHECK(shape("gptq-g32", "qweight") == Shape{4, 256});
-  CHECK(shape("gptq-g32", "qzeros") == Shape{1, 32});
-  CHECK(shape("gptq-g32", "g_idx") == Shape{32});
-  CHECK(shape("awq-g32", "qweight") == Shape{32, 32});
+  CHECK(shape("gptq-g32", "qweight") == Shape{16, 256});
+  CHECK(shape("gptq-g32", "qzeros") == Shape{4, 32});
+  CHECK(shape("gptq-g32", "g_idx") == Shape{128});
+  CHECK(shape("awq-g32", "qweight") == Shape{128, 32});
   CHECK(shape("fp8", "weight_scale") == Shape{});
   CHECK(shape("fp8-block", "weight_scale_inv") == Shape{2, 1});
   CHECK(shape("ct-fp8-block", "weight_scale") == Shape{2, 1});
   CHECK(shape("modelopt-fp8", "weight_scale") == Shape{256});
-  CHECK(shape("bnb-nf4", "weight") == Shape{4096, 1});
+  CHECK(shape("bnb-nf4", "weight") == Shape{16384, 1});
 }
 
 TEST_CASE("experts are written under their own names, routers as they are", "[export][layouts]") {
   const ScratchDirectory directory;
-  write_tiny_base(directory / "base", {.ffn = 128, .head_dim = 64, .experts = 4});
+  write_tiny_base(directory / "base", {.ffn = 128, .head_dim = 64, .hidden = 128, .experts = 4});
   const auto base = model::open_weights(directory / "base");
   const std::string block = "model.layers.1.block_sparse_moe.", linear = block + "experts.2.w2";
-  const auto adapter = lora::allocate({}, {{linear, 128, 32}}, false);
+  const auto adapter = lora::allocate({}, {{linear, 128, 128}}, false);
   adapter->parameters.fill_(0.01);
   struct Part {
     const char* format;
@@ -196,6 +200,11 @@ TEST_CASE("what a layout cannot hold is refused before any work", "[export][layo
   CHECK(
       refusal("ct-fp8-block", spec) ==
       "export format ct-fp8-block: blocks of 128 do not divide the 576 rows of q, which servers join with others; choose ct-fp8");
+  spec.heads = 10, spec.kv_heads = 2, spec.head_dim = 64;  // whole blocks of rows alone
+  CHECK(refusal("fp8-block", spec) ==
+        "export format fp8-block: blocks of 128 do not divide the 576 columns of q, and servers round its inputs by as many; "
+        "choose "
+        "ct-fp8");
   CHECK_NOTHROW(exports::check_formats({"gptq-g64", "awq-g64", "fp8", "modelopt-fp8", "bnb-nf4"}, spec, {}));
   spec.hidden = 577, spec.ffn = 1537;
   CHECK(contains(refusal("fp8", spec), "; readers of safetensors need multiples of 4"));
@@ -225,15 +234,15 @@ TEST_CASE("hostile directories of every layout are refused with the tensor's nam
                  "quant_method is 'quark'; graft reads awq, bitsandbytes, compressed-tensors"));
   CHECK(contains(with("gptq-g32", {{"bits", 3}}), "bits is 3; graft reads 4 and 8"));
   CHECK(contains(with("gptq-g32", {{"bits", "4"}}), "'bits' is a string where an integer is expected"));
-  CHECK(contains(with("gptq-g32", {{"bits", 8}}), "q_proj.qweight has shape [4, 256], config.json asks for [8, 256]"));
+  CHECK(contains(with("gptq-g32", {{"bits", 8}}), "q_proj.qweight has shape [16, 256], config.json asks for [32, 256]"));
   CHECK(contains(with("gptq-g32", {{"group_size", 0}}), "group_size is 0"));
-  CHECK(contains(with("gptq-g32", {{"group_size", 16}}), "q_proj.qzeros has shape [1, 32], config.json asks for [2, 32]"));
+  CHECK(contains(with("gptq-g32", {{"group_size", 16}}), "q_proj.qzeros has shape [4, 32], config.json asks for [8, 32]"));
   CHECK(contains(with("gptq-g32", {{"checkpoint_format", "marlin"}}), "checkpoint_format is 'marlin'"));
   CHECK(contains(with("gptq-g32", {{"quant_method", "awq"}, {"zero_point", true}}),
-                 "q_proj.qweight has shape [4, 256], config.json asks for [32, 32]"));
+                 "q_proj.qweight has shape [16, 256], config.json asks for [128, 32]"));
   CHECK(contains(with("awq-g32", {{"bits", 8}}), "bits is 8; graft reads 4"));
   CHECK(contains(with("awq-g32", {{"version", "gemv"}}), "version is 'gemv'; graft reads gemm"));
-  CHECK(contains(with("awq-g32", {{"group_size", 24}}), "q_proj.weight: rows of 32, which groups of 24 do not divide"));
+  CHECK(contains(with("awq-g32", {{"group_size", 24}}), "q_proj.weight: rows of 128, which groups of 24 do not divide"));
   CHECK(contains(with("awq-g32", {{"zero_point", nullptr}}), "'zero_point' is missing"));
   CHECK(contains(with("awq-g32", {{"zero_point", false}}), "qzeros"));
   CHECK(contains(with("fp8", {{"activation_scheme", "static"}}), "q_proj.input_scale is missing"));
@@ -242,7 +251,7 @@ TEST_CASE("hostile directories of every layout are refused with the tensor's nam
   for (const Json& size : {Json({128}), Json({128, 0}), Json({128, -1}), Json({128, 1 << 21}), Json("128"), Json({1.5, 1})})
     CHECK(contains(with("fp8-block", {{"weight_block_size", size}}), "the size of a block is not two positive numbers"));
   CHECK(contains(with("fp8-block", {{"weight_block_size", {64, 64}}}),
-                 "q_proj.weight_scale_inv has shape [2, 1], config.json asks for [4, 1]"));
+                 "q_proj.weight_scale_inv has shape [2, 1], config.json asks for [4, 2]"));
   CHECK(contains(with("modelopt-fp8", {{"quant_algo", "NVFP4"}}), "quant_algo is 'NVFP4'"));
   CHECK(contains(with("modelopt-fp8", {{"quant_algo", "FP8"}}), "weight_scale has shape [256], config.json asks for [1, 1]"));
   CHECK(contains(with("bnb-nf4", {{"bnb_4bit_quant_type", "fp4"}}), "not NF4 in bytes"));
@@ -261,9 +270,9 @@ TEST_CASE("hostile directories of every layout are refused with the tensor's nam
     write_file(file, original);
     return message;
   };
-  CHECK(contains(patched("gptq-g32", "g_idx", std::string("\x01\0\0\0", 4)),
-                 "q_proj.weight: g_idx names group 1, there are 0 to 0"));
-  CHECK(contains(patched("gptq-g32", "g_idx", std::string("\0\0\0\xff", 4)), "g_idx names group -16777216, there are 0 to 0"));
+  CHECK(contains(patched("gptq-g32", "g_idx", std::string("\x04\0\0\0", 4)),
+                 "q_proj.weight: g_idx names group 4, there are 0 to 3"));
+  CHECK(contains(patched("gptq-g32", "g_idx", std::string("\0\0\0\xff", 4)), "g_idx names group -16777216, there are 0 to 3"));
   const auto with_state = [&](std::string state) {
     state.resize(256, ' ');  // as long as the shortest
     return patched("bnb-nf4", "weight.quant_state.bitsandbytes__nf4", state);
@@ -271,9 +280,9 @@ TEST_CASE("hostile directories of every layout are refused with the tensor's nam
   CHECK(contains(with_state("[[[[["), "q_proj.weight: quant_state: byte"));
   CHECK(contains(with_state(R"({"quant_type": "fp4"})"), "q_proj.weight: quant_state: quant_type is not \"nf4\""));
   CHECK(contains(with_state(R"({"quant_type": "nf4", "blocksize": 16})"), "quant_state: blocksize is not 64"));
-  CHECK(contains(with_state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [32, 256]})"),
-                 "quant_state: shape is not [256,32]"));
-  CHECK(contains(with_state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [256, 32], "nested_blocksize": 256})"),
+  CHECK(contains(with_state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [128, 256]})"),
+                 "quant_state: shape is not [256,128]"));
+  CHECK(contains(with_state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [256, 128], "nested_blocksize": 256})"),
                  "'nested_offset' is missing"));
 }
 

@@ -73,7 +73,8 @@ TEST_CASE("without adapters a format holds the base, as with adapters of zeros",
       exports::ExportRequest request{*any.base, zeros ? *any.adapter : nothing, at::kBFloat16, "Tiny", ""};
       const fs::path target = scratch / exports::artifact_name(exporter);
       if (exporter.extension.empty()) fs::create_directories(target);
-      exporter.write(request, target);
+      exports::Fingerprints made;
+      exporter.write(request, target, made);
       exports::Artifact artifact;
       exports::measure(target, artifact);
       for (const auto& file : artifact.files) files[zeros][file.name] = file.sha256;

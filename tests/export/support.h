@@ -78,6 +78,20 @@ inline exports::Artifact write(const std::string& format, const exports::ExportR
   return exports::export_one(exports::find_exporter(format), request, directory);
 }
 
+// An artifact with what its writer noted, to be verified again after a change.
+struct Noted {
+  const exports::Exporter& exporter;
+  fs::path path;
+  exports::Fingerprints made = {};
+
+  Noted(const std::string& format, const exports::ExportRequest& request, const fs::path& directory)
+      : exporter(exports::find_exporter(format)), path(directory / ("noted-" + exports::artifact_name(exporter))) {
+    if (exporter.extension.empty()) fs::create_directories(path);
+    exporter.write(request, path, made);
+  }
+  double verify(const exports::ExportRequest& request) const { return exporter.verify(request, path, made); }
+};
+
 template <class E, class F>
 std::string message_of(F&& action) {
   try {

@@ -51,12 +51,12 @@ TEST_CASE("a changed value is named with its tensor", "[export][verify]") {
   const GoldenCase golden_case("llama");
   const ScratchDirectory directory;
   const auto request = golden_case.request();
-  const auto& exporter = exports::find_exporter("hf");
-  const auto artifact = write("hf", request, directory.path());
-  const fs::path file = artifact.path / "model.safetensors";
+  const Noted written("hf", request, directory.path());
+  CHECK(written.verify(request) < 0x1p-8);
+  const fs::path file = written.path / "model.safetensors";
   const SafeTensor tensor = SafetensorsFile(file).tensors().at("model.layers.1.mlp.up_proj.weight");
   flip_bit(file, tensor.begin + 2 * 100, 1);  // two units in the last place of element 100
-  const std::string message = message_of<FormatError>([&] { exporter.verify(request, artifact.path); });
+  const std::string message = message_of<FormatError>([&] { written.verify(request); });
   CHECK(message.find("tensor model.layers.1.mlp.up_proj.weight (BF16) reads back as") != std::string::npos);
   CHECK(message.find("at element 100 where the source has") != std::string::npos);
 }
@@ -70,14 +70,18 @@ TEST_CASE("a code off by one is found where the scales come of a search", "[expo
   const exports::ExportRequest request = {*base, *adapter, at::kFloat, "Tiny", ""};
   const std::string format = GENERATE("gguf-q4_k_s", "gguf-q5_k_m", "gguf-q6_k");
   INFO(format);
-  const auto artifact = write(format, request, directory.path());
-  CHECK(artifact.max_error > 0);
-  const GgufTensor tensor = *GgufFile(artifact.path).find("blk.0.ffn_down.weight");
+  const Noted written(format, request, directory.path());
+  CHECK(written.verify(request) > 0);
+  const GgufTensor tensor = *GgufFile(written.path).find("blk.0.ffn_down.weight");
   CHECK(info_of(tensor.type).block == 256);
-  flip_bit(artifact.path, tensor.offset + 100, 0);
-  const std::string message = message_of<FormatError>([&] { exports::find_exporter(format).verify(request, artifact.path); });
-  CHECK(message.find(cat("tensor model.layers.0.mlp.down_proj.weight (", info_of(tensor.type).name, ") reads back as")) !=
-        std::string::npos);
+  flip_bit(written.path, tensor.offset + 100, 0);
+  CHECK(message_of<FormatError>([&] { written.verify(request); }) ==
+        cat(written.path.string(), ": tensor model.layers.0.mlp.down_proj.weight (", info_of(tensor.type).name,
+            ") does not read back as it was written"));
+  // What nobody noted has no bound, and is not taken for good.
+  CHECK(message_of<UnsupportedError>([&] {
+          written.exporter.verify(request, written.path, {});
+        }).starts_with("no rounding bound is known for tensors stored as Q"));
 }
 
 TEST_CASE("a value beyond f16 is refused with the way out", "[export][verify]") {
