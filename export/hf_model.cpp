@@ -19,6 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t kPlacedBytes = 8 << 20;
+
 std::uint64_t bytes_of(const StoredTensor& tensor) {
   return static_cast<std::uint64_t>(std::accumulate(tensor.shape.begin(), tensor.shape.end(),
                                                     static_cast<std::int64_t>(size_of(tensor.type)), std::multiplies<>()));
@@ -92,8 +94,17 @@ class Placing {
       const std::uint64_t whole = size_of_part(k), size = encoded[k].nbytes();
       if (size == whole && begin > 0) continue;
       const std::uint64_t offset = whole * static_cast<std::uint64_t>(begin) / static_cast<std::uint64_t>(rows);
-      writer_.place(first_ + k, offset, encoded[k].const_data_ptr(), size);
+      place(first_ + k, offset, static_cast<const std::byte*>(encoded[k].const_data_ptr()), size);
     }
+  }
+
+  // A tensor that came whole goes by pieces on all threads; a piece is one, and its thread one of them.
+  void place(std::size_t index, std::uint64_t offset, const std::byte* data, std::uint64_t size) {
+    const std::uint64_t count = (size + kPlacedBytes - 1) / kPlacedBytes;
+    on_all_threads(static_cast<std::int64_t>(count), [&](std::int64_t i) {
+      const std::uint64_t begin = static_cast<std::uint64_t>(i) * kPlacedBytes;
+      writer_.place(index, offset + begin, data + begin, std::min(kPlacedBytes, size - begin));
+    });
   }
 
   const MergedModel& source_;
@@ -116,7 +127,7 @@ Encoding bf16_encoding() {
   return {[](const model::TensorSpec& tensor) {
             return std::vector<StoredTensor>{{tensor.name, DType::bf16, tensor.shape}};
           },
-          [](const model::TensorSpec&, std::int64_t, const at::Tensor& values) {
+          [](const model::TensorSpec&, std::int64_t, at::Tensor values) {
             return std::vector<at::Tensor>{values.to(at::kBFloat16).contiguous()};
           },
           [](const model::TensorSpec&) { return std::optional(0); }};

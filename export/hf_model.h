@@ -25,8 +25,8 @@ struct StoredTensor {
 // What a tensor of the model becomes in the file: one tensor, or the parts of a quantized one.
 struct Encoding {
   std::function<std::vector<StoredTensor>(const model::TensorSpec& tensor)> layout;
-  // Contiguous, in the order and of the sizes that `layout` says. `values`: f32, rows from `begin` on.
-  std::function<std::vector<at::Tensor>(const model::TensorSpec& tensor, std::int64_t begin, const at::Tensor& values)> encode;
+  // Contiguous, in the order and of the sizes that `layout` says. `values`: f32, rows from `begin` on, and encode's to let go of.
+  std::function<std::vector<at::Tensor>(const model::TensorSpec& tensor, std::int64_t begin, at::Tensor values)> encode;
   // The dimension of the parts along which rows of the tensor lie, when any rows from a multiple of kRowStep on can be encoded
   // apart, on several threads at once; a part that has its full size for some rows does not depend on them. Empty: `encode` sees
   // whole tensors, in the order of the model.

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "export/pieces.h"
 #include "export/verify.h"
 #include "model/linear_layout.h"
 #include "model/tensors.h"
@@ -21,17 +22,29 @@ bool is_router(const model::ModelSpec& spec, const std::string& name) {
   return spec.moe.experts > 0 && name.ends_with(spec.moe.block + ".gate.weight");
 }
 
+// On all threads where all rows came at once.
+void note(Fingerprints& made, const model::TensorSpec& tensor, std::int64_t begin, const at::Tensor& values) {
+  const std::int64_t rows = values.size(0);
+  if (rows < tensor.shape[0]) return made.add(tensor.name, begin, values);
+  const std::vector<RowRange> pieces = pieces_of(tensor);
+  on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+    const RowRange& piece = pieces[static_cast<std::size_t>(i)];
+    made.add(tensor.name, piece.begin, values.narrow(0, piece.begin, piece.end - piece.begin));
+  });
+}
+
 // Notes in `made` what the linears become.
 Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format, Fingerprints& made) {
   const Encoding plain = bf16_encoding();
   return {[=](const model::TensorSpec& tensor) {
             return is_quantized_linear(spec, tensor) ? format.layout(tensor) : plain.layout(tensor);
           },
-          [=, &made](const model::TensorSpec& tensor, std::int64_t begin, const at::Tensor& values) {
-            if (!is_quantized_linear(spec, tensor)) return plain.encode(tensor, begin, values);
+          [=, &made](const model::TensorSpec& tensor, std::int64_t begin, at::Tensor values) {
+            if (!is_quantized_linear(spec, tensor)) return plain.encode(tensor, begin, std::move(values));
             try {
               EncodedLinear encoded = format.encode(tensor, values);
-              made.add(tensor.name, begin, encoded.values());
+              values.reset();  // what is read back takes its memory
+              note(made, tensor, begin, encoded.values());
               return std::move(encoded.parts);
             } catch (const DataError& error) {
               throw DataError(cat("tensor ", tensor.name, ": ", error.what()));

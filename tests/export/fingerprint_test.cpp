@@ -21,7 +21,8 @@ TEST_CASE("fingerprints know every value and its place, and no pieces", "[export
   const at::Tensor values = testing::random({37, 96}, 5);
   const auto expected = whole(values);
   exports::Fingerprints pieces;
-  for (const auto& [begin, end] : {std::pair{30, 37}, {0, 1}, {1, 30}}) pieces.add("w", begin, values.narrow(0, begin, end - begin));
+  for (const auto& [begin, end] : {std::pair{30, 37}, {0, 1}, {1, 30}})
+    pieces.add("w", begin, values.narrow(0, begin, end - begin));
   CHECK(pieces.of("w") == expected);
   CHECK(!pieces.of("v"));
   CHECK(whole(values.t().contiguous().t()) == expected);  // another order in memory
