@@ -14,6 +14,7 @@ bool is_fp8(const std::string& format) {
 }
 
 ServerFinding adapter_finding(const ServingPlan& plan) {
+  if (const std::string refusal = shard_refusal(plan, "hf"); !refusal.empty()) return {"peft", "fault", refusal};
   if (adapts_head(plan))
     return {"peft", "fault",
             "TensorRT-LLM takes no adapter of lm_head; take it out of lora.target_modules, or export hf instead of peft"};

@@ -37,6 +37,7 @@ bool loads_head(const std::string& family) {
 
 ServerFinding adapter_finding(const ServingPlan& plan) {
   const auto fault = [](const std::string& detail) { return ServerFinding{"peft", "fault", detail}; };
+  if (const std::string refusal = shard_refusal(plan, "hf"); !refusal.empty()) return fault(refusal);
   if (vllm_rank(plan.lora.rank) == 0) return fault(cat("lora.rank is ", plan.lora.rank, ", vLLM takes at most 512"));
   if (adapts_head(plan) && plan.spec.tied_head)
     return fault("the head is tied to the embedding, vLLM loads no adapter of it; take lm_head out of lora.target_modules");

@@ -120,6 +120,11 @@ TEST_CASE("vLLM: ranks, heads, GGUF bases and shards", "[export][servers]") {
   says(plan.lines("vllm"), "fp8-block: ok");
   plan.tensor_parallel = 3;
   says(plan.lines("vllm"), "hf: fault: 3 devices do not divide 8 heads\n");
+  plan.formats = {"peft"};  // the base that adapters are served on is cut as well
+  plan.modules = {"model.layers.0.self_attn.q_proj"};
+  for (const char* server : {"vllm", "tensorrt-llm", "triton"})
+    says(plan.lines(server), "peft: fault: 3 devices do not divide 8 heads\n");
+  plan.formats = {"hf"};
   plan.spec.heads = 9, plan.spec.kv_heads = 2;
   says(plan.lines("vllm"), "hf: fault: 3 devices do not divide 2 key and value heads, nor they the devices\n");
 }
