@@ -27,6 +27,14 @@ constexpr std::array kLayouts = {
     Layout{"mistral", "[INST] {{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
 };
 
+// Llama 3.1 begins with a system turn whether or not there is a system text, and with dates in it. A template of one turn would
+// write them in front of every turn; SYSTEM gives way to what a client sends.
+std::string dated_llama3(const std::string& dates) {
+  return cat("<|start_header_id|>system<|end_header_id|>\n\n", dates,
+             "{{ .System }}<|eot_id|>{{ range .Messages }}{{ if ne .Role \"system\" }}<|start_header_id|>{{ .Role }}"
+             "<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n");
+}
+
 bool reads(const std::string& format) { return format.starts_with("gguf"); }
 
 std::vector<ServerFinding> findings(const ServingPlan& plan) {
@@ -54,10 +62,13 @@ std::string modelfile(const Served& served, const std::string& format) {
                served.base_is_gguf ? seen_from_here(served.base) : "BASE.gguf", "\nADAPTER ", path, "\n");
   else
     text = cat("FROM ", path, "\n");
+  const auto quoted = [&](const char* key, std::string_view value) {
+    if (value.find("\"\"\"") == std::string::npos) text += cat(key, " \"\"\"", value, "\"\"\"\n");
+  };
+  const bool dated = served.chat == "llama3" && !served.system.empty();
   for (const Layout& layout : kLayouts)
-    if (layout.name == served.chat) text += cat("TEMPLATE \"\"\"", layout.text, "\"\"\"\n");
-  if (!served.system.empty() && served.system.find("\"\"\"") == std::string::npos)
-    text += cat("SYSTEM \"\"\"", served.system, "\"\"\"\n");
+    if (layout.name == served.chat) quoted("TEMPLATE", dated ? dated_llama3(served.system) : layout.text);
+  if (!served.system.empty() && !dated) quoted("SYSTEM", served.system);
   for (const std::string& stop : served.stop)
     if (stop.find('"') == std::string::npos) text += cat("PARAMETER stop \"", stop, "\"\n");
   return text;

@@ -34,27 +34,55 @@ struct Plan {
   }
 };
 
-// What Go makes of the templates that Modelfiles have: {{ .Name }}, and {{ if .Name }} ... {{ end }} that is not nested.
-std::string go(const std::string& text, const std::map<std::string, std::string>& values) {
-  std::string out;
-  bool skipped = false;
-  for (std::size_t at = 0; at < text.size();) {
-    if (text.compare(at, 3, "{{ ") != 0) {
-      if (!skipped) out += text[at];
-      ++at;
-      continue;
-    }
-    const std::size_t end = text.find(" }}", at);
-    const std::string action = text.substr(at + 3, end - at - 3);
-    at = end + 3;
-    if (action == "end")
-      skipped = false;
-    else if (action.starts_with("if ."))
-      skipped = values.at(action.substr(4)).empty();
-    else if (!skipped)
-      out += values.at(action.substr(1));
+// What Go makes of the templates that Modelfiles have: {{ .Name }}, {{ if .Name }}, {{ if ne .Name "value" }}, {{ range .Messages
+// }} and the {{ end }} of each, as Ollama fills them in.
+class Go {
+ public:
+  Go(std::string text, const Json& messages) : text_(std::move(text)), messages_(messages) {}
+  std::string run(const Json& values) {
+    at_ = 0;
+    return block(values, true);
   }
-  return out;
+
+ private:
+  std::string block(const Json& values, bool shown) {
+    std::string out;
+    while (at_ < text_.size()) {
+      const std::size_t open = std::min(text_.find("{{ ", at_), text_.size());
+      if (shown) out += text_.substr(at_, open - at_);
+      if (open == text_.size()) return out;
+      const std::size_t close = text_.find(" }}", open);
+      const std::string action = text_.substr(open + 3, close - open - 3);
+      at_ = close + 3;
+      if (action == "end") return out;
+      if (action == "range .Messages") {
+        const std::size_t body = at_;
+        for (const Json& message : messages_) {
+          at_ = body;
+          out += block({{"Role", message["role"]}, {"Content", message["content"]}}, shown);
+        }
+      } else if (action.starts_with("if ne .")) {
+        const std::string name = action.substr(7, action.find(' ', 7) - 7);
+        out += block(values, shown && cat('"', values[name].get<std::string>(), '"') != action.substr(8 + name.size()));
+      } else if (action.starts_with("if .")) {
+        out += block(values, shown && !values[action.substr(4)].get<std::string>().empty());
+      } else if (shown) {
+        out += values[action.substr(1)].get<std::string>();
+      }
+    }
+    return out;
+  }
+
+  const std::string text_;
+  const Json& messages_;
+  std::size_t at_ = 0;
+};
+
+// What stands in """ behind a key of a Modelfile; empty when it does not have it.
+std::string of_modelfile(const std::string& text, const std::string& key) {
+  const std::string begins = key + " \"\"\"";
+  const auto at = text.find(begins);
+  return at == std::string::npos ? "" : text.substr(at + begins.size(), text.find("\"\"\"\n", at) - at - begins.size());
 }
 
 void says(const std::string& text, const std::string& line) {
@@ -259,37 +287,37 @@ TEST_CASE("Ollama's templates write a conversation as the published ones do", "[
   const GoldenCase golden_case("llama");
   const ScratchDirectory scratch;
   exports::export_all({"gguf-q8_0"}, golden_case.request(), scratch.path());
-  const std::string file = (scratch / "serving/ollama/gguf-q8_0.Modelfile").string();
   int compared = 0;
   for (const Json& c : read_json(golden("../chat") / "golden.json")) {
-    const Json& messages = c["messages"];
+    Json messages = c["messages"];
     const bool system = messages[0]["role"] == "system";
-    if (messages.size() != (system ? 3u : 2u)) continue;
-    const auto question = messages[system ? 1 : 0]["content"].get<std::string>();
-    if (question != "hi" && question != "Is it so?") continue;
     const auto layout = c["layout"].get<std::string>();
+    // Templates of one turn are filled in for each, which Ollama does by itself.
+    if (layout != "llama3" && messages.size() != (system ? 3u : 2u)) continue;
+    if (messages.back()["role"] != "assistant") continue;
+    const auto question = messages[system ? 1 : 0]["content"].get<std::string>();
+    if (question != "hi" && question != "Is it so?" && question != "one") continue;
+    const auto answer = messages.back()["content"].get<std::string>();
     exports::Served served;
-    served.name = "x", served.chat = layout;
+    served.name = "x", served.chat = layout, served.adapter = exports::adapter_hash(*golden_case.adapter);
+    // data::ChatTemplate::default_system()
+    if (layout == "llama3") served.system = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+    if (layout == "chatml") served.system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
     exports::write_serving(scratch.path(), served);
-    const std::string text = read_file(file);
-    const auto begin = text.find("TEMPLATE \"\"\"") + 12;
-    const std::string written = text.substr(begin, text.find("\"\"\"\n", begin) - begin);
-    // The system turn that the published template puts in by itself is the Modelfile's SYSTEM.
-    const std::string dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
-    std::string system_text = layout == "llama3" ? dates
-                              : layout == "chatml" && !system
-                                  ? "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-                                  : "";
-    if (system) system_text += messages[0]["content"].get<std::string>();
+    const std::string text = read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile");
     std::string expected = c["text"].get<std::string>();
     for (const std::string beginning : {"<s>", "<bos>", "<|begin_of_text|>"})
       if (expected.starts_with(beginning)) expected = expected.substr(beginning.size());
     if (layout == "mistral") expected.erase(expected.find("[/INST] ") + 7, 1);  // part of the answer's first token
     INFO(layout);
-    CHECK(go(written, {{"System", system_text},
-                       {"Prompt", question},
-                       {"Response", messages[system ? 2 : 1]["content"].get<std::string>()}}) == expected);
+    // SYSTEM is for conversations that have no system text of their own.
+    const std::string system_text = system ? messages[0]["content"].get<std::string>() : of_modelfile(text, "SYSTEM");
+    messages.erase(messages.size() - 1);
+    std::string written =
+        Go(of_modelfile(text, "TEMPLATE"), messages).run({{"System", system_text}, {"Prompt", question}, {"Response", answer}});
+    if (layout == "llama3") written += answer + "<|eot_id|>";  // it ends where the answer begins
+    CHECK(written == expected);
     ++compared;
   }
-  CHECK(compared == 10);
+  CHECK(compared == 11);
 }
