@@ -31,8 +31,9 @@ struct ServerFinding {
 // What is served from an export directory. Commands are run in that directory; in a container it is mounted at /models,
 // and the base of the adapters at /base.
 struct Served {
-  std::string name;  // of the model: letters, digits, '-', '.', '_'
-  std::string base;  // of the adapters: absolute, or as seen from the export directory
+  std::string name;     // of the model: letters, digits, '-', '.', '_'
+  std::string adapter;  // adapter_hash() of what is served
+  std::string base;     // of the adapters: absolute, or as seen from the export directory
   bool base_is_gguf = false;
   std::vector<std::string> formats;  // what lies in the directory
   std::int64_t rank = 0;             // of the adapters

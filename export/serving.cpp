@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "export/exporter.h"
 #include "export/manifest.h"
 
@@ -44,9 +45,16 @@ fs::path write_serving(const fs::path& directory, Served served) {
   const DirectoryLock lock(directory);
   served.formats.clear();
   const Manifest manifest(directory);
-  for (const Artifact& artifact : manifest.artifacts())
-    for (const Exporter* exporter : all_formats())
-      if (exporter->name == artifact.format) served.formats.push_back(artifact.format);  // an older program may know others
+  for (const Artifact& artifact : manifest.artifacts()) {
+    const bool known = std::any_of(all_formats().begin(), all_formats().end(),
+                                   [&](const Exporter* exporter) { return exporter->name == artifact.format; });
+    if (!known) continue;  // an older program may know others
+    if (artifact.source.adapter == served.adapter || artifact.format == "hf-base")
+      served.formats.push_back(artifact.format);
+    else
+      log::warn("export", artifact.path.string(), " was made from another adapter, ", served_name(served.name),
+                " is not served with it; export ", artifact.format, " again, or remove it");
+  }
   if (served.formats.empty()) {
     fs::remove_all(directory / kFolder);
     return {};

@@ -76,6 +76,7 @@ void check_servers(const Session& session, const std::vector<std::string>& forma
 
 fs::path write_serving(const Session& session, const lora::AdapterSet& adapter) {
   exports::Served served = {.name = exports::served_name(model_name(session)),
+                            .adapter = exports::adapter_hash(adapter),
                             .base = from_exports(session, session.config.base),
                             .base_is_gguf = session.base->is_gguf(),
                             .formats = {},

@@ -202,6 +202,7 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   const ScratchDirectory scratch;
   exports::export_all({"peft", "hf", "ct-w8a8", "gguf-q8_0", "gguf-lora"}, golden_case.request(), scratch.path());
   exports::Served served = {.name = exports::served_name("My Run!"),
+                            .adapter = exports::adapter_hash(*golden_case.adapter),
                             .base = "../my base",
                             .base_is_gguf = false,
                             .formats = {},
@@ -262,6 +263,17 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
     says(parallel, "    trtllm-serve '../my base' --extra_llm_api_options serving/tensorrt-llm/peft.yaml --tp_size 2\n");
     CHECK(read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json")["tensor_parallel_size"] == 2);
     says(read_file(scratch / "serving/triton-tensorrt-llm/hf.yaml"), "tensor_parallel_size: 2\n");
+  }
+  SECTION("what was made from another adapter is not offered, the base alone is") {
+    exports::export_all({"hf-base"}, golden_case.request(), scratch.path());
+    golden_case.adapter->adapters[0]->low_rank.b.add_(0.5);
+    exports::export_all({"peft"}, golden_case.request(), scratch.path());
+    served.adapter = exports::adapter_hash(*golden_case.adapter);
+    exports::write_serving(scratch.path(), served);
+    const std::string newer = read_file(readme);
+    says(newer, "    vllm serve hf-base --enable-lora --max-lora-rank 16 --lora-modules my-run-=peft\n");
+    for (const char* old : {"vllm serve hf ", "ct-w8a8", "gguf"}) CHECK(newer.find(old) == std::string::npos);
+    CHECK(!fs::exists(scratch / "serving/ollama"));
   }
   SECTION("files without a chat template") {
     served.chat_template = false;
