@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kExitCodes = R"(0     done
 2     your input is at fault: command line, config, documents, model file. The message says what to change
-3     an exported file keeps less than export.min_survival of what was learned, and was taken away; the rest is done
+3     an exported file keeps less than export.min_survival of what was learned, or nothing was: it was taken away, the rest is done
 4     the machine is at fault: disk, memory, device
 130   stopped by Ctrl-C (SIGINT), after a checkpoint if training had begun; the same command continues
 143   stopped by SIGTERM, likewise; 129: by SIGHUP, the terminal was closed

@@ -26,8 +26,9 @@ Json survival_json(const std::vector<Score>& scores, const std::string& format);
 std::string kept(const std::vector<Score>& scores, const std::string& model);
 std::string percent(const std::optional<double>& share);  // "97.0 %"; empty when unknown
 
-// Withdraws the quantized artifacts that keep less than export.min_survival of the gain, from `artifacts` too. What to tell the
-// user: one sentence each, with the smallest file that keeps enough, or the format to try next; empty when all are good.
+// Withdraws the quantized artifacts that do not keep export.min_survival of the gain, from `artifacts` too; where there is no
+// gain (or a score is NaN) none above 0 is kept. What to tell the user: one sentence each, with the smallest file that keeps
+// enough, or the format to try next; empty when all are good. Nothing held out: a warning for each, and all stay.
 std::string withdraw_poor(const Session& session, std::vector<exports::Artifact>& artifacts, const std::vector<Score>& scores);
 
 }  // namespace graft::cli

@@ -150,6 +150,13 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
     CHECK(json_of(workshop.graft("eval", {}, {"--json", "--model", path}))["scores"][0]["bits_per_byte"] ==
           bits.at("base in " + format));
   }
+  // Of nothing there is no share: the gate does not pass, and no file stays.
+  const Outcome refused = workshop.graft("export", {"export.min_survival=0.01", "export.dir=zero"}, options);
+  CHECK(refused.code == 3);
+  for (const std::string& format : formats) {
+    contains(refused.err, cat(format, " was not kept: the adapter gained nothing on the held-out documents (base "));
+    CHECK(!fs::exists(workshop / cat("run/zero/", format, format.starts_with("gguf") ? ".gguf" : "")));
+  }
 
   // Kept: nothing is loaded again. A damaged entry is made anew, one that is no number stays one that is none.
   CHECK(workshop.graft("run", set).err.find("loading") == std::string::npos);
@@ -163,6 +170,16 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
   book["scores"][0]["kl_to"] = 3;
   write_file(workshop / "run/scores.json", book.dump());
   contains(workshop.graft("run", any).err, "scores are computed anew: ");
+}
+
+TEST_CASE("where nothing was held out, files are kept with a warning", "[export][survival]") {
+  const Workshop workshop({}, 20);
+  const Outcome done = workshop.graft("run", {"corpus.heldout=0", "train.steps=2", "export.formats=[peft, gguf-q4_0]"});
+  INFO(done.err);
+  CHECK(done.code == 0);
+  contains(done.err, "gguf-q4_0: nothing was held out, so that export.min_survival cannot be checked");
+  CHECK(done.err.find("peft: nothing was held out") == std::string::npos);
+  CHECK(fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
 }
 
 TEST_CASE("quantizers look at training documents, and say so when there are too few", "[export][calibration]") {
