@@ -109,7 +109,9 @@ std::vector<Score> score_base_in(const Session& session, ScoreBook& book, const 
       }
       return decoder->with(nullptr);
     });
-  } catch (const MachineError& error) {  // the files are written, and this is but a figure about them
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const Error& error) {  // the files are written, and this is but a figure about them; the next export may clear it away
     log::warn("eval", "what ", artifact.format, " costs the base was not measured: ", error.what());
     return {};
   }
