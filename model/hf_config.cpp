@@ -31,7 +31,7 @@ ModelSpec read_hf_base(const HfFields& fields, const char* family, const char* a
   spec.vocab = fields.integer("vocab_size");
   spec.hidden = bounded(fields, "hidden_size", 1, 1 << 18);
   spec.heads = bounded(fields, "num_attention_heads", 1, 4096);
-  spec.kv_heads = fields.integer_or("num_key_value_heads", spec.heads);
+  spec.kv_heads = fields.integer_or("num_key_value_heads", defaults.kv_heads > 0 ? defaults.kv_heads : spec.heads);
   spec.head_dim = fields.integer_or("head_dim", defaults.head_dim > 0 ? defaults.head_dim : spec.hidden / spec.heads);
   if (spec.head_dim < 2 || spec.head_dim > 4096)
     throw FormatError(cat(fields.origin(), ": head_dim is ", spec.head_dim, ", must be between 2 and 4096"));
@@ -51,6 +51,11 @@ ModelSpec read_hf_base(const HfFields& fields, const char* family, const char* a
                              fields.number_or("partial_rotary_factor", 1), spec.head_dim, spec.context,
                              fields.integer_or("original_max_position_embeddings", 0));
   return spec;
+}
+
+double longrope_attention_factor(double factor, std::int64_t original_context) {
+  return factor <= 1 || original_context <= 1 ? 1
+                                              : std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original_context)));
 }
 
 RopeSpec read_hf_rope(const HfFields& fields, const std::optional<HfFields>& scaling, double theta, double partial,
@@ -86,9 +91,7 @@ RopeSpec read_hf_rope(const HfFields& fields, const std::optional<HfFields>& sca
     rope.short_factors = scaling->numbers("short_factor");
     rope.long_factors = scaling->numbers("long_factor");
     rope.factor = scaling->number_or("factor", original > 0 ? static_cast<double>(context) / static_cast<double>(original) : 0);
-    const double automatic =
-        rope.factor <= 1 || original <= 1 ? 1 : std::sqrt(1 + std::log(rope.factor) / std::log(static_cast<double>(original)));
-    rope.attention_factor = scaling->number_or("attention_factor", automatic);
+    rope.attention_factor = scaling->number_or("attention_factor", longrope_attention_factor(rope.factor, original));
   } else if (type == "yarn") {
     rope.scaling = RopeScaling::yarn;
     rope.factor = scaling->number("factor");

@@ -52,6 +52,7 @@ struct HfDefaults {  // what transformers assumes when config.json is silent
   double theta = 10000, eps = 1e-6;
   bool tied = false;
   std::int64_t head_dim = 0;  // 0: hidden_size / num_attention_heads
+  std::int64_t kv_heads = 0;  // 0: num_attention_heads
 };
 
 // Sizes, norm, rotary embedding, special tokens; `layers` full-attention layers; attention scale 1/sqrt(head_dim).
@@ -68,6 +69,8 @@ std::vector<bool> sliding_from_types(const HfFields& fields, std::size_t layers)
 // The config of transformers v4 for a spec: what all families share. model_type and the rest is added by the family.
 Json write_hf_base(const ModelSpec& spec, const char* model_type);
 Json write_hf_rope_scaling(const RopeSpec& rope);  // null when there is none
+// Of longrope, what follows from the numbers of positions alone; transformers models/phi3, modeling_rope_utils.py.
+double longrope_attention_factor(double factor, std::int64_t original_context);
 
 template <class Fallback>
 std::vector<bool> read_hf_sliding(const HfFields& fields, std::size_t layers, Fallback fallback) {

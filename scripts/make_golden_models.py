@@ -128,7 +128,9 @@ def version4(config):
     if "partial_rotary_factor" in ropes:
         old["partial_rotary_factor"] = ropes.pop("partial_rotary_factor")
     kind = ropes.pop("rope_type")
-    old["rope_scaling"] = None if kind == "default" else {"type" if kind == "linear" else "rope_type": kind, **ropes}
+    if kind == "longrope":  # Phi3Config takes three keys
+        ropes = {key: ropes[key] for key in ("short_factor", "long_factor")}
+    old["rope_scaling"] = None if kind == "default" else {"rope_type" if kind in ("llama3", "yarn") else "type": kind, **ropes}
     return old
 
 

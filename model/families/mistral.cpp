@@ -7,8 +7,11 @@ namespace {
 
 ModelSpec from_hf(const Json& config, const std::string& origin) {
   const HfFields fields(config, origin);
-  ModelSpec spec = read_hf_base(fields, "mistral", "MistralForCausalLM", {});
-  for (LayerSpec& layer : spec.layers) layer.window = fields.integer_or("sliding_window", 0);
+  ModelSpec spec =
+      read_hf_base(fields, "mistral", "MistralForCausalLM", {.kv_heads = config.contains("num_key_value_heads") ? 0 : 8});
+  // Absent means the default of transformers, null means none.
+  const std::int64_t window = fields.integer_or("sliding_window", config.contains("sliding_window") ? 0 : 4096);
+  for (LayerSpec& layer : spec.layers) layer.window = window;
   fields.finish();
   return spec;
 }

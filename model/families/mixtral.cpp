@@ -7,7 +7,8 @@ namespace {
 
 ModelSpec from_hf(const Json& config, const std::string& origin) {
   const HfFields fields(config, origin);
-  ModelSpec spec = read_hf_base(fields, "mixtral", "MixtralForCausalLM", {.theta = 1e6, .eps = 1e-5});
+  ModelSpec spec = read_hf_base(fields, "mixtral", "MixtralForCausalLM",
+                                {.theta = 1e6, .eps = 1e-5, .kv_heads = config.contains("num_key_value_heads") ? 0 : 8});
   for (LayerSpec& layer : spec.layers) layer.window = fields.integer_or("sliding_window", 0);
   spec.moe = {.experts = fields.integer("num_local_experts"),
               .per_token = fields.integer("num_experts_per_tok"),

@@ -11,7 +11,8 @@ ModelSpec from_hf(const Json& config, const std::string& origin) {
   ModelSpec spec = read_hf_base(fields, "qwen3", "Qwen3ForCausalLM", {.head_dim = 128});
   spec.qk_norm = true;
   spec.qkv_bias = spec.o_bias = fields.boolean_or("attention_bias", false);
-  const std::int64_t window = fields.boolean_or("use_sliding_window", false) ? fields.integer_or("sliding_window", 4096) : 0;
+  const std::int64_t absent = config.contains("sliding_window") ? 0 : 4096;  // null means none
+  const std::int64_t window = fields.boolean_or("use_sliding_window", false) ? fields.integer_or("sliding_window", absent) : 0;
   const std::int64_t first = fields.integer_or("max_window_layers", 28);
   const auto sliding = read_hf_sliding(fields, spec.layers.size(), [&](std::int64_t i) { return i >= first; });
   for (std::size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].window = sliding[i] ? window : 0;

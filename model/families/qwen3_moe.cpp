@@ -11,7 +11,8 @@ ModelSpec from_hf(const Json& config, const std::string& origin) {
   ModelSpec spec = read_hf_base(fields, "qwen3_moe", "Qwen3MoeForCausalLM", {});
   spec.qk_norm = true;
   spec.qkv_bias = spec.o_bias = fields.boolean_or("attention_bias", false);
-  const std::int64_t window = fields.boolean_or("use_sliding_window", false) ? fields.integer_or("sliding_window", 4096) : 0;
+  const std::int64_t absent = config.contains("sliding_window") ? 0 : 4096;  // null means none
+  const std::int64_t window = fields.boolean_or("use_sliding_window", false) ? fields.integer_or("sliding_window", absent) : 0;
   for (LayerSpec& layer : spec.layers) layer.window = window;
   if (fields.integer_or("decoder_sparse_step", 1) != 1)
     fields.unsupported("decoder_sparse_step", "is not 1; dense layers among mixture layers are not supported");

@@ -100,6 +100,43 @@ TEST_CASE("Google's Gemma 3 files leave out what equals the defaults", "[familie
   CHECK((spec.rope.theta == 1e6 && spec.rope_local.theta == 1e4 && spec.layers[5].window == 0 && spec.layers[6].window == 1024));
 }
 
+TEST_CASE("what a config leaves out is what transformers assumes, and null is not", "[families]") {
+  Json mistral = config_of("mistral", "config_v4.json");
+  mistral["sliding_window"] = nullptr;
+  CHECK(spec_of(mistral).layers[0].window == 0);
+  mistral.erase("sliding_window");
+  CHECK(spec_of(mistral).layers[0].window == 4096);
+  for (const char* name : {"mistral", "mixtral"}) {
+    Json config = config_of(name);
+    config["num_key_value_heads"] = nullptr;
+    CHECK(spec_of(config).kv_heads == 4);  // as many as heads
+    config.erase("num_key_value_heads");
+    CHECK(spec_of(config).kv_heads == 8);
+  }
+  for (const char* name : {"qwen2", "qwen3", "qwen3_moe"}) {
+    INFO(name);
+    Json config = config_of(name);
+    config.erase("layer_types");
+    config["use_sliding_window"] = true, config["max_window_layers"] = 0, config["sliding_window"] = nullptr;
+    CHECK(spec_of(config).layers[1].window == 0);
+    config.erase("sliding_window");
+    CHECK(spec_of(config).layers[1].window == 4096);
+  }
+}
+
+TEST_CASE("longrope of Phi-3 is written as transformers 4 demands it", "[families]") {
+  ModelSpec spec = spec_of(config_of("phi3_longrope"));
+  const Json written = family_named("phi3").to_hf(spec);
+  const Json& scaling = written["rope_scaling"];  // Phi3Config._rope_scaling_validation: these three keys and no other
+  CHECK(scaling.size() == 3);
+  CHECK(scaling["type"] == "longrope");
+  CHECK(scaling["short_factor"].size() == 4);
+  CHECK(scaling["long_factor"].size() == 4);
+  CHECK(written["original_max_position_embeddings"] == 16);
+  spec.rope.attention_factor = 1.5;  // not what these keys say
+  CHECK(spec_of(family_named("phi3").to_hf(spec)).rope.attention_factor == 1.5);
+}
+
 TEST_CASE("the number of parameters is that of the file", "[families]") {
   for (const std::string& name : golden_models()) {
     INFO(name);
@@ -150,6 +187,10 @@ TEST_CASE("a config that asks for other mathematics is refused by name", "[famil
              Contains("rope_parameters: rope_type is 'dynamic'; known: default, linear, llama3, yarn, longrope"));
   CHECK_THAT(with("llama", "rope_interleaved", true), Contains("rope_interleaved is set"));
   CHECK(with("llama", "rope_interleaved", false).empty());
+  for (const char* key : {"use_mrope", "lm_head_bias"}) {
+    CHECK_THAT(with("llama", key, true), Contains(cat(key, " is set")));
+    CHECK(with("llama", key, false).empty());
+  }
   CHECK_THAT(with("mistral", "attention_bias", true), Contains("attention_bias is set"));
   CHECK_THAT(with("gemma", "use_bidirectional_attention", true), Contains("use_bidirectional_attention is set"));
   CHECK_THAT(with("qwen3_moe", "mlp_only_layers", {0}), Contains("mlp_only_layers is set"));
