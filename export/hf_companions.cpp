@@ -1,4 +1,5 @@
 // The files beside the weights of a Hugging Face directory.
+#include <algorithm>
 #include <array>
 
 #include "core/error.h"
@@ -17,9 +18,10 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kMaxCompanion = 512ull << 20;
 constexpr const char* kDType = "bfloat16";
 
-// Whatever of these the base has. config.json is apart.
-constexpr std::array kCopied = {"generation_config.json",
-                                "tokenizer.json",
+constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", "pad_token_id"};
+
+// Whatever of these the base has. config.json and generation_config.json are apart.
+constexpr std::array kCopied = {"tokenizer.json",
                                 "tokenizer_config.json",
                                 "tokenizer.model",
                                 "special_tokens_map.json",
@@ -50,8 +52,47 @@ void copy_config(const fs::path& from, const fs::path& to) {
   write_file(to, changed ? config.dump(2) + "\n" : text);
 }
 
-void copy_from_hf(const fs::path& base, const fs::path& target) {
+// One id, a list of them, or none.
+std::vector<std::int32_t> token_ids(const Json& config, const char* key, const std::string& origin) {
+  if (!config.contains(key) || config[key].is_null()) return {};
+  if (config[key].is_array()) return json_get<std::vector<std::int32_t>>(config, key, origin);
+  return {json_get<std::int32_t>(config, key, origin)};
+}
+
+// Whether any of `stop_ids` was not yet among what ends an answer; servers stop at nothing else.
+bool add_stop_ids(Json& generation, const std::vector<std::int32_t>& stop_ids, const std::string& origin) {
+  std::vector<std::int32_t> ids = token_ids(generation, "eos_token_id", origin);
+  const std::size_t known = ids.size();
+  for (const std::int32_t id : stop_ids)
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  if (ids.size() == known) return false;
+  generation["eos_token_id"] = ids.size() == 1 ? Json(ids.front()) : Json(ids);
+  return true;
+}
+
+// Where the file does not name an end, or is not there, readers take what config.json says; a file that names one has the last
+// word.
+void copy_generation_config(const fs::path& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
+  const fs::path from = base / "generation_config.json", to = target / "generation_config.json";
+  Json generation = Json::object();
+  std::string text;
+  if (fs::is_regular_file(from)) {
+    text = read_file(from, kMaxCompanion);
+    generation = parse_json(text, from.string());
+    if (!generation.is_object()) throw FormatError(cat(from.string(), ": is not an object"));
+  }
+  const Json config = read_json(base / "config.json");
+  for (const char* key : kSpecialTokens)
+    if (generation.value(key, Json()).is_null() && config.contains(key) && !config[key].is_null()) generation[key] = config[key];
+  if (add_stop_ids(generation, stop_ids, from.string()))
+    write_file(to, generation.dump(2) + "\n");
+  else if (!text.empty())
+    write_file(to, text);
+}
+
+void copy_from_hf(const fs::path& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
   copy_config(base / "config.json", target / "config.json");
+  copy_generation_config(base, stop_ids, target);
   for (const char* name : kCopied)
     if (fs::is_regular_file(base / name)) write_file(target / name, read_file(base / name, kMaxCompanion));
   const fs::path templates = "additional_chat_templates";
@@ -62,7 +103,7 @@ void copy_from_hf(const fs::path& base, const fs::path& target) {
       write_file(target / templates / entry.path().filename(), read_file(entry.path(), kMaxCompanion));
 }
 
-void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) {
+void rebuild_from_gguf(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
   Json config = base.hf_config();
   config["torch_dtype"] = kDType;
   write_file(target / "config.json", config.dump(2) + "\n");
@@ -73,9 +114,9 @@ void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) 
   for (const auto& [key, id] :
        {std::pair{"bos_token_id", special.bos}, std::pair{"eos_token_id", special.eos}, std::pair{"pad_token_id", special.pad}})
     if (id >= 0) generation[key] = id;
-  // Servers stop at these alone, and a chat model ends its turn with another token than a text.
-  if (special.eot >= 0 && special.eot != special.eos)
-    generation["eos_token_id"] = special.eos >= 0 ? Json{special.eos, special.eot} : Json(special.eot);
+  // A chat model ends its turn with another token than a text.
+  if (special.eot >= 0) add_stop_ids(generation, {special.eot}, base.path().string());
+  add_stop_ids(generation, stop_ids, base.path().string());
   write_file(target / "generation_config.json", generation.dump(2) + "\n");
   if (file.string("tokenizer.ggml.model") == "llama")
     write_file(target / "tokenizer.model", data::serialize(data::spm_model_from_gguf(file)));
@@ -87,11 +128,11 @@ void rebuild_from_gguf(const model::WeightSource& base, const fs::path& target) 
 
 }  // namespace
 
-void write_hf_companions(const model::WeightSource& base, const fs::path& target) {
+void write_hf_companions(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
   if (base.is_gguf())
-    rebuild_from_gguf(base, target);
+    rebuild_from_gguf(base, stop_ids, target);
   else
-    copy_from_hf(base.path(), target);
+    copy_from_hf(base.path(), stop_ids, target);
 }
 
 }  // namespace graft::exports

@@ -40,8 +40,10 @@ void write_hf_weights(const MergedModel& source, const Encoding& encoding, const
                       std::uint64_t max_shard_bytes = kMaxShardBytes);
 
 // config.json, generation_config.json, tokenizer, chat template, license: copied byte for byte from a Hugging Face base (only the
-// dtype in config.json becomes bfloat16 when it says something else), rebuilt from the metadata of a GGUF base.
-void write_hf_companions(const model::WeightSource& base, const std::filesystem::path& target);
+// dtype in config.json becomes bfloat16 when it says something else), rebuilt from the metadata of a GGUF base. `stop_ids`
+// (ExportRequest) are among the eos_token_id of generation_config.json, where servers look for what ends an answer.
+void write_hf_companions(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids,
+                         const std::filesystem::path& target);
 
 double verify_hf_model(const MergedModel& source, const std::filesystem::path& written);
 

@@ -153,9 +153,10 @@ std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& 
   return refusal.empty() ? alignment_refusal(spec, format_of(spec, target, {}, nullptr)) : refusal;
 }
 
-void write_quantized_model(const MergedModel& source, const LinearFormat& format, const fs::path& directory, Fingerprints& made) {
+void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
+                           const fs::path& directory, Fingerprints& made) {
   write_hf_weights(source, encoding_of(source.spec(), format, made), directory);
-  write_hf_companions(source.base(), directory);
+  write_hf_companions(request.base, request.stop_ids, directory);
   Json config = read_json(directory / "config.json");
   config["quantization_config"] = format.config;
   write_file(directory / "config.json", config.dump(2) + "\n");
@@ -168,7 +169,7 @@ void write_quantized_model(const ExportRequest& request, const LinearTarget& tar
   const MergedModel source = source_for(request, quantizer, schemes);
   LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, schemes), request.calibration);
   if (by_gptq(quantizer)) format.rows_along = LinearFormat().rows_along;  // linears are asked for in their order
-  write_quantized_model(source, format, directory, made);
+  write_quantized_model(request, source, format, directory, made);
 }
 
 double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written,

@@ -62,8 +62,8 @@ std::vector<std::string> kept_plain(const model::ModelSpec& spec);  // "lm_head"
 std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target);
 std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format);
 
-void write_quantized_model(const MergedModel& source, const LinearFormat& format, const std::filesystem::path& directory,
-                           Fingerprints& made);
+void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
+                           const std::filesystem::path& directory, Fingerprints& made);
 void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& directory,
                            Fingerprints& made);
 double verify_quantized_model(const MergedModel& source, const LinearFormat& format, const model::WeightSource& written,

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "export/exporter.h"
 #include "export/manifest.h"
@@ -15,12 +16,16 @@ namespace {
 constexpr const char* kFolder = "serving";
 
 std::string request(const Served& served) {
-  const std::string body =
-      served.chat_template
-          ? cat(R"({"model": ")", served.name, R"(", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64})")
-          : cat(R"({"model": ")", served.name, R"(", "prompt": "Hello", "max_tokens": 64})");
+  Json body = {{"model", served.name}};
+  if (served.chat_template)
+    body["messages"] = {{{"role", "user"}, {"content", "Hello"}}};
+  else
+    body["prompt"] = "Hello";
+  body["max_tokens"] = 64;
+  // The base of an adapter may name another end than that of a turn.
+  if (has_format(served.formats, "peft") && !served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
   return cat("    curl http://localhost:8000/v1/", served.chat_template ? "chat/completions" : "completions",
-             " -H 'Content-Type: application/json' -d '", body, "'\n");
+             " -H 'Content-Type: application/json' -d '", body.dump(), "'\n");
 }
 
 std::string readme(const Served& served) {

@@ -4,7 +4,6 @@
 #include "cli/engine/stages.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "data/corpus.h"
 #include "export/exporter.h"
 #include "export/serving.h"
 
@@ -27,19 +26,6 @@ std::string from_exports(const Session& session, const fs::path& path) {
   return path.is_absolute() ? path.string() : fs::absolute(path).lexically_proximate(fs::absolute(session.export_dir())).string();
 }
 
-// Whether a conversation was trained on: the first token of one is a marker, which carries no loss.
-bool trained_on_conversations(const Session& session) {
-  try {
-    const auto corpus = data::Corpus::open(session.config.corpus.dir, "train", session.tokenizer->hash());
-    std::int32_t token = 0;
-    std::uint8_t loss = 1;
-    for (std::int64_t i = 0; i < corpus->documents() && loss != 0; ++i) corpus->read(i, 0, {&token, 1}, {&loss, 1});
-    return loss == 0;
-  } catch (const UserError&) {
-    return false;  // the files are written, and the corpus may be gone
-  }
-}
-
 // How conversations are laid out; nothing when the base is no chat model, or in a way that graft does not know. Where it ships no
 // template, a layout that fits its tokens counts when it was asked for or trained on.
 void describe_chat(const Session& session, exports::Served& served) {
@@ -48,7 +34,7 @@ void describe_chat(const Session& session, exports::Served& served) {
   const auto chat = chat_layout(tokenizer, session.config);
   if (chat == nullptr) return;
   if (!served.chat_template) {
-    if (session.config.corpus.chat_template == "auto" && !trained_on_conversations(session)) return;
+    if (session.config.corpus.chat_template == "auto" && !session.trained_on_conversations()) return;
     log::warn("export",
               "the base ships no chat template, so that hf and GGUF files hold none: servers but Ollama want one in the ",
               chat->name(), " layout from you (vllm serve --chat-template, llama-server --chat-template-file)");
@@ -60,6 +46,11 @@ void describe_chat(const Session& session, exports::Served& served) {
 }
 
 }  // namespace
+
+std::vector<std::int32_t> stop_ids(const Session& session) {
+  const auto chat = chat_layout(*session.tokenizer, session.config);
+  return chat != nullptr && session.trained_on_conversations() ? chat->stop_ids() : std::vector<std::int32_t>();
+}
 
 std::vector<exports::ServerFinding> server_findings(const Session& session, const std::string& server) {
   return exports::findings_of(exports::find_server(server), plan_of(session, session.config.export_.formats));
@@ -84,7 +75,8 @@ fs::path write_serving(const Session& session, const lora::AdapterSet& adapter) 
                             .tensor_parallel = session.config.export_.tensor_parallel,
                             .chat = {},
                             .system = {},
-                            .stop = {}};
+                            .stop = {},
+                            .stop_ids = stop_ids(session)};
   describe_chat(session, served);
   return exports::write_serving(session.export_dir(), std::move(served));
 }

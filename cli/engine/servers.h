@@ -16,6 +16,9 @@ std::vector<exports::ServerFinding> server_findings(const Session& session, cons
 // ConfigError with the faults of every server of export.serve for these formats.
 void check_servers(const Session& session, const std::vector<std::string>& formats);
 
+// The tokens that end an answer, where conversations were trained on; else none.
+std::vector<std::int32_t> stop_ids(const Session& session);
+
 // The folder serving/ of the export directory; returns its README.md, or nothing when nothing lies there to be served.
 fs::path write_serving(const Session& session, const lora::AdapterSet& adapter);
 std::string serving_line(const fs::path& readme);  // "how to serve them: ...", or empty

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/progress.h"
+#include "data/corpus.h"
 #include "model/compute_type.h"
 
 namespace graft::cli {
@@ -32,6 +33,19 @@ const std::string& named_base(const train::RunConfig& config) {
 std::unique_ptr<model::WeightSource> open_base(const train::RunConfig& config) {
   use_device(config);
   return model::open_weights(named_base(config));
+}
+
+// The first token of a conversation is a marker, which carries no loss.
+bool has_conversations(const std::string& directory, const data::Tokenizer& tokenizer) {
+  try {
+    const auto corpus = data::Corpus::open(directory, "train", tokenizer.hash());
+    std::int32_t token = 0;
+    std::uint8_t loss = 1;
+    for (std::int64_t i = 0; i < corpus->documents() && loss != 0; ++i) corpus->read(i, 0, {&token, 1}, {&loss, 1});
+    return loss == 0;
+  } catch (const UserError&) {
+    return false;
+  }
 }
 
 }  // namespace
@@ -76,6 +90,11 @@ std::unique_ptr<lora::AdapterSet> Session::adapter(const std::string& path) cons
   auto set = lora::load_peft(directory);
   lora::check_base(*set, *base);
   return set;
+}
+
+bool Session::trained_on_conversations() const {
+  if (!conversations_) conversations_ = has_conversations(config.corpus.dir, *tokenizer);
+  return *conversations_;
 }
 
 model::Decoder& LazyDecoder::get() {

@@ -42,6 +42,11 @@ struct Session {
   // The adapter at `path`, or the run's own when it is empty; checked against the base. DataError when there is none.
   std::unique_ptr<lora::AdapterSet> adapter(const std::string& path = {}) const;
   bool has_adapter() const { return fs::exists(run_dir() / "adapter"); }
+  // Looked up once, in the corpus; false when that is gone.
+  bool trained_on_conversations() const;
+
+ private:
+  mutable std::optional<bool> conversations_;
 };
 
 // A decoder that is loaded when first asked for, so that work found in a cache loads nothing.

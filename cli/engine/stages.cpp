@@ -165,7 +165,8 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
                                  .storage = session.dtypes().storage,
                                  .name = model_name(session),
                                  .config_hash = sha256_hex(config_json(session.config).dump()),
-                                 .corpus = corpus_of(session, adapter)};
+                                 .corpus = corpus_of(session, adapter),
+                                 .stop_ids = stop_ids(session)};
   std::optional<exports::Calibration> calibration;
   if (calibrates(formats))
     request.calibration = &calibration.emplace(exports::MergedModel(request.base, &request.adapter, request.storage),

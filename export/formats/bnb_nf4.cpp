@@ -87,7 +87,7 @@ constexpr Exporter kFormats[] = {{
     .refusal = refusal,
     .write =
         [](const ExportRequest& request, const fs::path& target, Fingerprints& made) {
-          write_quantized_model(base_of(request), nf4_format(), target, made);
+          write_quantized_model(request, base_of(request), nf4_format(), target, made);
           graft::create_directories(target / "adapter");
           lora::save_peft(request.adapter, target / "adapter", request.base.path().string());
         },

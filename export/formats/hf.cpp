@@ -24,7 +24,7 @@ constexpr Exporter exporter(std::string_view name, std::string_view summary) {
       .write =
           [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints&) {
             write_hf_weights(source_of<merged>(request), bf16_encoding(), target);
-            write_hf_companions(request.base, target);
+            write_hf_companions(request.base, request.stop_ids, target);
           },
       .verify = [](const ExportRequest& request, const std::filesystem::path& written,
                    const Fingerprints&) { return verify_hf_model(source_of<merged>(request), written); },

@@ -319,7 +319,8 @@ TEST_CASE("an export comes with what servers need beside it", "[servers]") {
 TEST_CASE("the layout that was trained on is what servers are told", "[servers]") {
   const Workshop workshop({}, 20);
   const fs::path modelfile = workshop / "run/export/serving/ollama/gguf-f16.Modelfile";
-  const std::vector<std::string> set = {"export.formats=[gguf-f16]", "export.tensor_parallel=2", "train.steps=2"};
+  const fs::path readme = workshop / "run/export/serving/README.md";
+  const std::vector<std::string> set = {"export.formats=[gguf-f16, peft]", "export.tensor_parallel=2", "train.steps=2"};
   std::vector<std::string> chosen = set;
   chosen.push_back("corpus.chat_template=chatml");
   const Outcome asked = workshop.graft("run", chosen);
@@ -327,7 +328,8 @@ TEST_CASE("the layout that was trained on is what servers are told", "[servers]"
   contains(asked.err, "the base ships no chat template, so that hf and GGUF files hold none");
   contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
   contains(read_file(modelfile), "PARAMETER stop \"<|im_end|>\"");
-  contains(read_file(workshop / "run/export/serving/README.md"), "/v1/completions");  // no template for anything else
+  contains(read_file(readme), "/v1/completions");  // no template for anything else
+  CHECK(read_file(readme).find("stop_token_ids") == std::string::npos);
   REQUIRE(workshop.graft("export", set).code == 0);
   CHECK(read_file(modelfile).find("TEMPLATE") == std::string::npos);
 
@@ -345,4 +347,5 @@ TEST_CASE("the layout that was trained on is what servers are told", "[servers]"
   REQUIRE(trained.code == 0);
   contains(trained.err, "the base ships no chat template");
   contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
+  contains(read_file(readme), R"("stop_token_ids":[2]})");
 }

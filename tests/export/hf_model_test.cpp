@@ -58,7 +58,7 @@ TEST_CASE("large models are split into shards with an index", "[export][hf]") {
   const ScratchDirectory directory;
   exports::write_hf_weights(source, exports::bf16_encoding(), directory.path(),
                             20'000);  // the embedding alone has 304 * 32 * 2 = 19,456 bytes
-  exports::write_hf_companions(*golden_case.base, directory.path());
+  exports::write_hf_companions(*golden_case.base, {}, directory.path());
   CHECK(!fs::exists(directory / "model.safetensors"));
   const Json index = read_json(directory / "model.safetensors.index.json");
   std::uint64_t bytes = 0;
@@ -85,6 +85,55 @@ TEST_CASE("hf-base is the base without the adapter", "[export][hf]") {
     CHECK(at::equal(written->load(tensor.name, at::kFloat), golden_case.base->load(tensor.name, at::kFloat)));
 }
 
+TEST_CASE("the end of a turn that was trained on is one of the tokens that servers stop at", "[export][hf]") {
+  const GoldenCase golden_case("qwen2");
+  const ScratchDirectory scratch;
+  const fs::path directory = scratch / "base", file = directory / "generation_config.json";
+  fs::copy(golden("qwen2") / "base", directory, fs::copy_options::recursive);
+  Json generation = read_json(file), config = read_json(directory / "config.json");
+  CHECK(generation["eos_token_id"] == 298);
+  const auto written = [&](const std::vector<std::int32_t>& stop_ids) {
+    write_file(directory / "config.json", config.dump());
+    const auto base = model::open_weights(directory);
+    exports::ExportRequest request = {*base, *golden_case.adapter, at::kBFloat16, "Tiny", ""};
+    request.stop_ids = stop_ids;
+    fs::remove_all(scratch / "export");
+    fs::create_directories(scratch / "export");
+    const fs::path found = write("hf", request, scratch / "export").path / "generation_config.json";
+    return fs::exists(found) ? read_json(found) : Json();
+  };
+  CHECK(written({298}) == generation);
+  Json both = generation;
+  both["eos_token_id"] = {298, 297};
+  CHECK(written({297, 298}) == both);
+  SECTION("the file names a list") {
+    generation["eos_token_id"] = {298, 3};
+    write_file(file, generation.dump());
+    both["eos_token_id"] = {298, 3, 297};
+    CHECK(written({297}) == both);
+  }
+  SECTION("the file names none, and the config does") {
+    generation.erase("eos_token_id");
+    write_file(file, generation.dump());
+    CHECK(written({297})["eos_token_id"] == Json({298, 297}));
+  }
+  SECTION("there is no file") {
+    fs::remove(file);
+    CHECK(written({298}).is_null());
+    CHECK(written({297}) == Json({{"bos_token_id", 296}, {"eos_token_id", {298, 297}}}));
+  }
+  SECTION("in files with quantized weights too") {
+    const auto base = model::open_weights(directory);
+    exports::ExportRequest request = {*base, *golden_case.adapter, at::kBFloat16, "Tiny", ""};
+    request.stop_ids = {297};
+    for (const char* format : {"ct-w8a8", "bnb-nf4", "hf-base"}) {
+      INFO(format);
+      CHECK(read_json(write(format, request, scratch.path()).path / "generation_config.json")["eos_token_id"] ==
+            Json({298, 297}));
+    }
+  }
+}
+
 TEST_CASE("a GGUF base's end of a turn is one of the tokens that servers stop at", "[export][hf]") {
   const ScratchDirectory directory;
   const fs::path chat = directory / "chat.gguf";
@@ -103,6 +152,10 @@ TEST_CASE("a GGUF base's end of a turn is one of the tokens that servers stop at
   const auto adapter = lora::load_peft(golden("llama") / "adapter");
   const auto artifact = write("hf-base", {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
   CHECK(read_json(artifact.path / "generation_config.json")["eos_token_id"] == Json({1, 2}));
+  exports::ExportRequest request = {*base, *adapter, at::kFloat, "Tiny", ""};
+  request.stop_ids = {2, 3};
+  const auto trained = write("hf", request, directory.path());
+  CHECK(read_json(trained.path / "generation_config.json")["eos_token_id"] == Json({1, 2, 3}));
 }
 
 TEST_CASE("the tokenizer of a GGUF base comes out as Hugging Face files with the same ids", "[export][hf]") {

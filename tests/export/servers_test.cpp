@@ -230,7 +230,7 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
        "    tritonserver --model-repository=/models/serving/triton-vllm --model-control-mode=explicit "
        "--load-model=my-run--peft\n");
   CHECK(text.find("trtllm-serve ct-w8a8") == std::string::npos);
-  CHECK(text.find(R"(/v1/chat/completions -H 'Content-Type: application/json' -d '{"model": "my-run-")") != std::string::npos);
+  CHECK(text.find(R"(/v1/chat/completions -H 'Content-Type: application/json' -d '{"model":"my-run-",)") != std::string::npos);
 
   CHECK(read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile") ==
         "FROM ../../gguf-q8_0.gguf\n"
@@ -274,6 +274,12 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
     says(newer, "    vllm serve hf-base --enable-lora --max-lora-rank 16 --lora-modules my-run-=peft\n");
     for (const char* old : {"vllm serve hf ", "ct-w8a8", "gguf"}) CHECK(newer.find(old) == std::string::npos);
     CHECK(!fs::exists(scratch / "serving/ollama"));
+  }
+  SECTION("an adapter that ends its turns as its base does not") {
+    CHECK(text.find("stop_token_ids") == std::string::npos);
+    served.stop_ids = {7, 9};
+    exports::write_serving(scratch.path(), served);
+    CHECK(read_file(readme).find(R"("max_tokens":64,"stop_token_ids":[7,9]}')") != std::string::npos);
   }
   SECTION("files without a chat template") {
     served.chat_template = false;
