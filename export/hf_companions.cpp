@@ -17,12 +17,12 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxCompanion = 512ull << 20;
 constexpr const char* kDType = "bfloat16";
+constexpr const char* kCode = "auto_map";  // names Python files beside a base, which are not copied: readers have these models
 
 constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", "pad_token_id"};
 
-// Whatever of these the base has. config.json and generation_config.json are apart.
+// Whatever of these the base has, as it is.
 constexpr std::array kCopied = {"tokenizer.json",
-                                "tokenizer_config.json",
                                 "tokenizer.model",
                                 "special_tokens_map.json",
                                 "added_tokens.json",
@@ -43,13 +43,20 @@ constexpr std::array kCopied = {"tokenizer.json",
 void copy_config(const fs::path& from, const fs::path& to) {
   const std::string text = read_file(from, kMaxCompanion);
   Json config = parse_json(text, from.string());
-  bool changed = config.erase("quantization_config") > 0;
+  bool changed = config.erase("quantization_config") + config.erase(kCode) > 0;
   for (const char* key : {"torch_dtype", "dtype"})  // transformers v4, v5
     if (config.contains(key) && config[key] != kDType) {
       config[key] = kDType;
       changed = true;
     }
   write_file(to, changed ? config.dump(2) + "\n" : text);
+}
+
+void copy_tokenizer_config(const fs::path& from, const fs::path& to) {
+  if (!fs::is_regular_file(from)) return;
+  const std::string text = read_file(from, kMaxCompanion);
+  Json config = parse_json(text, from.string());
+  write_file(to, config.is_object() && config.erase(kCode) > 0 ? config.dump(2) + "\n" : text);
 }
 
 // One id, a list of them, or none.
@@ -92,6 +99,7 @@ void copy_generation_config(const fs::path& base, const std::vector<std::int32_t
 
 void copy_from_hf(const fs::path& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
   copy_config(base / "config.json", target / "config.json");
+  copy_tokenizer_config(base / "tokenizer_config.json", target / "tokenizer_config.json");
   copy_generation_config(base, stop_ids, target);
   for (const char* name : kCopied)
     if (fs::is_regular_file(base / name)) write_file(target / name, read_file(base / name, kMaxCompanion));

@@ -52,6 +52,21 @@ TEST_CASE("the config says bfloat16 when the base said something else", "[export
   CHECK(read_json(artifact.path / "config.json") == config);
 }
 
+TEST_CASE("nothing names code that is not copied", "[export][hf]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory directory;
+  fs::copy(golden("llama") / "base", directory / "base", fs::copy_options::recursive);
+  for (const char* name : {"config.json", "tokenizer_config.json"}) {
+    Json config = read_json(directory / "base" / name);
+    config["auto_map"] = {{"AutoConfig", "configuration_llama.LlamaConfig"}};
+    write_file(directory / "base" / name, config.dump(2));
+  }
+  const auto base = model::open_weights(directory / "base");
+  const auto artifact = write("hf", {*base, *golden_case.adapter, at::kBFloat16, "Tiny", ""}, directory.path());
+  for (const char* name : {"config.json", "tokenizer_config.json"})
+    CHECK(read_json(artifact.path / name) == read_json(golden("llama") / "base" / name));
+}
+
 TEST_CASE("large models are split into shards with an index", "[export][hf]") {
   const GoldenCase golden_case("qwen2");
   const exports::MergedModel source(*golden_case.base, golden_case.adapter.get(), at::kBFloat16);
