@@ -11,6 +11,7 @@
 #include "core/progress.h"
 #include "core/stop.h"
 #include "export/calibration.h"
+#include "export/hf_model.h"
 
 namespace graft::exports {
 namespace {
@@ -35,7 +36,8 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
           exporter.calibrates ? request.calibration->text() : "",
           "graft " GRAFT_VERSION,
           request.corpus,
-          exporter.merges ? "" : request.base.path().string()};
+          exporter.merges ? "" : request.base.path().string(),
+          companions_hash(request.base, request.stop_ids)};
 }
 
 // Both read the whole artifact, side by side.

@@ -1,6 +1,8 @@
 // The files beside the weights of a Hugging Face directory.
 #include <algorithm>
 #include <array>
+#include <type_traits>
+#include <variant>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -37,6 +39,27 @@ constexpr std::array kCopied = {"tokenizer.json",
                                 "NOTICE",
                                 "NOTICE.txt",
                                 "USE_POLICY.md"};
+
+std::vector<fs::path> chat_templates(const fs::path& base) {
+  const fs::path folder = "additional_chat_templates";
+  std::vector<fs::path> names;
+  if (!fs::is_directory(base / folder)) return names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(base / folder))
+    if (entry.is_regular_file() && entry.path().extension() == ".jinja") names.push_back(folder / entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// Names relative to `base` of what the copies are made from.
+std::vector<fs::path> companions_of(const fs::path& base) {
+  std::vector<fs::path> files;
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json"}) files.emplace_back(name);
+  files.insert(files.end(), kCopied.begin(), kCopied.end());
+  std::erase_if(files, [&](const fs::path& name) { return !fs::is_regular_file(base / name); });
+  const std::vector<fs::path> templates = chat_templates(base);
+  files.insert(files.end(), templates.begin(), templates.end());
+  return files;
+}
 
 // The config as it is, or with its dtype corrected: vLLM would load what says float32 in half precision. How the base was
 // quantized says nothing of what is written.
@@ -103,12 +126,10 @@ void copy_from_hf(const fs::path& base, const std::vector<std::int32_t>& stop_id
   copy_generation_config(base, stop_ids, target);
   for (const char* name : kCopied)
     if (fs::is_regular_file(base / name)) write_file(target / name, read_file(base / name, kMaxCompanion));
-  const fs::path templates = "additional_chat_templates";
-  if (!fs::is_directory(base / templates)) return;
-  graft::create_directories(target / templates);
-  for (const fs::directory_entry& entry : fs::directory_iterator(base / templates))
-    if (entry.is_regular_file() && entry.path().extension() == ".jinja")
-      write_file(target / templates / entry.path().filename(), read_file(entry.path(), kMaxCompanion));
+  for (const fs::path& name : chat_templates(base)) {
+    graft::create_directories((target / name).parent_path());
+    write_file(target / name, read_file(base / name, kMaxCompanion));
+  }
 }
 
 void rebuild_from_gguf(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
@@ -134,7 +155,38 @@ void rebuild_from_gguf(const model::WeightSource& base, const std::vector<std::i
   if (file.has("tokenizer.chat_template")) write_file(target / "chat_template.jinja", file.string("tokenizer.chat_template"));
 }
 
+void hash_metadata(Sha256& hash, const GgufFile& file) {
+  for (const auto& [key, pair] : file.pairs()) {
+    hash.update(cat(key.size(), " ", key, " ", static_cast<int>(pair.type), pair.is_array, " ", pair.value.index(), " "));
+    std::visit(
+        [&](const auto& value) {
+          using Value = std::decay_t<decltype(value)>;
+          if constexpr (std::is_same_v<Value, std::string>) {
+            hash.update(value);
+          } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
+            for (const std::string& each : value) hash.update(cat(each.size(), " ", each));
+          } else if constexpr (std::is_arithmetic_v<Value>) {
+            hash.update(&value, sizeof value);
+          } else {
+            hash.update(value.data(), value.size() * sizeof value[0]);
+          }
+        },
+        pair.value);
+  }
+}
+
 }  // namespace
+
+std::string companions_hash(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids) {
+  Sha256 hash;
+  if (base.is_gguf())
+    hash_metadata(hash, GgufFile(base.path()));
+  else
+    for (const fs::path& name : companions_of(base.path()))
+      hash.update(cat(name.string(), " ", sha256_file(base.path() / name), "\n"));
+  for (const std::int32_t id : stop_ids) hash.update(cat(id, "\n"));
+  return hash.hex();
+}
 
 void write_hf_companions(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
   if (base.is_gguf())

@@ -45,6 +45,9 @@ void write_hf_weights(const MergedModel& source, const Encoding& encoding, const
 void write_hf_companions(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids,
                          const std::filesystem::path& target);
 
+// sha256 over all that they are made from: those files, or the metadata of a GGUF base; and stop_ids.
+std::string companions_hash(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids);
+
 double verify_hf_model(const MergedModel& source, const std::filesystem::path& written);
 
 }  // namespace graft::exports

@@ -35,7 +35,8 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
                      json_get_or<std::string>(json, "calibration", "", origin),
                      text("program"),
                      json_get_or<std::string>(json, "corpus", "", origin),
-                     json_get_or<std::string>(json, "base_path", "", origin)};
+                     json_get_or<std::string>(json, "base_path", "", origin),
+                     json_get_or<std::string>(json, "companions", "", origin)};
   artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
   artifact.sha256 = text("sha256");
   artifact.max_error = json_get<double>(json, "max_error", origin);
@@ -68,7 +69,7 @@ std::string hash_of(const fs::path& file) {
 
 bool Source::operator==(const Source& other) const {
   const auto decisive = [](const Source& s) {
-    return std::tie(s.model, s.base, s.adapter, s.storage, s.calibration, s.program, s.corpus, s.base_path);
+    return std::tie(s.model, s.base, s.adapter, s.storage, s.calibration, s.program, s.corpus, s.base_path, s.companions);
   };
   return decisive(*this) == decisive(other);
 }
@@ -93,6 +94,7 @@ Json Artifact::json() const {
                {"storage", source.storage},
                {"config", source.config},
                {"program", source.program},
+               {"companions", source.companions},
                {"bytes", bytes},
                {"sha256", sha256},
                {"max_error", max_error},

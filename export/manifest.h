@@ -2,7 +2,7 @@
 // traced and a finished one recognised. manifest.json.sig, when there is one, is the Ed25519 signature of its bytes.
 //
 //   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "corpus", "storage", "config", "program",
-//     "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
+//     "companions", "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
 //   "calibration" besides, where documents were looked at; "base_path", where there is an adapter without its base
 #pragma once
 
@@ -34,6 +34,7 @@ struct Source {
   std::string program;      // "graft 0.1.0"
   std::string corpus;       // snapshot of what the adapter was trained on, or empty
   std::string base_path;    // which the files of an adapter name; empty for those of a merged model
+  std::string companions;   // companions_hash(), export/hf_model.h; empty in the manifest of an older program
   bool operator==(const Source& other) const;
 };
 

@@ -41,7 +41,7 @@ class Merged {
   Merged(const Session& session, ScoreBook& book, const lora::AdapterSet& adapter, const exports::Artifact* hf)
       : book_(book), dtypes_(as_written(session)) {
     auto merged = std::make_unique<exports::MergedWeights>(*session.base, adapter, session.dtypes().storage);
-    model_ = merged->identity();
+    model_ = identity_of(*merged, nullptr);
     name_ = hf == nullptr ? "merged" : hf->format;
     identity_ = hf == nullptr ? model_ : hf->sha256;
     weights_ = hf == nullptr ? std::move(merged) : model::open_weights(hf->path);
@@ -98,7 +98,8 @@ fs::path write_base(const Session& session, const exports::Artifact& artifact, c
 }
 
 std::vector<Score> score_base_in(const Session& session, ScoreBook& book, const exports::Artifact& artifact) {
-  const std::string identity = cat(session.base->identity(), " ", name_of(session.dtypes().storage), " in ", artifact.format);
+  const std::string identity =
+      cat(identity_of(*session.base, nullptr), " ", name_of(session.dtypes().storage), " in ", artifact.format);
   std::optional<DirectoryWriter> scratch;  // never committed
   std::optional<FileDecoder> decoder;
   try {

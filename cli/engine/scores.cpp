@@ -45,7 +45,8 @@ const Score* find_score(const std::vector<Score>& scores, const std::string& mod
 }
 
 std::string identity_of(const model::WeightSource& weights, const lora::AdapterSet* adapter) {
-  return adapter == nullptr ? weights.identity() : cat(weights.identity(), "+", exports::adapter_hash(*adapter));
+  const std::string base = cat(weights.identity(), " ", sha256_hex(weights.hf_config().dump()));
+  return adapter == nullptr ? base : cat(base, "+", exports::adapter_hash(*adapter));
 }
 
 ScoreBook::ScoreBook(const Session& session) : session_(session) {

@@ -79,7 +79,7 @@ class ScoreBook {
   std::map<std::string, std::string> answers_;    // by key
 };
 
-// What stands for base + adapter in a ScoreBook. adapter may be null.
+// What stands for base + adapter in a ScoreBook: weights, config and the adapter, which may be null.
 std::string identity_of(const model::WeightSource& weights, const lora::AdapterSet* adapter);
 
 }  // namespace graft::cli

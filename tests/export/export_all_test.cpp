@@ -2,6 +2,7 @@
 #include <csignal>
 
 #include "core/file.h"
+#include "core/gguf.h"
 #include "core/stop.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
@@ -65,11 +66,57 @@ TEST_CASE("what is complete is kept, what changed is written again", "[export][a
           std::vector<bool>{false, true, true, false});
     CHECK(read_json(directory / "peft/adapter_config.json")["base_model_name_or_path"] == (scratch / "moved").string());
   }
+  SECTION("what lies beside the weights of the base") {
+    fs::copy(golden("llama") / "base", scratch / "base");
+    const auto again = [&](const std::vector<std::int32_t>& stop_ids = {}) {
+      const auto base = model::open_weights(scratch / "base");
+      exports::ExportRequest request = {*base, *golden_case.adapter, at::kBFloat16, "Tiny", ""};
+      request.stop_ids = stop_ids;
+      return reused(exports::export_all({"hf", "gguf-q8_0"}, request, directory));
+    };
+    const std::vector<bool> kept = {true, true}, written = {false, false};
+    CHECK(again() == kept);
+    for (const char* name :
+         {"config.json", "generation_config.json", "chat_template.jinja", "tokenizer_config.json", "LICENSE"}) {
+      INFO(name);
+      const fs::path file = scratch / "base" / name;
+      write_file(file, (fs::exists(file) ? read_file(file) : "") + "\n");
+      CHECK(again() == written);
+      CHECK(again() == kept);
+    }
+    CHECK(again({2}) == written);
+    Json manifest = read_json(directory / "manifest.json");  // as an older program left it
+    for (Json& artifact : manifest["artifacts"]) artifact.erase("companions");
+    write_file(directory / "manifest.json", manifest.dump());
+    CHECK(again({2}) == written);
+  }
   SECTION("leftovers of a killed export") {
     fs::create_directories(directory / ".hf.tmp-1-0");
     run(golden_case.request());
     CHECK(!fs::exists(directory / ".hf.tmp-1-0"));
   }
+}
+
+TEST_CASE("the metadata of a GGUF base is part of what an export is made from", "[export][all]") {
+  const ScratchDirectory scratch;
+  const auto adapter = lora::load_peft(golden("llama") / "adapter");
+  const auto run = [&](const std::string& chat_template) {
+    {
+      const GgufFile plain(golden("llama") / "f16.gguf");
+      GgufWriter writer(scratch / "base.gguf");
+      for (const auto& [key, pair] : plain.pairs())
+        if (key != "tokenizer.chat_template") writer.pair(key, pair);
+      writer.string("tokenizer.chat_template", chat_template);
+      for (const GgufTensor& tensor : plain.tensors()) writer.tensor(tensor.name, tensor.shape, tensor.type);
+      for (const GgufTensor& tensor : plain.tensors()) writer.data(tensor.name, plain.data(tensor).data(), tensor.bytes);
+      writer.commit();
+    }
+    const auto base = model::open_weights(scratch / "base.gguf");
+    return reused(exports::export_all({"gguf-q8_0"}, {*base, *adapter, at::kFloat, "Tiny", ""}, scratch / "export"))[0];
+  };
+  CHECK(!run("a"));
+  CHECK(run("a"));
+  CHECK(!run("b"));
 }
 
 TEST_CASE("the manifest traces every file", "[export][manifest]") {
