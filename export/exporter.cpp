@@ -143,7 +143,7 @@ std::vector<Artifact> export_all(const std::vector<std::string>& formats, const 
     throw_if_stopped();
     const Exporter& exporter = find_exporter(name);
     const Artifact* done = manifest.find(std::string(exporter.name));
-    if (done != nullptr && done->source == source_of(exporter, request) && intact(*done)) {
+    if (done != nullptr && done->source == source_of(exporter, request) && changed_files(*done).empty()) {
       artifacts.push_back(*done);
       artifacts.back().reused = true;
       log::info("export", done->path.string(), " is complete, kept");

@@ -52,6 +52,11 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
   return artifact;
 }
 
+// What DirectoryLock leaves; anything larger, or a link, only has its name.
+bool is_lock(const fs::directory_entry& entry) {
+  return entry.path().filename() == ".lock" && !entry.is_symlink() && entry.is_regular_file() && entry.file_size() <= 64;
+}
+
 // As sha256_file; a model's worth of bytes takes long enough to be stopped in between.
 std::string hash_of(const fs::path& file) {
   constexpr std::size_t kPiece = 64 << 20;
@@ -138,14 +143,6 @@ void measure(const fs::path& path, Artifact& artifact) {
   artifact.sha256 = sha256_hex(lines);
 }
 
-bool intact(const Artifact& recorded) {
-  if (!fs::exists(recorded.path)) return false;
-  Artifact found;
-  found.path = recorded.path;
-  measure(recorded.path, found);
-  return found.sha256 == recorded.sha256 && found.files.size() == recorded.files.size();
-}
-
 std::vector<std::string> changed_files(const Artifact& recorded) {
   if (fs::is_symlink(recorded.path) || !fs::exists(recorded.path)) return {recorded.path.string() + " is missing"};
   const bool directory = fs::is_directory(recorded.path);
@@ -212,11 +209,12 @@ void Manifest::remove(const std::string& format) {
 }
 
 std::vector<std::string> Manifest::unknown_files() const {
-  std::set<fs::path> known = {kName, kSignature, ".lock", kServing};
+  std::set<fs::path> known = {kName, kSignature, kServing};
   for (const Artifact& artifact : artifacts_) known.insert(artifact.path.filename());
   std::vector<std::string> unknown;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory_))
-    if (!known.contains(entry.path().filename())) unknown.push_back(entry.path().string() + " is not in the manifest");
+    if (!known.contains(entry.path().filename()) && !is_lock(entry))
+      unknown.push_back(entry.path().string() + " is not in the manifest");
   std::sort(unknown.begin(), unknown.end());
   return unknown;
 }

@@ -58,7 +58,6 @@ std::string adapter_hash(const lora::AdapterSet& adapter);
 // Sizes and hashes of the file or directory at `path`, and their sum; no links are followed.
 void measure(const std::filesystem::path& path, Artifact& artifact);
 
-bool intact(const Artifact& recorded);  // whether its files are all there with their hashes
 // What is not as recorded, a sentence each that names the file; empty when all is. Links count as missing files.
 std::vector<std::string> changed_files(const Artifact& recorded);
 

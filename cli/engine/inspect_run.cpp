@@ -45,7 +45,7 @@ Json inspect_exports(const fs::path& directory) {
   const exports::Manifest manifest(directory);
   Json list = Json::array();
   for (const exports::Artifact& artifact : manifest.artifacts()) {
-    const bool intact = exports::intact(artifact);
+    const bool intact = exports::changed_files(artifact).empty();
     list.push_back({{"format", artifact.format},
                     {"path", artifact.path.string()},
                     {"bytes", artifact.bytes},

@@ -78,6 +78,14 @@ TEST_CASE("files that were added are named, wherever they lie", "[export][manife
   added("peft/more");
   REQUIRE(::mkfifo((scratch / "peft/pipe").c_str(), 0600) == 0);
   added("peft/pipe");
+  fs::create_symlink("adapter_config.json", scratch / "peft/config.json");
+  CHECK(!exports::export_all({"peft"}, golden_case.request(), scratch.path())[0].reused);
+  CHECK(problems_of(scratch.path()).empty());
+  fs::remove(scratch / ".lock");
+  write_file(scratch / ".lock", std::string(65, 'x'));
+  added(".lock");
+  fs::create_symlink("manifest.json", scratch / ".lock");
+  added(".lock");
 }
 
 TEST_CASE("an id names the content", "[export][manifest]") {
