@@ -118,6 +118,8 @@ bool is_redundant(const std::string& name, const ModelSpec& spec) {
   return name.ends_with(".rotary_emb.inv_freq") || (name == "lm_head.weight" && spec.tied_head);
 }
 
+bool is_plain(DType type) { return type == DType::f64 || type == DType::f32 || type == DType::f16 || type == DType::bf16; }
+
 struct Stored {
   std::vector<std::optional<Located>> parts;  // of a quantized linear; else one
   bool quantized = false;
@@ -149,7 +151,7 @@ class HfSource : public TableSource {
            stored.quantized ? layout_->stored_as(row.name) : std::string(name_of(stored.parts[0]->tensor->dtype))});
     }
     for (const auto& [name, located] : shards_.tensors)
-      if (!has(name) && !is_redundant(name, spec_) && !parts_.contains(name))
+      if (!has(name) && !is_redundant(name, spec_) && !parts_.contains(name) && !is_zero_bias(name, located))
         throw FormatError(cat(located.file->path().string(), ": tensor ", quote(name), " does not belong to a ",
                               spec_.architecture, " with this config.json"));
   }
@@ -161,6 +163,20 @@ class HfSource : public TableSource {
  private:
   bool is_quantized(const TensorSpec& row) const {
     return layout_ && row.shape.size() == 2 && shards_.tensors.contains(layout_->sign(row.name));
+  }
+
+  // Published GPTQ files have a bias of zeros for every linear, whatever the model has.
+  bool is_zero_bias(const std::string& name, const Located& located) const {
+    constexpr std::string_view suffix = ".bias";
+    if (!name.ends_with(suffix)) return false;
+    const auto row = index_.find(name.substr(0, name.size() - suffix.size()) + ".weight");
+    const SafeTensor& bias = *located.tensor;
+    if (row == index_.end() || !stored_[row->second].quantized || bias.shape != std::vector{table_[row->second].shape[0]} ||
+        !is_plain(bias.dtype))
+      return false;
+    if (!convert_stored(located.file->data(bias), bias.dtype, bias.shape, at::kFloat).any().item<bool>()) return true;
+    throw UnsupportedError(cat(located.file->path().string(), ": tensor ", quote(name), " is not zero, and a ",
+                               spec_.architecture, " with this config.json has no bias there"));
   }
 
   void check_complete() const {
@@ -187,8 +203,7 @@ class HfSource : public TableSource {
     const Located& located = shards_.tensors.at(row.name);
     if (located.tensor->shape != row.shape) wrong_shape(row.name, located, row.shape);
     const DType type = located.tensor->dtype;
-    if (type != DType::f64 && type != DType::f32 && type != DType::f16 && type != DType::bf16)
-      wrong_type(row.name, located, "a base must be BF16, F16, F32 or F64");
+    if (!is_plain(type)) wrong_type(row.name, located, "a base must be BF16, F16, F32 or F64");
     return {{located}, false};
   }
 

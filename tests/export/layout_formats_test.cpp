@@ -286,6 +286,38 @@ TEST_CASE("hostile directories of every layout are refused with the tensor's nam
                  "'nested_offset' is missing"));
 }
 
+TEST_CASE("biases of zeros that published GPTQ files carry are no part of the model, others are refused", "[export][layouts]") {
+  const Scene scene;
+  const exports::Artifact artifact = scene.write("gptq-g32");
+  const auto plain = model::open_weights(artifact.path);
+  const std::string linear = "model.layers.0.self_attn.k_proj", norm = "model.norm";
+  const auto with_bias = [&](const std::string& module, std::int64_t rows, int last) {
+    const fs::path copy = scene.directory / "biased";
+    fs::remove_all(copy);
+    fs::copy(artifact.path, copy, fs::copy_options::recursive);
+    const SafetensorsFile file(artifact.path / "model.safetensors");
+    SafetensorsWriter writer(copy / "model.safetensors");
+    for (const auto& [name, tensor] : file.tensors()) writer.tensor(name, tensor.dtype, tensor.shape);
+    writer.tensor(module + ".bias", DType::f16, {rows});
+    for (const auto& [name, tensor] : file.tensors()) writer.data(name, file.data(tensor).data(), file.data(tensor).size());
+    std::vector<std::uint16_t> values(static_cast<std::size_t>(rows), 0);
+    values.back() = static_cast<std::uint16_t>(last);
+    writer.data(module + ".bias", values.data(), values.size() * sizeof values[0]);
+    writer.commit();
+    return copy;
+  };
+  const auto refused = [](const fs::path& model) { return message_of<graft::Error>([&] { model::open_weights(model); }); };
+  for (const int zero : {0, 0x8000}) {
+    const auto read = model::open_weights(with_bias(linear, 128, zero));
+    CHECK(read->weights().size() == plain->weights().size());
+    CHECK(at::equal(read->load(linear + ".weight", at::kFloat), plain->load(linear + ".weight", at::kFloat)));
+  }
+  for (const int value : {1, 0x7e00})  // the least of all, NaN
+    CHECK(contains(refused(with_bias(linear, 128, value)), "tensor '" + linear + ".bias' is not zero, and a LlamaForCausalLM"));
+  CHECK(contains(refused(with_bias(linear, 64, 0)), "k_proj.bias' does not belong to a LlamaForCausalLM"));
+  CHECK(contains(refused(with_bias(norm, 128, 0)), "norm.bias' does not belong to a LlamaForCausalLM"));
+}
+
 TEST_CASE("a base in any layout is exported as what it is, dequantized", "[export][layouts]") {
   const Scene scene;
   for (const char* format : {"gptq-g32", "awq-g32", "fp8-block", "bnb-nf4"}) {
