@@ -115,7 +115,8 @@ class GptqLayers {
       const auto seen = inputs.find(linear->name);
       try {
         // No token came to this expert: any input is as likely as any other.
-        Rounded rounded = seen == inputs.end() ? rounded_to_nearest(weight, scheme) : gptq(weight, seen->second->gram, scheme);
+        Rounded rounded =
+            seen == inputs.end() ? rounded_to_nearest(weight, scheme) : gptq(weight, factor_of(seen->second), scheme);
         linear->weight = rounded.values().to(compute_);
         rounded_.emplace(tensor, std::move(rounded));
       } catch (const DataError& error) {
@@ -125,8 +126,19 @@ class GptqLayers {
     if (layer + 1 < layers_of(source_)) walk_.advance();
   }
 
+  // q, k and v come one after the other and read the same inputs, as gate and up do.
+  const at::Tensor& factor_of(const std::shared_ptr<InputSums>& inputs) {
+    if (inputs != factored_) {
+      factor_ = gptq_factor(inputs->gram);
+      factored_ = inputs;
+    }
+    return factor_;
+  }
+
   MergedModel source_;
   at::ScalarType compute_;
+  at::Tensor factor_;                    // of the inputs that came last
+  std::shared_ptr<InputSums> factored_;  // these
   std::function<model::CompressedScheme(const std::string&)> scheme_of_;
   Walk walk_;
   std::int64_t layer_ = -1;

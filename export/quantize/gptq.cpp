@@ -15,17 +15,6 @@ namespace {
 constexpr std::int64_t kBlock = 128;  // columns after which the rest of the matrix is brought up to date
 constexpr int kLeastPercent = 60, kPercentStep = 4;
 
-// U of H^-1 = U^T U, f32. With H = R R^T, R upper (Cholesky from the last column on), U = R^-1.
-at::Tensor inverse_factor(const at::Tensor& gram) {
-  at::Tensor damped = gram.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
-  if (!damped.isfinite().all().item<bool>()) throw DataError("the sum over calibration inputs is not finite");
-  at::Tensor diagonal = damped.diagonal();
-  diagonal.masked_fill_(diagonal == 0, 1);
-  diagonal.add_(kGptqDamping * diagonal.mean());
-  const at::Tensor root = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
-  return at::linalg_solve_triangular(root, at::eye(gram.size(0), at::kDouble), /*upper=*/true).to(at::kFloat).contiguous();
-}
-
 Grid best_grid(const at::Tensor& x, const at::Tensor& cost, const model::CompressedScheme& by_row) {
   Grid best;
   at::Tensor least;
@@ -77,12 +66,23 @@ void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tens
 
 }  // namespace
 
-Rounded gptq(const at::Tensor& weight, const at::Tensor& gram, const model::CompressedScheme& scheme) {
+// With H = R R^T, R upper (Cholesky from the last column on), U = R^-1.
+at::Tensor gptq_factor(const at::Tensor& gram) {
+  at::Tensor damped = gram.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+  if (!damped.isfinite().all().item<bool>()) throw DataError("the sum over calibration inputs is not finite");
+  at::Tensor diagonal = damped.diagonal();
+  diagonal.masked_fill_(diagonal == 0, 1);
+  diagonal.add_(kGptqDamping * diagonal.mean());
+  const at::Tensor root = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
+  return at::linalg_solve_triangular(root, at::eye(gram.size(0), at::kDouble), /*upper=*/true).to(at::kFloat).contiguous();
+}
+
+Rounded gptq(const at::Tensor& weight, const at::Tensor& factor, const model::CompressedScheme& scheme) {
   const std::int64_t rows = weight.size(0), columns = weight.size(1), group = scheme.group == 0 ? columns : scheme.group;
   const std::int64_t block = std::min(group, kBlock);
   model::CompressedScheme by_row = scheme;
   by_row.group = 0;
-  const at::Tensor factor = inverse_factor(gram), cost = factor.diagonal().square().reciprocal();
+  const at::Tensor cost = factor.diagonal().square().reciprocal();
   at::Tensor left = weight.clone(at::MemoryFormat::Contiguous), codes = at::empty_like(left);
   std::vector<at::Tensor> scales, zeros;
   Grid grid;

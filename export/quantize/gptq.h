@@ -18,8 +18,10 @@ namespace graft::exports {
 
 inline constexpr double kGptqDamping = 0.1;
 
-// weight (out, in) f32; gram (in, in) f32: the sum of x x^T. scheme: int, by groups or by row. DataError when a weight or the sum
-// is not finite.
-Rounded gptq(const at::Tensor& weight, const at::Tensor& gram, const model::CompressedScheme& scheme);
+// U (in, in) f32, for all linears that read the same x. gram (in, in) f32: the sum of x x^T. DataError when it is not finite.
+at::Tensor gptq_factor(const at::Tensor& gram);
+
+// weight (out, in) f32; factor: gptq_factor(). scheme: int, by groups or by row. DataError when a weight is not finite.
+Rounded gptq(const at::Tensor& weight, const at::Tensor& factor, const model::CompressedScheme& scheme);
 
 }  // namespace graft::exports

@@ -54,7 +54,7 @@ TEST_CASE("GPTQ's codes are those of the algorithm in f64", "[export][gptq]") {
   const at::Tensor gram = at::mm(inputs.t(), inputs);
   for (const auto& scheme : {kByRow, kBy32, kBy32WithZeros}) {
     INFO(scheme.stored_as());
-    const Rounded rounded = exports::gptq(weight, gram, scheme);
+    const Rounded rounded = exports::gptq(weight, exports::gptq_factor(gram), scheme);
     const at::Tensor expected = reference_codes(weight, gram, rounded.grid);
     // The factor in f32 is off by 2^-24 of numbers whose condition is that of H, here 160 * (1 + 4 * 160 / 3) / 0.1 at most; a
     // column that lands within 1e-3 steps of a tie may then go either way: of 1,920 codes some two, and a few that follow each.
@@ -69,12 +69,13 @@ TEST_CASE("GPTQ leaves less than half of the outputs' error where inputs hang to
   const at::Tensor weight = at::randn({64, 256}, at::kFloat), inputs = correlated_inputs(1024, 256);
   const at::Tensor gram = at::mm(inputs.t(), inputs);
   for (const auto& scheme : {kBy32, kBy32WithZeros}) {
-    const Rounded nearest = exports::rounded_to_nearest(weight, scheme), ours = exports::gptq(weight, gram, scheme);
+    const Rounded nearest = exports::rounded_to_nearest(weight, scheme),
+                  ours = exports::gptq(weight, exports::gptq_factor(gram), scheme);
     CHECK(output_error(weight, ours.values(), inputs) < 0.5 * output_error(weight, nearest.values(), inputs));
     CHECK(ours.grid.scale.sizes() == nearest.grid.scale.sizes());
     CHECK(ours.codes.amin().item<float>() >= -8);
     CHECK(ours.codes.amax().item<float>() <= 7);
-    CHECK(at::equal(exports::gptq(weight, gram, scheme).codes, ours.codes));
+    CHECK(at::equal(exports::gptq(weight, exports::gptq_factor(gram), scheme).codes, ours.codes));
   }
 }
 
@@ -82,13 +83,14 @@ TEST_CASE("inputs that never come, and inputs that do not hang together, are rou
   at::manual_seed(4);
   const at::Tensor weight = at::randn({8, 64}, at::kFloat);
   for (const double size : {0.0, 3.0}) {
-    const Rounded rounded = exports::gptq(weight, at::eye(64, at::kFloat) * size, kBy32);
+    const Rounded rounded = exports::gptq(weight, exports::gptq_factor(at::eye(64, at::kFloat) * size), kBy32);
     CHECK(at::equal(rounded.codes, exports::codes_on(rounded.grid, weight, kBy32)));
   }
   at::Tensor bad = at::eye(64, at::kFloat);
   bad[3][3] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(message_of<DataError>([&] { exports::gptq(weight, bad, kBy32); }) == "the sum over calibration inputs is not finite");
+  CHECK(message_of<DataError>([&] { exports::gptq_factor(bad); }) == "the sum over calibration inputs is not finite");
   at::Tensor infinite = weight.clone();
   infinite[2][40] = std::numeric_limits<float>::infinity();
-  CHECK(message_of<DataError>([&] { exports::gptq(infinite, at::eye(64, at::kFloat), kBy32); }) == "a weight is not finite");
+  CHECK(message_of<DataError>([&] { exports::gptq(infinite, exports::gptq_factor(at::eye(64, at::kFloat)), kBy32); }) ==
+        "a weight is not finite");
 }
