@@ -24,7 +24,12 @@ const Family* find(std::vector<std::string_view> Family::*names, const std::stri
 
 const Family& family_of_architecture(const std::string& architecture) {
   if (const Family* family = find(&Family::architectures, architecture)) return *family;
-  throw UnsupportedError(cat("architecture ", quote(architecture), " is not supported; known: ", known(&Family::architectures)));
+  const std::string refusal = cat("architecture ", quote(architecture), " is not supported");
+  if (architecture.ends_with("ForConditionalGeneration"))  // Gemma 3 from 4B on
+    throw UnsupportedError(cat(refusal,
+                               ": it takes images or sound too, and graft reads models of text; a GGUF file of it holds ",
+                               "the text part alone"));
+  throw UnsupportedError(cat(refusal, "; known: ", known(&Family::architectures)));
 }
 
 const Family& family_of_gguf(const std::string& architecture) {

@@ -206,6 +206,9 @@ TEST_CASE("a config that asks for other mathematics is refused by name", "[famil
   CHECK_THAT(refusal(yarn), Contains("rope_parameters: mscale is set"));
   CHECK_THAT(with("llama", "architectures", {"GPT2LMHeadModel"}),
              Contains("architecture 'GPT2LMHeadModel' is not supported; known: ") && Contains("Qwen3ForCausalLM"));
+  CHECK_THAT(
+      with("gemma3", "architectures", {"Gemma3ForConditionalGeneration"}),
+      Contains("it takes images or sound too, and graft reads models of text; a GGUF file of it holds the text part alone"));
 }
 
 TEST_CASE("numbers that cannot be are refused with their name", "[families][hostile]") {
