@@ -206,9 +206,13 @@ at::Tensor Calibration::importance(const std::string& tensor) {
 float Calibration::input_scale(const std::string& tensor) {
   constexpr double largest_e4m3 = 448;
   const std::string name = linear_of_any_expert(tensor.substr(0, tensor.size() - std::string_view(".weight").size()));
-  double largest = 0;
-  for (const auto& [linear, sums] : inputs())
-    if (linear_of_any_expert(linear) == name) largest = std::max(largest, sums->largest.max().item<double>());
+  if (largest_.empty())
+    for (const auto& [linear, sums] : inputs()) {
+      double& largest = largest_[linear_of_any_expert(linear)];
+      largest = std::max(largest, sums->largest.max().item<double>());
+    }
+  const auto seen = largest_.find(name);
+  const double largest = seen == largest_.end() ? 0 : seen->second;
   if (!std::isfinite(largest)) throw DataError(cat("tensor ", tensor, ": an input that came in calibration is not finite"));
   return largest > 0 ? static_cast<float>(largest / largest_e4m3) : 1;
 }

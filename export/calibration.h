@@ -72,7 +72,8 @@ class Calibration {
   at::ScalarType compute_;
   std::vector<model::Packed> rows_;
   LayerInputs inputs_;
-  std::map<std::string, Folds> folds_;  // by quantizer and scheme
+  std::map<std::string, double> largest_;  // |x| of inputs_, by linear of any expert
+  std::map<std::string, Folds> folds_;     // by quantizer and scheme
 };
 
 // How the linears of a request are rounded: the model that stands in for the merged one, and its codes.

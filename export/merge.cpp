@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 
@@ -16,6 +15,12 @@ MergedModel::MergedModel(const model::WeightSource& base, const lora::AdapterSet
   if (adapter) lora::check_shapes(*adapter, base);
   for (const model::WeightInfo& weight : base.weights())
     if (storage == at::kFloat || weight.stored_as == "BF16") exact_.insert(weight.name);
+  for (std::size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);
+}
+
+const model::TensorSpec* MergedModel::find(const std::string& name) const {
+  const auto at = index_.find(name);
+  return at == index_.end() ? nullptr : &tensors_[at->second];
 }
 
 at::Tensor MergedModel::rows(const model::TensorSpec& tensor, std::int64_t begin, std::int64_t end) const {
@@ -28,9 +33,8 @@ at::Tensor MergedModel::rows(const model::TensorSpec& tensor, std::int64_t begin
 }
 
 at::Tensor MergedModel::load(const std::string& name) const {
-  const auto tensor =
-      std::find_if(tensors_.begin(), tensors_.end(), [&](const model::TensorSpec& each) { return each.name == name; });
-  if (tensor == tensors_.end()) throw std::logic_error(cat("the model has no tensor ", name));
+  const model::TensorSpec* const tensor = find(name);
+  if (tensor == nullptr) throw std::logic_error(cat("the model has no tensor ", name));
   const std::vector<RowRange> pieces = pieces_of(*tensor);
   if (pieces.size() == 1) return rows(*tensor, 0, tensor->shape[0]);
   at::Tensor whole = at::empty(tensor->shape, at::kFloat);

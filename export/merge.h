@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -26,6 +27,7 @@ class MergedModel {
   at::ScalarType storage() const { return storage_; }
   // In the order of the model. A head tied to the embedding is not listed, even when the file has a copy of it.
   const std::vector<model::TensorSpec>& tensors() const { return tensors_; }
+  const model::TensorSpec* find(const std::string& name) const;  // null when it is not listed
   // f32, contiguous, of the listed shape; the same bits whole or in pieces. On all threads.
   at::Tensor load(const std::string& name) const;
   // Rows [begin, end) of it. Any number of threads may ask at once.
@@ -37,7 +39,8 @@ class MergedModel {
   at::ScalarType storage_;
   Folds folds_;
   std::vector<model::TensorSpec> tensors_;
-  std::unordered_set<std::string> exact_;  // tensors that rounding to storage does not change
+  std::unordered_map<std::string, std::size_t> index_;  // by name; a mixture has thousands of tensors
+  std::unordered_set<std::string> exact_;               // tensors that rounding to storage does not change
 };
 
 }  // namespace graft::exports

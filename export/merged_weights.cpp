@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 #include "core/error.h"
 #include "core/file.h"
 #include "export/manifest.h"
@@ -14,10 +12,6 @@ MergedWeights::MergedWeights(const model::WeightSource& base, const lora::Adapte
     : merged_(base, &adapter, storage),
       identity_(sha256_hex(cat(base.identity(), "+", adapter_hash(adapter), " merged ", c10::toString(storage)))) {
   for (const model::TensorSpec& tensor : merged_.tensors()) weights_.push_back({tensor.name, tensor.shape, "BF16"});
-}
-
-bool MergedWeights::has(const std::string& name) const {
-  return std::any_of(weights_.begin(), weights_.end(), [&](const model::WeightInfo& weight) { return weight.name == name; });
 }
 
 at::Tensor MergedWeights::load(const std::string& name, at::ScalarType type) const {

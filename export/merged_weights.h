@@ -18,7 +18,7 @@ class MergedWeights final : public model::WeightSource {
 
   const model::ModelSpec& spec() const override { return merged_.spec(); }
   const std::vector<model::WeightInfo>& weights() const override { return weights_; }
-  bool has(const std::string& name) const override;
+  bool has(const std::string& name) const override { return merged_.find(name) != nullptr; }
   at::Tensor load(const std::string& name, at::ScalarType type) const override;
   const std::filesystem::path& path() const override { return merged_.base().path(); }
   bool is_gguf() const override { return merged_.base().is_gguf(); }

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <mutex>
 #include <optional>
+#include <string_view>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "core/progress.h"
@@ -118,14 +120,16 @@ double verify_model(const MergedModel& source, const model::WeightSource& writte
   if (written.weights().size() != source.tensors().size())
     throw FormatError(
         cat(file, ": reopened, it has ", written.weights().size(), " tensors where the source has ", source.tensors().size()));
+  std::unordered_map<std::string_view, const model::WeightInfo*> by_name;
+  for (const model::WeightInfo& weight : written.weights()) by_name.emplace(weight.name, &weight);
   Progress progress("verify", source.tensors().size(), "tensors");
   double worst = 0;
   std::uint64_t done = 0;
   for (const model::TensorSpec& tensor : source.tensors()) {
     throw_if_stopped();
-    const auto stored = std::find_if(written.weights().begin(), written.weights().end(),
-                                     [&](const model::WeightInfo& other) { return other.name == tensor.name; });
-    if (stored == written.weights().end()) throw FormatError(cat(file, ": tensor ", tensor.name, " is missing"));
+    const auto found_at = by_name.find(tensor.name);
+    if (found_at == by_name.end()) throw FormatError(cat(file, ": tensor ", tensor.name, " is missing"));
+    const model::WeightInfo* const stored = found_at->second;
     if (stored->shape != tensor.shape)
       throw FormatError(cat(file, ": tensor ", tensor.name, " has shape ", at::IntArrayRef(stored->shape),
                             " where the source has ", at::IntArrayRef(tensor.shape)));
