@@ -172,6 +172,18 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
   contains(workshop.graft("run", any).err, "scores are computed anew: ");
 }
 
+TEST_CASE("scores are kept for the config that they were computed with", "[eval]") {
+  const Workshop workshop({}, 20);
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const auto bits = [](const Outcome& done) { return json_of(done)["scores"][0]["bits_per_byte"].get<double>(); };
+  const double first = bits(workshop.graft("eval", {}, {"--json"}));
+  CHECK(workshop.graft("eval").err.find("scoring base") == std::string::npos);
+  Json config = read_json(workshop / "base/config.json");
+  config["rope_theta"] = 100.0;
+  write_file(workshop / "base/config.json", config.dump());
+  CHECK(bits(workshop.graft("eval", {}, {"--json"})) != first);
+}
+
 TEST_CASE("where nothing was held out, files are kept with a warning", "[export][survival]") {
   const Workshop workshop({}, 20);
   const Outcome done = workshop.graft("run", {"corpus.heldout=0", "train.steps=2", "export.formats=[peft, gguf-q4_0]"});
