@@ -29,8 +29,9 @@ bool is_set(const std::string& split) { return split != "train" && split != "hel
 
 }  // namespace
 
-CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer)
+CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer, std::uint64_t max_documents)
     : config_(config),
+      max_documents_(max_documents),
       tokenizer_hash_(tokenizer.hash()),
       vocab_size_(tokenizer.vocab_size()),
       sources_(source_names(config)),
@@ -45,6 +46,7 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
       throw DataError(cat(config.dir, ": shard ", record.file, " was made with tokenizer ", record.tokenizer_hash.substr(0, 16),
                           "..., the model's is ", tokenizer_hash_.substr(0, 16), "...; use another 'dir' for this model"));
     }
+    remember(record.documents);
     ++shards_[record.split];
     const TokenFile shard(config.dir, record);
     for (std::int64_t i = 0; i < shard.documents(); ++i) {
@@ -58,6 +60,14 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
       trained_.insert(content.high, content.low);
     }
   }
+}
+
+void CorpusWriter::remember(std::uint64_t documents) {
+  if (documents > max_documents_ - remembered_)
+    throw DataError(cat(config_.dir, ": more than ", max_documents_,
+                        " documents, of which no further one could be told from those known; give fewer sources to this dir and "
+                        "the rest to another, or put several short documents into one"));
+  remembered_ += documents;
 }
 
 // A writer killed between sealing a shard and recording it leaves the file. No reader knows it; the rerun makes it
@@ -88,6 +98,7 @@ Novelty CorpusWriter::add(const std::string& split, const TokenizedDocument& doc
   keep_apart(split, document);
   if (known_.contains(document.id_hash, document.content.high)) return Novelty::unchanged;
   if (!added_.insert(document.id_hash, document.content.high)) return Novelty::duplicate;  // the same file named twice
+  remember(1);
   const bool again = !contents_.insert(document.content.high, document.content.low);
   if (again && (config_.deduplicate || (!is_set(split) && in_sets_.contains(document.content.high, document.content.low))))
     return Novelty::duplicate;

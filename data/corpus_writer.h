@@ -20,27 +20,31 @@ enum class Novelty {
   duplicate   // its content was seen before under another id
 };
 
+// Every document of the corpus is remembered, else a known one would be added again: some 100 bytes each. A corpus that would
+// need more memory than that of this many is refused.
+inline constexpr std::uint64_t kMaxDocuments = std::uint64_t{1} << 26;
+
 class CorpusWriter {
  public:
   // Locks the directory (made if needed), clears what killed writers left, and learns what is in the corpus.
-  // DataError when the corpus was made with another tokenizer.
-  CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer);
+  // DataError when the corpus was made with another tokenizer, or holds more documents than max_documents.
+  CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer, std::uint64_t max_documents = kMaxDocuments);
 
   // Documents of sets come before all others, so that a copy elsewhere is the one left out. DataError when a set's document is
-  // among those trained on since an earlier call.
+  // among those trained on since an earlier call, or for more new documents than may be remembered.
   Novelty add(const std::string& split, const TokenizedDocument& document);
   void finish();  // seals what is left; returns the records of all new shards through records()
   const std::vector<ShardRecord>& records() const { return records_; }
-  std::int64_t forgotten() const {
-    return contents_.forgotten() + added_.forgotten();
-  }  // documents beyond deduplication's memory
 
  private:
+  void remember(std::uint64_t documents);
   void keep_apart(const std::string& split, const TokenizedDocument& document);
   void seal(const std::string& split, TokenFileWriter& shard);
   void remove_unrecorded() const;
 
   const CorpusConfig& config_;
+  const std::uint64_t max_documents_;
+  std::uint64_t remembered_ = 0;
   std::string tokenizer_hash_;
   std::int32_t vocab_size_;
   std::vector<std::string> sources_;

@@ -189,7 +189,6 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
   }
   writer.finish();
   for (const ShardRecord& record : writer.records()) report.new_shards.push_back(record.file);
-  if (writer.forgotten() > 0) log::warn("prepare", writer.forgotten(), " documents are beyond what deduplication remembers");
   if (report.documents_kept == 0) log::info("prepare", "nothing new: all documents are in the corpus already");
   return report;
 }

@@ -1,4 +1,4 @@
-// A set of pairs of 64-bit hashes in 16 bytes each, for remembering millions of documents.
+// A set of pairs of 64-bit hashes, for remembering millions of documents: 32 to 64 bytes a pair.
 #pragma once
 
 #include <cstdint>
@@ -7,18 +7,12 @@
 
 namespace graft::data {
 
-// Open addressing by the first hash. At most kMaxPairs are kept (256 MiB); beyond that insert() keeps nothing.
+// Open addressing by the first hash, at most half full.
 class SeenPairs {
  public:
-  static constexpr std::size_t kMaxPairs = std::size_t{1} << 23;
-
   // True when the pair is new.
   bool insert(std::uint64_t a, std::uint64_t b) {
     if (contains(a, b)) return false;
-    if (size_ == kMaxPairs) {
-      ++forgotten_;
-      return true;
-    }
     if (size_ * 2 >= slots_.size()) grow();
     place(a, b);
     ++size_;
@@ -30,7 +24,6 @@ class SeenPairs {
   bool contains_first(std::uint64_t a) const {
     return find(a, [](const Pair&) { return true; });
   }
-  std::int64_t forgotten() const { return forgotten_; }  // pairs that did not fit
 
  private:
   using Pair = std::pair<std::uint64_t, std::uint64_t>;  // (0, 0) marks a free slot; a hash of zeros is taken for (0, 1)
@@ -57,7 +50,6 @@ class SeenPairs {
 
   std::vector<Pair> slots_;
   std::size_t size_ = 0;
-  std::int64_t forgotten_ = 0;
 };
 
 }  // namespace graft::data

@@ -1,4 +1,5 @@
 // What prepare() refuses: with a named reason, and nothing left in the corpus directory.
+#include "data/corpus_writer.h"
 #include "tests/data/support.h"
 
 using namespace graft;
@@ -130,4 +131,36 @@ TEST_CASE("a set of documents that were trained on is refused", "[prepare][error
   refused_set("trained on before");
   refused_set("what it says now");  // an older version was trained on
   refused_set("another document");  // under another name
+}
+
+TEST_CASE("documents beyond those that can be remembered are refused, never added twice", "[prepare][errors]") {
+  Corpora corpora;
+  const auto write = [&](int documents, std::uint64_t limit) {
+    CorpusWriter writer(corpora.config, corpora.tokenizer, limit);
+    std::int64_t added = 0;
+    for (int i = 0; i < documents; ++i) {
+      TokenizedDocument document;
+      document.id_hash = hash128(cat("id", i)).high;
+      document.content = hash128(cat("text", i));
+      document.ids = {1, 2, i};
+      added += writer.add("train", document) == Novelty::added;
+    }
+    writer.finish();
+    return added;
+  };
+  const auto refusal = [&](int documents, std::uint64_t limit) {
+    return message_of<DataError>([&] { write(documents, limit); });
+  };
+  corpora.source("docs");
+  const std::string more = cat(corpora.config.dir,
+                               ": more than 4 documents, of which no further one could be told from those known; give fewer "
+                               "sources to this dir and the rest to another, or put several short documents into one");
+  CHECK(refusal(5, 4) == more);
+  CHECK(corpora.files().empty());
+  CHECK(write(4, 4) == 4);
+  CHECK(write(4, 4) == 0);  // all of them known
+  CHECK(refusal(5, 4) == more);
+  CHECK(read_manifest(corpora.config.dir).size() == 1);
+  CHECK(write(6, 6) == 2);
+  CHECK(refusal(1, 4) == more);  // what exists cannot be remembered
 }
