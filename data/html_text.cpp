@@ -86,8 +86,7 @@ class HtmlText {
       else
         text(std::min(html_.find('<', at_), html_.size()));
     }
-    if (dropping_.active) end_navigation();
-    return std::move(out_);
+    return std::move(out_);  // what began to be left out and never ended is kept: it may be the page
   }
 
  private:
@@ -110,7 +109,7 @@ class HtmlText {
   bool in_cell() const { return std::ranges::any_of(tables_, &Table::in_cell); }
 
   std::string_view html_;
-  const bool xml_;  // "<a/>" closes itself
+  const bool xml_;  // "<a/>" closes itself, as it does within <svg> everywhere
   std::size_t at_ = 0;
   std::string out_, marker_;  // marker_: of the list item whose text has not begun
   Gap gap_ = Gap::none;
@@ -252,14 +251,15 @@ void HtmlText::markup() {
     skip_past(">");
   } else if (rest.size() > 1 && (is_letter(rest[1]) || (rest.size() > 2 && rest[1] == '/'))) {
     const Tag found = tag();
-    const bool closed = one_of(found.name, kVoid) || (xml_ && found.empty);
+    const bool svg = found.name == "svg" || (dropping_.active && dropping_.name == "svg");
+    const bool closed = one_of(found.name, kVoid) || (found.empty && (xml_ || svg));
     if (found.closing) {
       close(found.name);
     } else if (one_of(found.name, kRawText)) {
       if (!closed) skip_raw_text(found.name);
     } else {
       if (dropping_.active) {
-        if (found.name == dropping_.name && !closed) ++dropping_.depth;
+        if (found.name == dropping_.name) ++dropping_.depth;
       } else if (!closed && one_of(found.name, kDropped)) {
         begin_navigation(found, found.name != "nav");
       } else if (!closed && found.navigation && one_of(found.name, kContainer)) {

@@ -4,7 +4,8 @@
 // Paragraphs and headings are separated by a blank line, list items begin with "- " or their number, table rows are lines with
 // tab-separated cells, <pre> is kept as it is, character references are decoded (numeric, and the named ones of HTML 4).
 // Left out: head, script, style, forms' controls, media, comments, and navigation: <nav>, role="navigation", and any container
-// whose class is nav, navbar, navigation, or begins with "nav" plus a further word ("navheader", "nav-links").
+// whose class is nav, navbar, navigation, or begins with "nav" plus a further word ("navheader", "nav-links"); of these, an
+// element that is never closed is kept.
 #pragma once
 
 #include <string>

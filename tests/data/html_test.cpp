@@ -79,7 +79,18 @@ TEST_CASE("what is never closed ends with the page", "[html]") {
   CHECK(html_text("</p></ul></table></pre></nav>a</td></p>b") == "a\n\nb");
   CHECK(html_text("a<script>b") == "a");
   CHECK(html_text("a<!-- b") == "a");
-  CHECK(html_text("a<svg>b") == "a");
+  CHECK(html_text("a<svg>b") == "ab");
+  for (const char* name : {"button", "nav", "object", "select", "svg", "video"})
+    CHECK(html_text(cat("a <", name, ">b</x> <p>c<", name, ">d</", name, "> e")) == "a b\n\ncd e");
+  CHECK(html_text("<div class=nav><a>a</a><div>b</div> c") == "a\nb\nc");
+}
+
+TEST_CASE("an empty svg, or one within another, ends where it says", "[html]") {
+  CHECK(html_text("a<svg/>b<svg width='1' />c") == "abc");
+  CHECK(html_text("a<svg>no<svg/>no<svg x='y' />no</svg>b") == "a b");
+  CHECK(html_text("a<svg><title/><style/><path/>no</svg>b<title>no</title>c") == "a bc");
+  CHECK(html_text("<?xml version=\"1.0\"?><p>a<nav>no<nav/>no</nav>b</p>") == "a\nb");
+  CHECK(html_text("a<button/>b</button>c") == "a c");  // in HTML, "/" ends an element of no other kind
 }
 
 // Each of these takes a quadratic or recursive reader down. CPU time per byte must be that of plain text, give or take.
