@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/rng.h"
 #include "data/corpus.h"
 #include "data/packing.h"
@@ -96,16 +97,21 @@ std::int64_t Batch::trained_tokens() const {
 
 std::unique_ptr<BatchSource> pack(const Corpus& corpus, std::int64_t length, LongDocuments policy) {
   check_length(length);
-  std::map<std::string, std::int64_t> dropped;
-  PackedRows rows = best_fit(cut_documents(corpus, length, policy, dropped), length);
-  rows.dropped = std::move(dropped);
+  CutDocuments cut = cut_documents(corpus, length, policy);
+  if (cut.conversations > 0)
+    log::warn("pack", cut.conversations, " conversations are longer than a row of ", length,
+              " tokens and were split between their turns; ", cut.cut_turns, " of them have a turn that was cut itself");
+  PackedRows rows = best_fit(cut.pieces, length);
+  rows.dropped = std::move(cut.dropped);
   return std::make_unique<PackedSource>(corpus, std::move(rows), true);
 }
 
 std::unique_ptr<BatchSource> in_order(const Corpus& corpus, std::int64_t length) {
   check_length(length);
   PackedRows rows;
-  rows.pieces = cut_documents(corpus, length, LongDocuments::split, rows.dropped);
+  CutDocuments cut = cut_documents(corpus, length, LongDocuments::split);
+  rows.pieces = std::move(cut.pieces);
+  rows.dropped = std::move(cut.dropped);
   rows.starts.resize(rows.pieces.size() + 1);
   std::iota(rows.starts.begin(), rows.starts.end(), 0);
   for (const Piece& piece : rows.pieces) rows.tokens += piece.length;

@@ -49,8 +49,8 @@ class Corpus {
   virtual std::int64_t documents() const = 0;
   virtual std::int64_t tokens() const = 0;
   virtual Document document(std::int64_t index) const = 0;
-  // Copies tokens [begin, begin + out.size()) of the document; loss (same size, or empty) gets 1 where a token carries loss
-  // as a target, else 0.
+  // Copies tokens [begin, begin + out.size()) of the document; loss gets 1 where a token carries loss as a target, else 0. Of the
+  // same size, or one of them empty.
   virtual void read(std::int64_t index, std::int64_t begin, std::span<std::int32_t> out, std::span<std::uint8_t> loss) const = 0;
   virtual const std::string& snapshot() const = 0;  // of its shards, see corpus_snapshot
 };

@@ -60,6 +60,13 @@ std::vector<std::int64_t> longest_first(const std::vector<Piece>& pieces, std::i
   return order;
 }
 
+// The largest position in [first, last] where an answer has just ended: loss before it, none on it. 0 when there is none.
+std::int64_t last_turn_end(const std::vector<std::uint8_t>& loss, std::int64_t first, std::int64_t last) {
+  for (auto at = static_cast<std::size_t>(last); at >= static_cast<std::size_t>(first); --at)
+    if (loss[at - 1] && !loss[at]) return static_cast<std::int64_t>(at);
+  return 0;
+}
+
 }  // namespace
 
 PackedRows best_fit(const std::vector<Piece>& pieces, std::int64_t length) {
@@ -103,30 +110,41 @@ PackedRows best_fit(const std::vector<Piece>& pieces, std::int64_t length) {
   return out;
 }
 
-std::vector<Piece> cut_documents(const Corpus& corpus, std::int64_t length, LongDocuments policy,
-                                 std::map<std::string, std::int64_t>& dropped) {
-  std::vector<Piece> pieces;
+CutDocuments cut_documents(const Corpus& corpus, std::int64_t length, LongDocuments policy) {
+  CutDocuments out;
+  std::vector<Piece>& pieces = out.pieces;
   pieces.reserve(static_cast<std::size_t>(corpus.documents()));
   for (std::int64_t i = 0; i < corpus.documents(); ++i) {
     const std::int64_t tokens = corpus.document(i).tokens;
     if (tokens < 2) {
-      if (tokens == 1) ++dropped["single token"];
+      if (tokens == 1) ++out.dropped["single token"];
     } else if (tokens <= length) {
       pieces.push_back({i, 0, static_cast<std::int32_t>(tokens)});
     } else if (policy == LongDocuments::drop) {
-      dropped["longer than a row"] += tokens;
+      out.dropped["longer than a row"] += tokens;
     } else if (policy == LongDocuments::truncate) {
       pieces.push_back({i, 0, static_cast<std::int32_t>(length)});
-      dropped["truncated"] += tokens - length;
+      out.dropped["truncated"] += tokens - length;
     } else {
+      std::vector<std::uint8_t> loss(static_cast<std::size_t>(tokens));
+      corpus.read(i, 0, {}, loss);
+      const bool conversation = std::ranges::find(loss, 0) != loss.end();
+      bool within_turn = false;
       std::int64_t begin = 0;
-      for (; tokens - begin >= 2; begin += pieces.back().length) {
-        pieces.push_back({i, begin, static_cast<std::int32_t>(std::min(length, tokens - begin))});
+      for (std::int64_t end = 0; tokens - begin >= 2; begin = end) {
+        end = std::min(begin + length, tokens);
+        if (const std::int64_t turn = end < tokens ? last_turn_end(loss, begin + 2, end) : end; turn > 0)
+          end = turn;
+        else
+          within_turn = true;
+        pieces.push_back({i, begin, static_cast<std::int32_t>(end - begin)});
       }
-      if (begin < tokens) dropped["last token of a split document"] += tokens - begin;
+      if (begin < tokens) out.dropped["last token of a split document"] += tokens - begin;
+      out.conversations += conversation;
+      out.cut_turns += conversation && within_turn;
     }
   }
-  return pieces;
+  return out;
 }
 
 }  // namespace graft::data

@@ -29,10 +29,17 @@ struct PackedRows {
 // `length` >= every piece's length. Equal input gives equal rows.
 PackedRows best_fit(const std::vector<Piece>& pieces, std::int64_t length);
 
-// Pieces of at most `length` tokens of all documents. A piece of one token at a document's end is left out ("last token
-// of a split document": it is only ever a target), as are documents of one token ("single token") and what the policy
-// drops.
-std::vector<Piece> cut_documents(const Corpus& corpus, std::int64_t length, LongDocuments policy,
-                                 std::map<std::string, std::int64_t>& dropped);
+struct CutDocuments {
+  std::vector<Piece> pieces;
+  std::map<std::string, std::int64_t> dropped;  // tokens by reason
+  std::int64_t conversations = 0;               // of more than `length` tokens, split
+  std::int64_t cut_turns = 0;                   // of these, with a turn that was itself too long, and cut
+};
+
+// Pieces of at most `length` tokens of all documents. A document that loss does not fall on everywhere is a conversation: it is
+// split where an answer ends, so that no answer loses its question, as long as question and answer fit into a row. A piece of one
+// token at a document's end is left out ("last token of a split document": it is only ever a target), as are documents of one
+// token ("single token") and what the policy drops.
+CutDocuments cut_documents(const Corpus& corpus, std::int64_t length, LongDocuments policy);
 
 }  // namespace graft::data

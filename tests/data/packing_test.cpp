@@ -123,6 +123,42 @@ TEST_CASE("what is dropped is told by reason", "[packing]") {
   CHECK(dropped(LongDocuments::drop) == Counts{{"single token", 1}, {"longer than a row", 11 + 12 + 21}});
 }
 
+TEST_CASE("a conversation longer than a row is split where an answer ends", "[packing]") {
+  // Questions without and answers with loss: 3 + 4, 2 + 3, 6 + 5, 1 + 2, then 30 + 4 and a last question of 3.
+  struct Turns : Lengths {
+    std::vector<std::uint8_t> carries;
+    Turns() : Lengths({}) {
+      for (const auto& [question, answer] : {std::pair{3, 4}, {2, 3}, {6, 5}, {1, 2}, {30, 4}, {3, 0}}) {
+        carries.insert(carries.end(), static_cast<std::size_t>(question), 0);
+        carries.insert(carries.end(), static_cast<std::size_t>(answer), 1);
+      }
+      lengths = {static_cast<std::int64_t>(carries.size()), 40};  // and a document of plain text
+    }
+    void read(std::int64_t i, std::int64_t begin, std::span<std::int32_t>, std::span<std::uint8_t> loss) const override {
+      for (std::size_t t = 0; t < loss.size(); ++t) loss[t] = i == 1 || carries[static_cast<std::size_t>(begin) + t];
+    }
+  };
+  const auto cut = [](std::int64_t length) {
+    const CutDocuments cut = cut_documents(Turns(), length, LongDocuments::split);
+    std::vector<std::int64_t> lengths;
+    for (const Piece& piece : cut.pieces)
+      if (piece.document == 0) lengths.push_back(piece.length);
+    return std::tuple(lengths, cut.conversations, cut.cut_turns);
+  };
+  using Pieces = std::vector<std::int64_t>;
+  // 12 tokens end with the second answer, 14 with the fourth, then a turn of 34 that fits just so.
+  CHECK(cut(34) == std::tuple(Pieces{26, 34, 3}, 1, 0));
+  CHECK(cut(14) == std::tuple(Pieces{12, 14, 14, 14, 9}, 1, 1));
+  CHECK(cut(63) == std::tuple(Pieces{63}, 0, 0));
+  CHECK(cut(62) == std::tuple(Pieces{60, 3}, 1, 0));
+  // Plain text is cut at full rows, and is no conversation.
+  const Lengths plain({1, 25});
+  const CutDocuments of_plain = cut_documents(plain, 10, LongDocuments::split);
+  CHECK(of_plain.conversations == 0);
+  REQUIRE(of_plain.pieces.size() == 3);
+  CHECK((of_plain.pieces[0].length == 10 && of_plain.pieces[1].length == 10 && of_plain.pieces[2].length == 5));
+}
+
 TEST_CASE("labels are the next token of the same document, positions restart", "[batch_source]") {
   const Lengths corpus(random_lengths(200, 400, 3));
   const auto source = pack(corpus, 64, LongDocuments::split);
