@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/stop.h"
+#include "data/encoding.h"
 #include "data/find_files.h"
 
 namespace graft::data {
@@ -124,6 +125,11 @@ bool DocumentReader::read_part(RawDocument& document) {
     if (!input_->read(document.bytes, std::min<std::size_t>(kMaxPart + 1 - document.bytes.size(), 1 << 20))) break;
   }
   if (document.bytes.size() > kMaxPart) {
+    if (part_ == 0 && !utf16(document.bytes).empty()) {  // cut() knows ends of lines in bytes alone
+      log::warn("prepare", document.id, ": a UTF-16 text may have at most ", kMaxPart >> 20, " MiB; dropped");
+      ++dropped_["UTF-16 text too large"];
+      return false;
+    }
     const std::size_t end = cut(document.bytes);
     rest_ = document.bytes.substr(end);
     document.bytes.resize(end);

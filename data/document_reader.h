@@ -19,6 +19,8 @@ enum class Format { text, markdown, html, jsonl };
 inline constexpr std::size_t kMaxPart = 16 << 20;  // longer text and Markdown files become several documents
 inline constexpr std::size_t kMaxPage = 32 << 20;  // longer HTML pages and JSON lines are dropped
 
+inline constexpr const char* kNotUtf8 = "not UTF-8";  // the reason when more than 1 % of a document's characters were lost
+
 struct RawDocument {
   std::string id;  // path; "path:line" for jsonl; "path#2" for the second part of a long file
   Format format = Format::text;
@@ -71,8 +73,8 @@ struct Extracted {
   std::size_t bytes() const;      // of text or of the contents
 };
 
-// Text or conversation of one raw document: markup removed, UTF-8 policy applied, cleaned. A pure function, for any
-// thread.
+// Text or conversation of one raw document: decoded (UTF-16 by its byte order mark, a page by the charset that it declares),
+// markup removed, UTF-8 policy applied, cleaned. A pure function, for any thread.
 Extracted extract(const RawDocument& document, const SourceConfig& source, const CorpusConfig& config);
 
 }  // namespace graft::data

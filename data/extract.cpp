@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -5,6 +6,7 @@
 #include "core/json.h"
 #include "data/clean.h"
 #include "data/document_reader.h"
+#include "data/encoding.h"
 #include "data/html_text.h"
 
 namespace graft::data {
@@ -62,6 +64,32 @@ void read_json_line(const std::string& line, const SourceConfig& source, Extract
   }
 }
 
+// As UTF-8; what is no text in any encoding known becomes U+FFFD and is counted. Bytes that are UTF-8 are taken for it whatever a
+// page says, but for the one encoding that is made of ASCII alone.
+std::string as_utf8(const RawDocument& document, std::int64_t& replaced) {
+  std::string out, decoded;
+  replaced = replace_invalid_utf8(document.bytes, out);
+  std::string encoding = utf16(document.bytes);
+  if (encoding.empty() && document.format == Format::html) encoding = declared_encoding(document.bytes);
+  if (encoding.empty() || (replaced == 0 && encoding != "ISO-2022-JP")) return out;
+  const auto failed = decode(document.bytes, encoding, decoded);
+  if (!failed) return out;
+  replaced = *failed;
+  return decoded;
+}
+
+// More than one character in a hundred was no text: the document is in an encoding that is not known.
+bool is_garbled(const Extracted& document) {
+  std::int64_t characters = 0, lost = 0;
+  const auto count = [&](const std::string& text) {
+    characters += std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+    for (std::size_t at = 0; (at = text.find("\xEF\xBF\xBD", at)) != std::string::npos; at += 3) ++lost;
+  };
+  count(document.text);
+  for (const Message& message : document.messages) count(message.content);
+  return lost * 100 > characters;
+}
+
 }  // namespace
 
 std::size_t Extracted::bytes() const {
@@ -72,8 +100,7 @@ std::size_t Extracted::bytes() const {
 Extracted extract(const RawDocument& document, const SourceConfig& source, const CorpusConfig& config) {
   Extracted out;
   out.id = document.id;
-  std::string bytes;
-  out.replaced = replace_invalid_utf8(document.bytes, bytes);
+  const std::string bytes = as_utf8(document, out.replaced);
   if (out.replaced > 0 && config.invalid_utf8 == "reject") {
     out.replaced = 0;
     out.dropped = "invalid UTF-8";
@@ -94,7 +121,10 @@ Extracted extract(const RawDocument& document, const SourceConfig& source, const
       break;
   }
   if (!out.dropped.empty()) return out;
-  if (out.bytes() == 0) {
+  if (out.replaced > 0 && is_garbled(out)) {
+    out.replaced = 0;
+    out.dropped = kNotUtf8;
+  } else if (out.bytes() == 0) {
     out.dropped = "empty";
   } else if (out.bytes() < static_cast<std::size_t>(config.min_bytes)) {
     out.dropped = "shorter than min_bytes";

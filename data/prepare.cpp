@@ -17,11 +17,12 @@ namespace graft::data {
 namespace {
 
 constexpr std::size_t kBytesInFlight = 32 << 20;  // of raw documents between the reader and the writer
+constexpr std::int64_t kNamed = 20;               // documents that are named when they are dropped; beyond, they are counted
 
 // A document on its way to the writer, or the reason why it goes no further.
 struct Prepared {
   TokenizedDocument tokenized;
-  std::string split, dropped;
+  std::string origin, split, dropped;
   std::int64_t replaced = 0, control_literals = 0;
   std::size_t raw_bytes = 0;
 };
@@ -35,6 +36,7 @@ class Preparer {
   Prepared operator()(const RawDocument& raw) const {
     Prepared out;
     out.raw_bytes = raw.bytes.size();
+    out.origin = raw.id;
     const SourceConfig& source = config_.sources[raw.source];
     const Extracted document = extract(raw, source, config_);
     out.replaced = document.replaced;
@@ -158,7 +160,10 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
       in_flight -= document.raw_bytes;
       report.replaced_sequences += document.replaced;
       if (!document.dropped.empty()) {
-        ++report.dropped_documents[document.dropped];
+        const std::int64_t dropped = ++report.dropped_documents[document.dropped];
+        if (document.dropped == kNotUtf8 && dropped <= kNamed)
+          log::warn("prepare", document.origin, ": neither UTF-8 nor an encoding that it declares; dropped",
+                    dropped == kNamed ? " (further ones are counted only)" : "");
         if (const auto tokens = static_cast<std::int64_t>(document.tokenized.ids.size()); tokens > 0)
           report.dropped_tokens[document.dropped] += tokens;
         return;

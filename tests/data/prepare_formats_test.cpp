@@ -6,6 +6,7 @@
 
 using namespace graft;
 using namespace graft::data;
+using namespace std::string_literals;
 
 namespace {
 
@@ -177,7 +178,8 @@ TEST_CASE("a file of another type is counted, or read when its format is told", 
 
 TEST_CASE("invalid UTF-8 is replaced and counted, or its document dropped", "[prepare]") {
   // As Python's bytes.decode(errors="replace"): one U+FFFD per maximal invalid part.
-  const std::string bad = "a\xFF\xC3(\xE2\x82x\xF0\x9F\x98y\xED\xA0\x80z\xC0\xAF.\xF4\x90\x80\x80";
+  const std::string good(1300, 'x');  // 13 characters lost of some more than 1300 are fewer than 1 %
+  const std::string bad = "a\xFF\xC3(\xE2\x82x\xF0\x9F\x98y\xED\xA0\x80z\xC0\xAF.\xF4\x90\x80\x80" + good;
   const std::string fffd = "\xEF\xBF\xBD";
   const auto times = [&](int n) {
     std::string out;
@@ -189,7 +191,7 @@ TEST_CASE("invalid UTF-8 is replaced and counted, or its document dropped", "[pr
   corpora.source(corpora.document("b.txt", "good \xF0\x9F\x98\x80"));
   PrepareReport report = corpora.prepare();
   CHECK(corpora.texts() ==
-        Texts{"a" + times(2) + "(" + times(1) + "x" + times(1) + "y" + times(3) + "z" + times(2) + "." + times(4),
+        Texts{"a" + times(2) + "(" + times(1) + "x" + times(1) + "y" + times(3) + "z" + times(2) + "." + times(4) + good,
               "good \xF0\x9F\x98\x80"});
   CHECK(report.replaced_sequences == 13);
   Corpora strict;
@@ -202,6 +204,56 @@ TEST_CASE("invalid UTF-8 is replaced and counted, or its document dropped", "[pr
   CHECK(strict.texts() == Texts{"good \xF0\x9F\x98\x80"});
 }
 
+TEST_CASE("other encodings are decoded where they are declared", "[prepare][encoding]") {
+  // Bytes as Python's str.encode gives them. U+670A holds the byte of a newline.
+  CHECK(text_of("le.txt", "\xFF\xFEG\0r\0\xFC\0\xDF\0e\0 \0\x0A\x67\x3D\xD8\x80\xDE\n\0x\0"s) == "Grüße \u670A\U0001F680\nx");
+  CHECK(text_of("be.md", "\xFE\xFF\0#\0 \0\xFC\x20\x13"s) == "# ü\u2013");
+  CHECK(text_of("le.html", "\xFF\xFE<\0p\0>\0\xE9\0<\0/\0p\0>\0"s) == "é");
+  const auto page = [](const std::string& head, const std::string& body) {
+    return text_of("a.html", "<html><head>" + head + "</head><body>" + body);
+  };
+  CHECK(page("<META CHARSET=\"ISO-8859-1\">", "Gr\xFC\xDF \x96 \x80") == "Grüß \u2013 \u20ac");  // windows-1252, as in browsers
+  CHECK(page("<meta name=x><meta http-equiv=\"Content-Type\" content='text/html; charset = windows-1251'>", "\xC4\xE0") == "Да");
+  CHECK(page("<meta charset=shift_jis>", "\x8A\xBF\x8E\x9A") == "漢字");
+  CHECK(page("<meta charset=gb2312>", "\xBA\xBA\xD7\xD6") == "汉字");
+  CHECK(page("<meta charset=iso-8859-2>", "\xBEl\xFD") == "žlý");
+  CHECK(page("<meta charset=iso-2022-jp>", "\x1B$B4A;z\x1B(B") == "漢字");
+  CHECK(page("<meta charset=big5>", "\xBA\x7E\xA6\x72") == "漢字");
+  CHECK(text_of("x.xhtml", "<?xml version='1.0' encoding='koi8-r'?><p>\xE4\xC1</p>") == "Да");
+  // What is UTF-8 is that, whatever it says; and the declaration must stand in front.
+  CHECK(page("<meta charset=iso-8859-1>", "Grüß") == "Grüß");
+  CHECK(text_of("b.html", std::string(2000, 'x') + "\xFC<meta charset=iso-8859-1>") == std::string(2000, 'x') + "\uFFFD");
+  // What an encoding cannot express is counted as elsewhere.
+  Corpora corpora;
+  corpora.source(corpora.document("a.html", "<meta charset=windows-1252>" + std::string(300, 'x') + "\xFC\x81"));
+  corpora.source(corpora.document(
+      "b.txt", "\xFF\xFE" + [] {
+        std::string pairs;
+        for (int i = 0; i < 300; ++i) pairs += "y\0"s;
+        return pairs;
+      }() + "\0\xDCz\0q"s));  // half a surrogate pair, and half a unit at the end
+  CHECK(corpora.prepare().replaced_sequences == 3);
+  CHECK(corpora.texts() == Texts{std::string(300, 'x') + "ü\uFFFD", std::string(300, 'y') + "\uFFFDz\uFFFD"});
+}
+
+TEST_CASE("a document in an encoding that is not known is dropped, not learned", "[prepare][encoding]") {
+  Corpora corpora;
+  corpora.document("a.txt",
+                   "Gr\xFC\xDF"
+                   "e aus M\xFCnchen");  // Latin-1, which a text file cannot say
+  corpora.document("b.html", "<meta charset=x-unknown><p>\xFC\xFC</p>");
+  corpora.document("c.jsonl", "{\"text\":\"\xFC\xFC\"}\n{\"messages\":[{\"role\":\"assistant\",\"content\":\"\xFC\"}]}\n");
+  corpora.document("d.txt", std::string(99, 'x') + "\xFC");                         // one in a hundred
+  corpora.document("e.txt", std::string(98, 'x') + "\xFC");                         // more than that
+  corpora.document("f.html", "<p title='" + std::string(500, 'x') + "'>\xFC</p>");  // of the text, not of its markup
+  corpora.source((corpora.dir / "docs").string());
+  const PrepareReport report = corpora.prepare();
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"not UTF-8", 6}});
+  CHECK(report.replaced_sequences == 1);
+  CHECK(conserved(report));
+  CHECK(corpora.texts() == Texts{std::string(99, 'x') + "\uFFFD"});
+}
+
 TEST_CASE("a long text becomes parts that add up to it", "[prepare][long]") {
   Corpora corpora;
   std::string text;
@@ -212,4 +264,12 @@ TEST_CASE("a long text becomes parts that add up to it", "[prepare][long]") {
   std::string joined;
   for (const std::string& part : corpora.texts()) joined += part + "\n";
   CHECK((joined == text));  // without the 40 MB in the message
+}
+
+TEST_CASE("UTF-16 too long to be cut is dropped whole", "[prepare][long]") {
+  Corpora corpora;
+  corpora.source(corpora.document("a.txt", "kept"));
+  corpora.source(corpora.document("long.txt", "\xFF\xFE" + std::string((16 << 20) + 2, 'x')));
+  CHECK(corpora.prepare().dropped_documents == std::map<std::string, std::int64_t>{{"UTF-16 text too large", 1}});
+  CHECK(corpora.texts() == Texts{"kept"});
 }
