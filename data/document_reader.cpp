@@ -13,20 +13,37 @@
 namespace graft::data {
 namespace {
 
+constexpr std::size_t kMaxReasons = 40;  // beyond, types of files are counted together
+
+// In lower case, with its dot; of "a.txt.gz" that of "a.txt".
+std::string extension_of(const std::string& path) {
+  std::filesystem::path name = std::filesystem::path(path).filename();
+  if (name.extension() == ".gz") name = name.stem();
+  std::string extension = name.extension().string();
+  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  return extension;
+}
+
 std::optional<Format> format_of(const std::string& path, const std::string& configured) {
   if (configured == "text") return Format::text;
   if (configured == "markdown") return Format::markdown;
   if (configured == "html") return Format::html;
   if (configured == "jsonl") return Format::jsonl;
-  std::filesystem::path name = std::filesystem::path(path).filename();
-  if (name.extension() == ".gz") name = name.stem();
-  std::string extension = name.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::string extension = extension_of(path);
   if (extension == ".txt" || extension == ".text") return Format::text;
   if (extension == ".md" || extension == ".markdown") return Format::markdown;
   if (extension == ".html" || extension == ".htm" || extension == ".xhtml") return Format::html;
   if (extension == ".jsonl" || extension == ".ndjson") return Format::jsonl;
   return std::nullopt;
+}
+
+// What is no plain word is not the name of a type, and may be anything.
+std::string unknown_type(const std::string& path) {
+  const std::string extension = extension_of(path);
+  const bool plain =
+      extension.size() > 1 && extension.size() <= 12 &&
+      std::all_of(extension.begin() + 1, extension.end(), [](unsigned char c) { return c < 0x80 && std::isalnum(c); });
+  return plain ? "unknown file type " + extension : "unknown file type";
 }
 
 // Where to cut a text that goes on: after the last line, else the last blank, else between two characters.
@@ -49,7 +66,8 @@ DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
     for (const std::string& path : found) {
       const auto format = format_of(path, sources[i].format);
       if (!format) {
-        ++dropped_["unknown file type"];
+        const std::string reason = unknown_type(path);
+        ++dropped_[dropped_.contains(reason) || dropped_.size() < kMaxReasons ? reason : "unknown file type"];
         continue;
       }
       std::error_code error;

@@ -139,7 +139,7 @@ TEST_CASE("every document and token is kept or counted under a reason", "[prepar
                                                                         {"invalid UTF-8", 1},
                                                                         {"missing text field", 1},
                                                                         {"shorter than min_bytes", 1},
-                                                                        {"unknown file type", 1}});
+                                                                        {"unknown file type .pdf", 1}});
   CHECK(report.dropped_tokens == std::map<std::string, std::int64_t>{{"duplicate", 22}});
   CHECK(report.json()["documents_dropped"]["empty"] == 3);
   const PrepareReport again = corpora.prepare();

@@ -169,7 +169,7 @@ TEST_CASE("a file of another type is counted, or read when its format is told", 
   corpora.document("b.log", "a log");
   SourceConfig& source = corpora.source((corpora.dir / "docs").string());
   const PrepareReport report = corpora.prepare();
-  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"unknown file type", 1}});
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"unknown file type .log", 1}});
   CHECK(conserved(report));
   source.format = "text";
   CHECK(corpora.prepare().documents_kept == 1);
