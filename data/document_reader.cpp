@@ -62,7 +62,10 @@ DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
   if (sources.empty()) throw ConfigError("corpus.sources is empty: name at least one file, folder or pattern");
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const std::size_t before = files_.size();
-    const std::vector<std::string> found = find_files(sources[i].path);
+    SkippedFolders skipped;
+    const std::vector<std::string> found = find_files(sources[i].path, &skipped);
+    if (!skipped.linked.empty()) dropped_["linked folder, not followed"] += std::ssize(skipped.linked);
+    if (!skipped.unreadable.empty()) dropped_["unreadable folder"] += std::ssize(skipped.unreadable);
     for (const std::string& path : found) {
       const auto format = format_of(path, sources[i].format);
       if (!format) {

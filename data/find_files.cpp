@@ -18,37 +18,44 @@ bool hidden(const fs::path& path) { return path.filename().string().starts_with(
 
 // Calls visit(entry) for what `folder` holds (empty: the working directory); an unreadable folder is reported and left out.
 template <class Visit>
-void each_entry(const fs::path& folder, Visit visit) {
+void each_entry(const fs::path& folder, SkippedFolders& skipped, Visit visit) {
   throw_if_stopped();
   std::error_code error;
   fs::directory_iterator entries(folder.empty() ? "." : folder, error);
-  if (error) {
-    log::warn("prepare", folder.string(), ": ", error.message());
-    return;
-  }
-  for (const fs::directory_iterator end; entries != end; entries.increment(error)) visit(*entries);
-  if (error) log::warn("prepare", folder.string(), ": cannot be read to its end: ", error.message());
+  if (!error)
+    for (const fs::directory_iterator end; entries != end; entries.increment(error)) visit(*entries);
+  if (error && skipped.unreadable.insert(folder.string()).second)
+    log::warn("prepare", folder.string(), ": cannot be read to its end: ", error.message());
 }
 
-void collect(const fs::path& folder, std::vector<std::string>& out) {
+// Whether to look into a folder below the one that was named.
+bool descends(const fs::directory_entry& entry, SkippedFolders& skipped) {
+  std::error_code error;
+  if (hidden(entry.path()) || !entry.is_directory(error)) return false;
+  if (!entry.is_symlink(error)) return true;
+  if (skipped.linked.insert(entry.path().string()).second)
+    log::warn("prepare", entry.path().string(), ": a link to a folder, not followed; name it as a source if it shall be read");
+  return false;
+}
+
+void collect(const fs::path& folder, std::vector<std::string>& out, SkippedFolders& skipped) {
   std::vector<fs::path> pending{folder};
   while (!pending.empty()) {
     const fs::path at = std::move(pending.back());
     pending.pop_back();
-    each_entry(at, [&](const fs::directory_entry& entry) {
+    each_entry(at, skipped, [&](const fs::directory_entry& entry) {
       std::error_code error;
-      if (hidden(entry.path())) return;
-      if (entry.is_directory(error)) {
-        if (!entry.is_symlink(error)) pending.push_back(entry.path());
-      } else if (entry.is_regular_file(error)) {
+      if (descends(entry, skipped))
+        pending.push_back(entry.path());
+      else if (!hidden(entry.path()) && entry.is_regular_file(error))
         out.push_back(entry.path().string());
-      }
     });
   }
 }
 
 // Matches the components [first, end) of a pattern below `base`.
-void expand(const fs::path& base, const std::vector<std::string>& components, std::size_t first, std::vector<std::string>& out) {
+void expand(const fs::path& base, const std::vector<std::string>& components, std::size_t first, std::vector<std::string>& out,
+            SkippedFolders& skipped) {
   std::error_code error;
   if (first == components.size()) {
     if (fs::is_regular_file(base, error)) out.push_back(base.string());
@@ -56,31 +63,30 @@ void expand(const fs::path& base, const std::vector<std::string>& components, st
   }
   const std::string& component = components[first];
   if (component == "**") {
-    expand(base, components, first + 1, out);
-    each_entry(base, [&](const fs::directory_entry& entry) {
-      std::error_code ignored;
-      if (!hidden(entry.path()) && entry.is_directory(ignored) && !entry.is_symlink(ignored)) {
-        expand(base / entry.path().filename(), components, first, out);
-      }
+    expand(base, components, first + 1, out, skipped);
+    each_entry(base, skipped, [&](const fs::directory_entry& entry) {
+      if (descends(entry, skipped)) expand(base / entry.path().filename(), components, first, out, skipped);
     });
   } else if (component.find_first_of("*?[") == std::string::npos) {
-    if (fs::exists(base / component, error)) expand(base / component, components, first + 1, out);
+    if (fs::exists(base / component, error)) expand(base / component, components, first + 1, out, skipped);
   } else {
-    each_entry(base, [&](const fs::directory_entry& entry) {
+    each_entry(base, skipped, [&](const fs::directory_entry& entry) {
       const std::string name = entry.path().filename().string();
-      if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) expand(base / name, components, first + 1, out);
+      if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) expand(base / name, components, first + 1, out, skipped);
     });
   }
 }
 
 }  // namespace
 
-std::vector<std::string> find_files(const std::string& path) {
+std::vector<std::string> find_files(const std::string& path, SkippedFolders* told) {
+  SkippedFolders ours;
+  SkippedFolders& skipped = told != nullptr ? *told : ours;
   std::vector<std::string> found;
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (fs::is_directory(status)) {
-    collect(path, found);
+    collect(path, found, skipped);
     if (found.empty()) throw DataError(cat(path, ": the folder holds no files"));
   } else if (fs::is_regular_file(status)) {
     found.push_back(path);
@@ -93,7 +99,7 @@ std::vector<std::string> find_files(const std::string& path) {
         std::unique(components.begin(), components.end(), [](const auto& a, const auto& b) { return a == "**" && b == "**"; }),
         components.end());
     if (!components.empty() && components.back() == "**") components.push_back("*");
-    expand(pattern.root_path(), components, 0, found);
+    expand(pattern.root_path(), components, 0, found, skipped);
     if (found.empty()) throw DataError(cat(path, ": the pattern matches no file"));
   } else if (fs::exists(status)) {
     throw DataError(cat(path, ": is neither a file nor a folder"));

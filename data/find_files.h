@@ -1,15 +1,22 @@
 // The files that a configured path stands for.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
 namespace graft::data {
 
+// Folders that were not looked into.
+struct SkippedFolders {
+  std::set<std::string> linked, unreadable;
+};
+
 // `path` is a file, a folder (read recursively) or a glob: ?, *, [a-z] within one component, ** for any number of
 // folders. Hidden files and folders are taken only where the pattern names them; links to folders are not followed
-// below a folder. Regular files only, sorted by path in byte order, so that the order is the same on every machine.
+// below a folder, which would give a document several ids, but are told in `skipped`, as unreadable folders are. Regular files
+// only, sorted by path in byte order, so that the order is the same on every machine.
 // DataError when the path or pattern matches no file.
-std::vector<std::string> find_files(const std::string& path);
+std::vector<std::string> find_files(const std::string& path, SkippedFolders* skipped = nullptr);
 
 }  // namespace graft::data

@@ -60,7 +60,7 @@ struct CorpusConfig {
 };
 
 struct PrepareReport {
-  // read = kept + unchanged + dropped; a file or line that cannot be read counts as one document read and dropped.
+  // read = kept + unchanged + dropped; a file, folder or line that cannot be read counts as one document read and dropped.
   std::int64_t documents_read = 0, documents_kept = 0, tokens = 0, bytes = 0;  // tokens and bytes: of those kept
   std::map<std::string, std::int64_t> dropped_documents;                       // by reason
   std::map<std::string, std::int64_t> dropped_tokens;  // by reason, of documents that came as far as tokens

@@ -1,4 +1,8 @@
 // What prepare() makes of each kind of document.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "data/find_files.h"
@@ -174,6 +178,52 @@ TEST_CASE("a file of another type is counted, or read when its format is told", 
   source.format = "text";
   CHECK(corpora.prepare().documents_kept == 1);
   CHECK(corpora.texts() == Texts{"text", "a log"});
+}
+
+TEST_CASE("unknown types are told apart, a few dozens of them", "[prepare]") {
+  Corpora corpora;
+  corpora.document("a.txt", "text");
+  for (const char* name : {"a.pdf", "b.PDF", "c.pdf.gz", "d.docx", "none", "e.a name", "f.thirteenletters", "g.x-y"})
+    corpora.document(name, "");
+  corpora.source((corpora.dir / "docs").string());
+  CHECK(corpora.prepare().dropped_documents == std::map<std::string, std::int64_t>{{"unknown file type", 4},
+                                                                                   {"unknown file type .docx", 1},
+                                                                                   {"unknown file type .pdf", 3}});
+  for (int i = 0; i < 100; ++i) corpora.document(cat("many.x", i), "");
+  const PrepareReport report = corpora.prepare();
+  CHECK(conserved(report));
+  CHECK(report.documents_read == 1 + 8 + 100);
+  CHECK(report.dropped_documents.size() <= 42);
+}
+
+TEST_CASE("folders that are not looked into are counted", "[prepare]") {
+  Corpora corpora, elsewhere;
+  corpora.document("a/b.txt", "text");
+  elsewhere.document("c.txt", "linked text");
+  fs::create_directory_symlink(elsewhere.dir / "docs", corpora.dir / "docs/a/link");
+  fs::create_directory_symlink(corpora.dir / "docs", corpora.dir / "docs/loop");
+  fs::create_directory_symlink("nowhere", corpora.dir / "docs/broken");
+  // A path beyond PATH_MAX cannot be opened, even by the superuser.
+  const std::string name(250, 'd');
+  int at = ::open((corpora.dir / "docs").c_str(), O_RDONLY | O_DIRECTORY);
+  for (int i = 0; i < 17; ++i) {
+    REQUIRE(::mkdirat(at, name.c_str(), 0700) == 0);
+    const int below = ::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY);
+    ::close(at);
+    at = below;
+  }
+  ::close(at);
+  corpora.source((corpora.dir / "docs").string());
+  const std::map<std::string, std::int64_t> skipped{{"linked folder, not followed", 2}, {"unreadable folder", 1}};
+  PrepareReport report = corpora.prepare();
+  CHECK(report.dropped_documents == skipped);
+  CHECK(conserved(report));
+  corpora.config.sources[0].path = (corpora.dir / "docs/**/*.txt").string();
+  CHECK(corpora.prepare().dropped_documents == skipped);
+  corpora.source((corpora.dir / "docs/a/link").string());  // the remedy
+  report = corpora.prepare();
+  CHECK(report.documents_kept == 1);
+  CHECK(corpora.texts() == Texts{"text", "linked text"});
 }
 
 TEST_CASE("invalid UTF-8 is replaced and counted, or its document dropped", "[prepare]") {
