@@ -34,7 +34,7 @@ std::vector<ShardRecord> shards_of(std::vector<ShardRecord> records, const std::
 
 struct Document {
   std::uint64_t id_hash = 0;  // first 64 bits of sha256 of the document's id
-  std::uint64_t bytes = 0;    // of its cleaned text, for bits per byte
+  std::uint64_t bytes = 0;    // of its text that loss falls on, for bits per byte
   std::int64_t tokens = 0;
 };
 

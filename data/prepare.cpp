@@ -44,7 +44,6 @@ class Preparer {
     if (!out.dropped.empty()) return out;
     const Hash128 id = hash128(document.id);
     out.tokenized.id_hash = id.high;
-    out.tokenized.bytes = document.bytes();
     out.tokenized.source = static_cast<std::uint16_t>(raw.source);
     out.split = !source.set.empty() ? source.set : in_heldout(id) ? "heldout" : "train";
     if (document.messages.empty()) {
@@ -63,6 +62,7 @@ class Preparer {
   void text(const std::string& text, Prepared& out) const {
     out.control_literals = literals_.count(text);
     out.tokenized.content = hash128(text);
+    out.tokenized.bytes = text.size();
     const SpecialTokens& special = tokenizer_.special();
     std::vector<std::int32_t>& ids = out.tokenized.ids;
     if (special.add_bos && special.bos >= 0) ids.push_back(special.bos);
@@ -78,13 +78,14 @@ class Preparer {
     for (const Message& message : messages) {
       out.control_literals += literals_.count(message.content);
       content += message.role + '\0' + message.content + '\0';
+      if (message.role == "assistant") out.tokenized.bytes += message.content.size();  // what its loss is of
     }
     out.tokenized.content = hash128(content);
     try {
       RenderedChat chat = chat_template().render(messages, false);
       out.tokenized.ids = std::move(chat.ids);
       out.tokenized.loss = std::move(chat.loss);
-      if (out.tokenized.loss.empty()) out.dropped = "conversation without an assistant's turn";
+      if (out.tokenized.loss.empty() || out.tokenized.bytes == 0) out.dropped = "conversation without an assistant's words";
     } catch (const DataError&) {
       out.dropped = "conversation that the chat template cannot express";
     }

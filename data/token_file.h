@@ -11,7 +11,9 @@
 //   /documents/offset        (n+1)  uint64: tokens of document i are [offset[i], offset[i+1])
 //   /documents/id_hash       (n)    uint64: first 64 bits of sha256 of the document's id
 //   /documents/content_hash  (2n)   uint64: first 128 bits of sha256 of the cleaned text, high half first
-//   /documents/bytes         (n)    uint64: length of the cleaned UTF-8 text
+//   /documents/bytes         (n)    uint64: length of the cleaned UTF-8 text; of a conversation: of the assistant's words, which
+//   its
+//                                   loss falls on
 //   /documents/source        (n)    uint16: line of /sources
 //   /sources                 (b)    uint8: names of the sources, one per line
 //   /loss/first              (n+1)  uint64: spans of document i are [first[i], first[i+1]). No /loss group: everything

@@ -74,8 +74,8 @@ TEST_CASE("jsonl conversations carry loss on the answers alone", "[prepare]") {
   CHECK(conserved(report));
   CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"bad conversation", 2},
                                                                         {"conversation that the chat template cannot express", 2},
-                                                                        {"conversation without an assistant's turn", 1}});
-  CHECK(report.dropped_tokens.at("conversation without an assistant's turn") > 0);
+                                                                        {"conversation without an assistant's words", 1}});
+  CHECK(report.dropped_tokens.at("conversation without an assistant's words") > 0);
   const auto corpus = Corpus::open(corpora.config.dir, "train", "");
   REQUIRE(corpus->documents() == 2);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(corpus->document(0).tokens));
@@ -86,12 +86,32 @@ TEST_CASE("jsonl conversations carry loss on the answers alone", "[prepare]") {
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (loss[i]) trained.push_back(ids[i]);
   CHECK(trained == std::vector<std::int32_t>{'c', 'd', 257});
-  CHECK(corpus->document(0).bytes == 4);
+  CHECK(corpus->document(0).bytes == 2);  // of "cd": bits per byte must not be diluted by a question that is not predicted
   ids.resize(static_cast<std::size_t>(corpus->document(1).tokens));
   loss.assign(ids.size(), 0);
   corpus->read(1, 0, ids, loss);
   CHECK(std::count(loss.begin(), loss.end(), 1) == static_cast<std::ptrdiff_t>(ids.size()));
   CHECK(ids.back() == 257);
+}
+
+TEST_CASE("bytes of a conversation are those that loss falls on", "[prepare]") {
+  Corpora corpora;
+  const std::string turns = R"({"role":"user","content":"Größe?"},{"role":"assistant","content":"über 3"},)"
+                            R"({"role":"user","content":"Sure?"},{"role":"assistant","content":"yes"}]})";
+  corpora.source(
+      corpora.document("chat.jsonl", R"({"messages":[{"role":"system","content":"Be brief."},)" + turns + "\n" +
+                                         R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":""}]})"));
+  const PrepareReport report = corpora.prepare();
+  CHECK(report.bytes == 7 + 3);  // "über 3" and "yes"
+  const auto corpus = Corpus::open(corpora.config.dir, "train", "");
+  REQUIRE(corpus->documents() == 1);
+  const Document document = corpus->document(0);
+  CHECK(document.bytes == 10);
+  // A tokenizer of bytes: as many targets, and one for the end of each turn.
+  std::vector<std::uint8_t> loss(static_cast<std::size_t>(document.tokens));
+  corpus->read(0, 0, {}, loss);
+  CHECK(std::count(loss.begin(), loss.end(), 1) == 10 + 2);
+  CHECK(report.dropped_documents == std::map<std::string, std::int64_t>{{"conversation without an assistant's words", 1}});
 }
 
 TEST_CASE("a field names the document, so that lines may move", "[prepare]") {
