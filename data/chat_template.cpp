@@ -29,9 +29,9 @@ void check_role(const Message& message, std::size_t index) {
     throw DataError(cat("message ", index + 1, " is a system message; only the first may be"));
 }
 
-// For layouts without a system turn: strictly user, assistant, user, ...; the system text goes in front of the first question or
-// of the last one.
-enum class SystemText { first_question, last_question };
+// Strictly user, assistant, user, ...; in layouts without a system turn the system text goes in front of the first question or of
+// the last one.
+enum class SystemText { own_turn, first_question, last_question };
 std::vector<Message> alternating(const std::vector<Message>& messages, SystemText place, std::string_view layout) {
   std::vector<Message> turns;
   for (std::size_t i = 0; i < messages.size(); ++i) {
@@ -43,7 +43,7 @@ std::vector<Message> alternating(const std::vector<Message>& messages, SystemTex
           cat("message ", i + 1, " is of the ", messages[i].role, ", but the ", layout, " layout expects the ", expected));
     turns.push_back(messages[i]);
   }
-  if (!turns.empty() && messages.front().role == "system") {
+  if (place != SystemText::own_turn && !turns.empty() && messages.front().role == "system") {
     Message& question = turns[place == SystemText::first_question ? 0 : (turns.size() - 1) / 2 * 2];
     question.content = messages.front().content + "\n\n" + question.content;
   }
@@ -181,13 +181,15 @@ class Llama3 : public ChatTemplate {
   std::string dates_;  // or empty
 };
 
-// <s>[INST] question[/INST] answer</s> ...   Mistral v3 (SentencePiece); without the spaces in Tekken
+// <s>[INST] question[/INST] answer</s> ...   Mistral v3 (SentencePiece); without the spaces in Tekken.
+// <s>[SYSTEM_PROMPT] system[/SYSTEM_PROMPT][INST] ...   from v7 on
 class Mistral : public ChatTemplate {
  public:
   explicit Mistral(const Tokenizer& tokenizer)
       : tokenizer_(tokenizer),
         open_(marker(tokenizer, "[INST]", name())),
         close_(marker(tokenizer, "[/INST]", name())),
+        system_(has_system_turn(tokenizer)),
         space_(tokenizer.kind() == "bpe" ? "" : " ") {}
   std::string_view name() const override { return "mistral"; }
   std::vector<std::int32_t> stop_ids() const override { return {tokenizer_.special().eos}; }
@@ -195,7 +197,12 @@ class Mistral : public ChatTemplate {
   RenderedChat render(const std::vector<Message>& messages, bool) const override {  // [/INST] is the prompt
     Writer out(tokenizer_);
     if (tokenizer_.special().bos >= 0) out.token(tokenizer_.special().bos);
-    for (const auto& turn : alternating(messages, SystemText::last_question, name())) {
+    if (system_ && !messages.empty() && messages.front().role == "system") {
+      out.token(marker(tokenizer_, "[SYSTEM_PROMPT]", name()));
+      out.text(space_ + messages.front().content);
+      out.token(marker(tokenizer_, "[/SYSTEM_PROMPT]", name()));
+    }
+    for (const auto& turn : alternating(messages, system_ ? SystemText::own_turn : SystemText::last_question, name())) {
       if (turn.role == "user") {
         out.token(open_);
         out.text(space_ + turn.content);
@@ -208,8 +215,16 @@ class Mistral : public ChatTemplate {
   }
 
  private:
+  // The token alone does not say it: tokenizers of before v7 may have it unused.
+  static bool has_system_turn(const Tokenizer& tokenizer) {
+    const std::string& shipped = tokenizer.chat_template();
+    const auto id = tokenizer.find_token("[SYSTEM_PROMPT]");
+    return id && tokenizer.is_control(*id) && (shipped.empty() || shipped.find("[SYSTEM_PROMPT]") != std::string::npos);
+  }
+
   const Tokenizer& tokenizer_;
   std::int32_t open_, close_;
+  bool system_;
   std::string space_;
 };
 
@@ -262,6 +277,11 @@ constexpr std::array kLayouts = {Layout{"chatml", "<|im_start|>", make<ChatMl>},
                                  Layout{"gemma", "<start_of_turn>", make<Gemma>}, Layout{"mistral", "[INST]", make<Mistral>}};
 
 }  // namespace
+
+bool has_thinking(const Tokenizer& tokenizer) {
+  const std::string& shipped = tokenizer.chat_template();
+  return shipped.find("enable_thinking") != std::string::npos || shipped.find("<think>") != std::string::npos;
+}
 
 std::unique_ptr<ChatTemplate> make_chat_template(const Tokenizer& tokenizer, const std::string& name) {
   for (const auto& layout : kLayouts) {

@@ -31,6 +31,9 @@ class ChatTemplate {
   virtual std::string default_system() const { return ""; }  // the system text of a conversation that has none; or empty
 };
 
+// Whether the template that the tokenizer ships writes thinking blocks ("<think>"; Qwen3, SmolLM3). No layout here has them.
+bool has_thinking(const Tokenizer& tokenizer);
+
 // name: "auto" or one of the layouts. UnsupportedError when auto finds none.
 std::unique_ptr<ChatTemplate> make_chat_template(const Tokenizer& tokenizer, const std::string& name = "auto");
 

@@ -92,7 +92,13 @@ class Preparer {
   }
 
   const ChatTemplate& chat_template() const {
-    std::call_once(template_made_, [this] { template_ = make_chat_template(tokenizer_, config_.chat_template); });
+    std::call_once(template_made_, [this] {
+      template_ = make_chat_template(tokenizer_, config_.chat_template);
+      if (has_thinking(tokenizer_))
+        log::warn("prepare", "the base's own chat template has a thinking block; conversations are laid out as ",
+                  template_->name(),
+                  " without one, so that answers are learned right behind the assistant's header: serve it with thinking off");
+    });
     return *template_;
   }
 

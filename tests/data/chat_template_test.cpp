@@ -16,13 +16,13 @@ std::vector<Message> messages_of(const Json& json) {
   return out;
 }
 
-// A tokenizer of tests/golden with the layout's template beside it, as a model directory has it.
+// A tokenizer of tests/golden with a published template beside it, as a model directory has it.
 struct Model {
   TempDir dir;
   std::unique_ptr<Tokenizer> tokenizer;
-  Model(const std::string& layout, const std::string& name) {
+  Model(const std::string& published, const std::string& name) {
     fs::copy(golden("tokenizers/" + name), dir.path, fs::copy_options::recursive);
-    if (!layout.empty()) fs::copy_file(golden("chat/" + layout + ".jinja"), dir / "chat_template.jinja");
+    if (!published.empty()) fs::copy_file(golden("chat/" + published + ".jinja"), dir / "chat_template.jinja");
     tokenizer = load_tokenizer(dir.path);
   }
 };
@@ -38,14 +38,14 @@ std::string refusal(const char* name, const std::vector<Message>& messages) {
 TEST_CASE("conversations are laid out as the published templates do, loss on answers and their end alone", "[chat]") {
   std::map<std::string, std::unique_ptr<Model>> models;
   const Json cases = read_json(golden("chat/golden.json"));
-  CHECK(cases.size() == 45);
+  CHECK(cases.size() == 54);
   for (const Json& c : cases) {
-    const auto layout = c["layout"].get<std::string>(), name = c["tokenizer"].get<std::string>();
-    auto& model = models[layout + name];
-    if (!model) model = std::make_unique<Model>(layout, name);
+    const auto layout = c["layout"].get<std::string>(), published = c["template"].get<std::string>();
+    auto& model = models[published];
+    if (!model) model = std::make_unique<Model>(published, c["tokenizer"].get<std::string>());
     const auto chat = make_chat_template(*model->tokenizer);
     CHECK(chat->name() == layout);
-    INFO(layout << ' ' << name << ": " << c["text"].dump());
+    INFO(published << ": " << c["text"].dump());
     const RenderedChat rendered = chat->render(messages_of(c["messages"]), false);
     CHECK(rendered.ids == c["ids"].get<std::vector<std::int32_t>>());
     CHECK(rendered.loss == c["loss"].get<std::vector<std::pair<std::uint32_t, std::uint32_t>>>());
@@ -74,6 +74,31 @@ TEST_CASE("the system text comes from the shipped template, or there is none", "
         "\n\n");
   const Model tekken("", "tekken");  // no spaces beside the markers
   CHECK(text(tekken) == "<s>[INST]hi[/INST]");
+}
+
+TEST_CASE("a Mistral tokenizer has a system turn when its template has, or when it ships none", "[chat]") {
+  const std::vector<Message> messages = {{"system", "short"}, {"user", "hi"}};
+  const auto text = [&](const std::string& published) {
+    const Model model(published, "tekken");
+    return model.tokenizer->decode(make_chat_template(*model.tokenizer)->render(messages, true).ids, true);
+  };
+  CHECK(text("mistral-v7") == "<s>[SYSTEM_PROMPT]short[/SYSTEM_PROMPT][INST]hi[/INST]");
+  CHECK(text("") == text("mistral-v7"));
+  CHECK(text("mistral") == "<s>[INST]short\n\nhi[/INST]");  // v3, whose tokenizer has the token unused
+  CHECK(refusal("tekken", {{"system", "s"}, {"assistant", "a"}}) ==
+        "message 2 is of the assistant, but the mistral layout expects the user");
+}
+
+TEST_CASE("a shipped template with thinking blocks is known", "[chat]") {
+  const auto thinks = [](const std::string& shipped) {
+    Model model("", "qwen2");
+    put(model.dir / "chat_template.jinja", shipped);
+    return has_thinking(*load_tokenizer(model.dir.path));
+  };
+  CHECK_FALSE(thinks(get(golden("chat/chatml-qwen.jinja"))));
+  // Lines of Qwen3's and SmolLM3's.
+  CHECK(thinks("{%- if enable_thinking is defined and enable_thinking is false %}"));
+  CHECK(thinks("{{ \"<|im_start|>assistant\\n<think>\\n\\n</think>\\n\" }}"));
 }
 
 TEST_CASE("markers inside of messages stay text", "[chat]") {

@@ -3,9 +3,10 @@
 
     make.py        (needs jinja2, tokenizers, sentencepiece)
 
-The templates are those of SmolLM2-135M-Instruct (tokenizer.chat_template of the GGUF file), Llama-3.1-8B-Instruct,
-Mistral-7B-Instruct-v0.3 and gemma-2-2b-it, cut down to conversations without tools. Per case: layout, tokenizer (a folder of
-../tokenizers), messages, text (what Jinja gives), ids, loss (spans of ids), prompt_ids (with the generation prompt, or null).
+The templates are those of SmolLM2-135M-Instruct (tokenizer.chat_template of the GGUF file), Qwen2.5-0.5B-Instruct,
+Llama-3.1-8B-Instruct, Mistral-7B-Instruct-v0.3, Mistral-Small-3.1-24B-Instruct-2503 (v7; without its own system text, which holds
+today's date) and gemma-2-2b-it, cut down to conversations without tools. Per case: layout, template (a .jinja), tokenizer (a folder
+of ../tokenizers), messages, text (what Jinja gives), ids, loss (spans of ids), prompt_ids (with the generation prompt, or null).
 
 Text is cut at the control tokens, which become ids, and where an answer begins, as it is in generation; the rest goes through
 tokenizers or sentencepiece without its space in front, which only the very first text of a sequence has in transformers.
@@ -21,13 +22,16 @@ from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
 TOKENIZERS = HERE.parent / "tokenizers"
-# layout: tokenizers that know its markers, bos, eos, the token that ends an answer, all markers
-LAYOUTS = {
-    "chatml": (["smollm", "qwen2"], "", "", "<|im_end|>", ["<|im_start|>", "<|im_end|>"]),
-    "llama3": (["llama3"], "<|begin_of_text|>", "<|eot_id|>", "<|eot_id|>",
+# template, which begins with its layout: a tokenizer that knows its markers, bos, eos, the token that ends an answer, all markers
+TEMPLATES = {
+    "chatml": ("smollm", "", "", "<|im_end|>", ["<|im_start|>", "<|im_end|>"]),
+    "chatml-qwen": ("qwen2", "", "", "<|im_end|>", ["<|im_start|>", "<|im_end|>"]),
+    "llama3": ("llama3", "<|begin_of_text|>", "<|eot_id|>", "<|eot_id|>",
                ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]),
-    "mistral": (["mistral"], "<s>", "</s>", "</s>", ["<s>", "</s>", "[INST]", "[/INST]"]),
-    "gemma": (["gemma"], "<bos>", "<eos>", "<end_of_turn>", ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]),
+    "mistral": ("mistral", "<s>", "</s>", "</s>", ["<s>", "</s>", "[INST]", "[/INST]"]),
+    "mistral-v7": ("tekken", "<s>", "</s>", "</s>",
+                   ["<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]),
+    "gemma": ("gemma", "<bos>", "<eos>", "<end_of_turn>", ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]),
 }
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 CONVERSATIONS = [
@@ -78,10 +82,11 @@ def as_dicts(turns):
     return [{"role": role, "content": content} for role, content in turns]
 
 
-def make(layout, name, turns):
-    _, bos, eos, stop, markers = LAYOUTS[layout]
+def make(kind, turns):
+    name, bos, eos, stop, markers = TEMPLATES[kind]
+    layout = kind.split("-")[0]
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((HERE / f"{layout}.jinja").read_text())
+    template = environment.from_string((HERE / f"{kind}.jinja").read_text())
 
     def render(part, prompt=False):
         return template.render(messages=as_dicts(part), add_generation_prompt=prompt, bos_token=bos, eos_token=eos,
@@ -89,14 +94,14 @@ def make(layout, name, turns):
 
     reference = Reference(name)
     shown = list(turns)
-    if turns[0][0] == SYSTEM and layout in ("mistral", "gemma"):
+    if turns[0][0] == SYSTEM and kind in ("mistral", "gemma"):
         # Mistral's template puts the system text in front of the last question, and leaves it out where an answer follows, as it never
         # does in a prompt. Gemma 2's refuses it; Gemma 3's puts it in front of the first question.
         questions = [i for i, (role, _) in enumerate(turns) if role == USER]
-        at = questions[-1 if layout == "mistral" else 0]
+        at = questions[-1 if kind == "mistral" else 0]
         shown[at] = (USER, turns[0][1] + "\n\n" + turns[at][1])
         del shown[0]
-        if layout == "mistral" and turns[-1][0] == USER:
+        if kind == "mistral" and turns[-1][0] == USER:
             assert render(shown) == render(turns)
     ids, loss, text = [], [], ""
     for i, (role, _) in enumerate(shown):
@@ -117,15 +122,14 @@ def make(layout, name, turns):
     ids += reference.ids(whole[len(text):], markers)
     last_is_question = turns[-1][0] == USER
     prompt_ids = ids + reference.ids(render(shown, True)[len(whole):], markers) if last_is_question else None
-    return dict(layout=layout, tokenizer=name, messages=as_dicts(turns), text=whole, ids=ids, loss=loss, prompt_ids=prompt_ids)
+    return dict(layout=layout, template=kind, tokenizer=name, messages=as_dicts(turns), text=whole, ids=ids, loss=loss, prompt_ids=prompt_ids)
 
 
 def main():
     cases = []
-    for layout, (names, *_) in LAYOUTS.items():
-        for name in names:
-            for turns in CONVERSATIONS:
-                cases.append(make(layout, name, turns))
+    for kind in TEMPLATES:
+        for turns in CONVERSATIONS:
+            cases.append(make(kind, turns))
     (HERE / "golden.json").write_text(json.dumps(cases, ensure_ascii=True, indent=0))
     print(len(cases), "cases,", sum(len(case["ids"]) for case in cases), "ids")
 
