@@ -53,6 +53,7 @@ struct InspectOptions {
   std::string path;                                             // empty: the config itself
   std::int64_t batches = 0, length = 1024, rows = 1, seed = 0;  // batches > 0: print packed rows of a corpus
   std::string long_documents = "split";
+  std::string document, run;  // id of a document to look for in a corpus; the run whose pins it is held against, or empty
 };
 struct BenchOptions {
   std::string what;  // "step" or "ops"

@@ -31,6 +31,10 @@ std::function<int()> bind(CLI::App& app, Common& common) {
       ->capture_default_str()
       ->needs(batches)
       ->check(CLI::IsMember({"split", "truncate", "drop"}));
+  auto* document = app.add_option("--document", o->document,
+                                  "corpus: look for the document of this id: path, path:line, path#id, path#2 for a second part")
+                       ->excludes(batches);
+  app.add_option("--run", o->run, "with --document: was it in what this run (or its model) was trained on?")->needs(document);
   return [o, &common] {
     if (common.config.empty() == o->path.empty())
       throw ConfigError("give either a PATH to look into or a config with -c; see `graft inspect --help`");
@@ -49,13 +53,15 @@ const Command inspect = {
         R"(Reads   PATH, and says what it is and what it holds; or a config, and prints every key with the value it has. Text of
         documents is never printed.
 Writes  nothing. --batches prints the rows that training reads, in its order: one JSON object a batch with tokens, labels
-        (-100: no loss), positions and starts (where each document begins).
+        (-100: no loss), positions and starts (where each document begins). --document lists every version of one document, with
+        its shard and split; with --run also whether the run's training or held-out sets have it.
 
 Examples
   graft inspect corpus
   graft inspect model.gguf --json
   graft inspect -c configs/minimal.yaml --set train.steps=10
-  graft inspect corpus --batches 2 --length 1024 --rows 4 --seed 0)",
+  graft inspect corpus --batches 2 --length 1024 --rows 4 --seed 0
+  graft inspect corpus --document wiki/start.html --run run)",
     .bind = bind,
 };
 

@@ -96,7 +96,7 @@ int graft_inspect(const Context& context, const InspectOptions& options) {
     print_batches(options);
     return kDone;
   }
-  Json found = look_into(options.path);
+  Json found = options.document.empty() ? look_into(options.path) : inspect_document(options);
   if (context.json) {
     print_json(found);
     return kDone;

@@ -19,6 +19,9 @@ Json inspect_run(const fs::path& directory);         // train/run_dir.h
 Json inspect_checkpoint(const fs::path& directory);  // train/checkpoint.h
 Json inspect_exports(const fs::path& directory);     // export/manifest.h
 
+// Whether the corpus holds the document of that id, in which shards, and what they are to options.run. DataError when the run was
+// started with another corpus.
+Json inspect_document(const InspectOptions& options);
 // Packed rows of the corpus' training split in training order, one JSON object per batch and line on stdout.
 void print_batches(const InspectOptions& options);
 

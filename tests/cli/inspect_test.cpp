@@ -99,6 +99,48 @@ TEST_CASE("inspect says what each thing is and what it holds", "[inspect]") {
   }
 }
 
+TEST_CASE("inspect finds a document by its id, and says whether a run had it", "[inspect]") {
+  const FinishedRun run;
+  write_file(run / "docs/5.txt", "Note 5, as it reads since the training.\n");
+  write_file(run / "docs/new.txt", "A note that came after the training.\n");
+  fs::remove(run / "docs/7.txt");
+  CHECK(run.graft("prepare", FinishedRun::kSet).code == 0);
+  const auto look = [&](const std::string& id, const std::vector<std::string>& more = {"--run", "run"}) {
+    std::vector<std::string> words = {"inspect", "corpus", "--document", id, "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome done = run.graft_words(words);
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    return parse_json(done.out, "stdout");
+  };
+  const auto place = [](const Json& version) { return version["split"] == "train" ? "training set" : "held-out set"; };
+  Json found = look("docs/5.txt");
+  CHECK(found["in the corpus"] == 2);
+  CHECK(found["versions"][0]["in the run"] == place(found["versions"][0]));
+  CHECK(found["versions"][1]["in the run"] == "no");
+  CHECK(found["versions"][0]["split"] == found["versions"][1]["split"]);
+  CHECK(found["versions"][1]["bytes of text"] == 39);
+  CHECK(fs::exists(run / "corpus" / found["versions"][1]["shard"].get<std::string>()));
+  found = look("docs/7.txt");  // withdrawn
+  CHECK(found["in the corpus"] == 1);
+  CHECK(found["versions"][0]["in the run"] == place(found["versions"][0]));
+  CHECK(look("docs/new.txt")["versions"][0]["in the run"] == "no");
+  CHECK(look("./docs/5.txt")["in the corpus"] == 0);
+  CHECK_FALSE(look("docs/5.txt", {})["versions"][0].contains("in the run"));
+
+  const auto refusal = [&](const std::vector<std::string>& words) {
+    const Outcome refused = run.graft_words(words);
+    CHECK(refused.code == 2);
+    return refused.err;
+  };
+  CHECK(refusal({"inspect", "corpus", "--document", "x", "--run", "docs"}) ==
+        "graft: docs: no run began here; it would have a run.json\n");
+  CHECK(refusal({"inspect", "docs", "--document", "x"}) == "graft: docs: no corpus here; --document looks into one\n");
+  CHECK(run.graft("prepare", {"corpus.dir=other"}).code == 0);
+  CHECK(refusal({"inspect", "other", "--document", "x", "--run", "run"}) ==
+        "graft: other: its 'train' shards are not those that the run run was started with\n");
+}
+
 TEST_CASE("inspect shows the config with every value it has", "[inspect]") {
   const Workshop workshop({}, 1);
   const Outcome text = workshop.graft("inspect", {"train.steps=7"});
