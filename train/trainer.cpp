@@ -12,6 +12,7 @@
 #include "core/rng.h"
 #include "core/stop.h"
 #include "kernels/adamw/adamw.h"
+#include "kernels/device.h"
 #include "train/schedule.h"
 
 namespace graft::train {
@@ -79,6 +80,7 @@ void Trainer::loop() {
   for (;;) {
     if (evaluation_due()) evaluate();
     if (checkpoint_due()) save();
+    kernels::wait_for_device();  // which may still be at the layers before the stop
     if (state_.step == steps_) return;
     step();
     check_patience();

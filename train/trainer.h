@@ -7,8 +7,8 @@
 // global batch whatever the micro-batches:   loss = sum over all / trained tokens of the step. With train.label_smoothing or
 // z_loss it is the loss that is minimised; held-out scores are always negative log likelihoods. A step whose loss or gradient
 // norm is not finite changes nothing but the counters; max_bad_steps of them in a row end the run. A signal is noticed between
-// micro-batches and inside evaluations: the step under way is given up, a checkpoint of the last complete step is written, and
-// Interrupted goes on to the caller.
+// layers: the step or evaluation under way is given up, a checkpoint of the last complete step is written, and Interrupted goes
+// on to the caller.
 #pragma once
 
 #include <functional>
