@@ -177,7 +177,10 @@ void Trainer::evaluate() {
 }
 
 bool Trainer::checkpoint_due() const {
-  return saved_ != state_.step && state_.step > 0 && (state_.step % config_.checkpoint_every == 0 || state_.step == steps_);
+  if (saved_ == state_.step || state_.step == 0) return false;
+  const std::chrono::duration<double, std::ratio<60>> since = std::chrono::steady_clock::now() - saved_at_;
+  return state_.step % config_.checkpoint_every == 0 || state_.step == steps_ ||
+         (config_.checkpoint_minutes > 0 && since.count() >= config_.checkpoint_minutes);
 }
 
 void Trainer::save() {
@@ -196,6 +199,7 @@ void Trainer::check_patience() const {
           "; look at the data, or begin anew (--fresh, or another run_dir) with a lower train.learning_rate. The last "
           "good checkpoint is ",
           last ? last->string() : std::string("none: this run had not reached one")));
+  saved_at_ = std::chrono::steady_clock::now();
 }
 
 }  // namespace graft::train

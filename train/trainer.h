@@ -11,6 +11,7 @@
 // on to the caller.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <vector>
 
@@ -70,4 +71,5 @@ class Trainer {
   Progress progress_;
 };
 
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 }  // namespace graft::train

@@ -15,6 +15,7 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
   RunConfig same = config;
   same.run_dir = "elsewhere";
   same.train.checkpoint_every = 7;
+  same.train.checkpoint_minutes = 1;
   same.train.keep_checkpoints = 9;
   same.train.eval_every = 3;
   same.eval.max_tokens = 10;

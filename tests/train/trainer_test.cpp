@@ -258,6 +258,25 @@ TEST_CASE("stopped inside an evaluation, the evaluation is done after the resume
         return inner();
       };
       CHECK_THROWS_AS(p.run(), Interrupted);
+TEST_CASE("checkpoints are also due by the clock, which changes no bit", "[train]") {
+  TrainConfig c = small();
+  c.eval_every = 5;
+  const Outcome whole = uninterrupted(c);
+  c.checkpoint_every = 1000;
+  c.keep_checkpoints = 100;
+  const auto checkpoints_with = [&](double minutes) {
+    TempDir dir;
+    c.checkpoint_minutes = minutes;
+    Process p(c, dir.path);
+    p.run();
+    check_equal(outcome(p, dir.path), whole);
+    return std::distance(fs::directory_iterator(dir / "checkpoints"), fs::directory_iterator());
+  };
+  CHECK(checkpoints_with(1e-9) == 12);  // minutes that have passed after each step
+  CHECK(checkpoints_with(60) == 1);     // the last
+  CHECK(checkpoints_with(0) == 1);
+}
+
     }
     Process p(c, dir.path);
     p.run();
