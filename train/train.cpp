@@ -146,11 +146,16 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                                         .compute = name_of(types.compute),
                                         .calibration_rows = served.calibration_rows});
   if (then) check_same_run(run.path(), then->identity, pins.identity);
-  if (then && today.identity["corpus"] != snapshot)
-    log::info("train",
-              "the corpus has changed since this run began; it stays with the documents it began with (--fresh takes all)");
+  const bool corpus_changed = then && today.identity["corpus"] != snapshot;
+  if (corpus_changed)
+    log::warn("train",
+              "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
+              "them name another run_dir, or begin anew with --fresh");
   if (begun)
-    if (auto report = finished(run, pins.identity)) return *report;
+    if (auto report = finished(run, pins.identity)) {
+      report->corpus_changed = corpus_changed;
+      return *report;
+    }
 
   // The data.
   throw_if_stopped();
@@ -222,6 +227,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   writer.commit();
   TrainReport report{.adapter = run.adapter(),
                      .resumed_from = loaded ? loaded->step : -1,
+                     .corpus_changed = corpus_changed,
                      .steps = state.step,
                      .skipped = state.step - state.updates,
                      .tokens = state.tokens,
