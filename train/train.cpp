@@ -165,6 +165,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
     heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
   const auto batches = data::pack(*corpus, config.train.length, data::long_documents(config.train.long_documents));
   const std::int64_t steps = total_steps(config.train, *batches);
+  if (const std::string few = too_few_rows(config.train, *batches); !few.empty()) log::warn("train", few);
 
   // The model, once it is known to fit.
   throw_if_stopped();

@@ -47,6 +47,18 @@ std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& bat
       1, static_cast<std::int64_t>(std::ceil(config.epochs * static_cast<double>(rows) / static_cast<double>(config.rows))));
 }
 
+std::string too_few_rows(const TrainConfig& config, const data::BatchSource& batches) {
+  constexpr std::int64_t kFew = 10;
+  const std::int64_t rows = batches.rows_per_epoch(), steps = total_steps(config, batches);
+  std::string text;
+  if (rows < config.rows)
+    text = cat("the corpus packs into ", rows, " rows, and one step takes ", config.rows, " (train.rows): it repeats some");
+  if (config.steps == 0 && steps < kFew)
+    text +=
+        cat(text.empty() ? "" : "; ", steps, steps == 1 ? " step" : " steps", " only; lower train.rows or raise train.epochs");
+  return text;
+}
+
 Trainer::Trainer(const TrainConfig& config, model::Decoder& decoder, const data::BatchSource& batches, Parameters& parameters,
                  TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate, MergeAware* merge_aware)
     : config_(config),
@@ -68,6 +80,7 @@ std::vector<eval::HeldoutScore> Trainer::run() {
   try {
     loop();
   } catch (const Interrupted&) {
+    kernels::wait_for_device();  // which may still be at the layers before the stop
     save();
     log::info("train", "stopped after step ", state_.step, " of ", steps_, "; the same command goes on from there");
     throw;
@@ -80,7 +93,6 @@ void Trainer::loop() {
   for (;;) {
     if (evaluation_due()) evaluate();
     if (checkpoint_due()) save();
-    kernels::wait_for_device();  // which may still be at the layers before the stop
     if (state_.step == steps_) return;
     step();
     check_patience();
@@ -187,6 +199,7 @@ void Trainer::save() {
   state_.logs = metrics_.sync();
   checkpoints_.save(state_, parameters_);
   saved_ = state_.step;
+  saved_at_ = std::chrono::steady_clock::now();
   checkpoints_.prune(config_.keep_checkpoints);
 }
 
@@ -199,7 +212,6 @@ void Trainer::check_patience() const {
           "; look at the data, or begin anew (--fresh, or another run_dir) with a lower train.learning_rate. The last "
           "good checkpoint is ",
           last ? last->string() : std::string("none: this run had not reached one")));
-  saved_at_ = std::chrono::steady_clock::now();
 }
 
 }  // namespace graft::train

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "core/progress.h"
@@ -28,6 +29,9 @@ namespace graft::train {
 
 // ceil(rows of all epochs / rows of a step) unless config.steps says otherwise. DataError when there is no row to train on.
 std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches);
+
+// What is odd about a corpus that small, with what to change; empty: nothing is.
+std::string too_few_rows(const TrainConfig& config, const data::BatchSource& batches);
 
 // The loss of one micro-batch, summed; its gradients, multiplied by `scale` (1 / trained tokens of the step), are added to the
 // adapters'.
@@ -67,9 +71,9 @@ class Trainer {
   MergeAware* merge_aware_;
   const std::int64_t steps_;
   std::int64_t saved_;  // the step whose checkpoint says all that state_ says, -1: none
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
   std::vector<eval::HeldoutScore> scores_;
   Progress progress_;
 };
 
-  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 }  // namespace graft::train
