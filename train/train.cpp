@@ -208,7 +208,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
     evaluate = [&] {
       std::vector<eval::HeldoutScore> scores;
       for (const auto& [set, documents] : heldout)
-        scores.push_back(eval::heldout(*decoder, *documents, set, config.eval.length, config.eval.max_tokens));
+        scores.push_back(eval::heldout(*decoder, *documents, tokenizer, set, config.eval.length, config.eval.max_tokens));
       return scores;
     };
   }
@@ -227,8 +227,8 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   lora::save_peft(*adapters, writer.path(), base.path().string());
   writer.commit();
   TrainReport report{.adapter = run.adapter(),
-                     .resumed_from = loaded ? loaded->step : -1,
                      .corpus_changed = corpus_changed,
+                     .resumed_from = loaded ? loaded->step : -1,
                      .steps = state.step,
                      .skipped = state.step - state.updates,
                      .tokens = state.tokens,

@@ -25,7 +25,7 @@ adapted         the base with the adapter beside it, as it was trained
 merged          the adapter folded into the weights, in bf16 (where hf is exported, that row is it); then a row for each exported
                 file, opened again from disk
 
-bits per byte   negative log likelihood of the held-out text per byte of it; lower is better
+bits per byte   negative log likelihood of the held-out text per byte of it that is predicted; lower is better
 against base    the same, relative to the base
 gain kept       what the file saves of the bits that the adapter saves: 100 % is all, 0 % no better than the base, below 0 % worse
                 (export.min_survival asks for this much)
