@@ -314,7 +314,7 @@ TEST_CASE("a run directory in use by another process is told", "[errors]") {
   REQUIRE(workshop.graft("prepare").code == 0);
   Process first(workshop.command("train", {"train.steps=100000"}), {.directory = workshop.path()});
   REQUIRE(first.wait_for("100000 steps of"));
-  check_refused(workshop.graft("train", {"train.steps=100000"}), {"run is in use by process ", "; wait for it to end"});
+  check_refused(workshop.graft("train", {"train.steps=100000"}), {"run is in use by process ", "; wait for it to end"}, 75);
   first.signal(SIGTERM);
   CHECK(first.finish().code == 143);
 }
