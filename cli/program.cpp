@@ -19,7 +19,8 @@ constexpr const char* kFooter = R"(First steps:
   graft help config                     every key of the config with its default, range and meaning
 
 Results go to stdout (--json for machines), progress and logs to stderr.
-Exit codes: 0 done, 2 your input is at fault, 4 the machine is at fault, 130/143 stopped by a signal.)";
+Exit codes: 0 done, 2 your input is at fault, 3 an exported file lost too much, 4 the machine is at fault, 75 another process is
+at work there, 129/130/143 stopped by a signal (`graft help exit-codes`).)";
 
 // CLI11's option lines without its ranges and relations, which the errors say when they matter.
 class Formatter : public CLI::Formatter {

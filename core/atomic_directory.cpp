@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <cassert>
@@ -133,8 +134,8 @@ DirectoryLock::DirectoryLock(const fs::path& directory) {
     if (reason != EWOULDBLOCK) throw_machine_error("lock", file, reason);
     long pid = 0;
     std::from_chars(holder, holder + std::max<ssize_t>(got, 0), pid);
-    throw UserError(cat(directory.string(), " is in use by process ", pid > 0 ? std::to_string(pid) : "of another user",
-                        "; wait for it to end"));
+    throw Error(EX_TEMPFAIL, cat(directory.string(), " is in use by process ", pid > 0 ? std::to_string(pid) : "of another user",
+                                 "; wait for it to end"));
   }
   const std::string pid = cat(::getpid(), "\n");
   try {  // only for the message above

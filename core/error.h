@@ -1,5 +1,6 @@
 // Typed failures. The user's fault, the machine's fault and a stop request are exceptions that main() turns into an exit
-// code; an expected absence is a return value; our own fault is an assert. Nothing below main() exits.
+// code, as is a directory that another process holds (75, DirectoryLock); an expected absence is a return value; our own fault is
+// an assert. Nothing below main() exits.
 #pragma once
 
 #include <sstream>

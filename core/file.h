@@ -116,8 +116,8 @@ std::vector<std::string> read_lines(const fs::path& file, std::uint64_t max_byte
 // Removes temporary files and directories that killed writers left in `directory`. Call it while holding the lock.
 void remove_leftovers(const fs::path& directory);
 
-// Exclusive advisory lock (flock) on `directory`/.lock, freed by the kernel when the process dies. Throws UserError
-// "<directory> is in use by process <pid>" when taken.
+// Exclusive advisory lock (flock) on `directory`/.lock, freed by the kernel when the process dies. Throws Error
+// "<directory> is in use by process <pid>" with exit code 75 (EX_TEMPFAIL: the same command may do later) when taken.
 class DirectoryLock {
  public:
   explicit DirectoryLock(const fs::path& directory);

@@ -1,6 +1,6 @@
 // Asking the program to stop. SIGTERM, SIGINT and SIGHUP set a flag that every long loop polls; a second signal ends the process
-// at once. A reader of its output that goes away (SIGPIPE) does not end it. Long loops call throw_if_stopped(); the trainer polls
-// stop_requested() so that it can write a checkpoint first.
+// at once. A reader of its output that goes away (SIGPIPE) does not end it. Long loops call throw_if_stopped(), decoders in each
+// layer; the trainer writes a checkpoint before it lets Interrupted pass.
 #pragma once
 
 namespace graft {

@@ -1,5 +1,7 @@
 #include "data/tokenizer.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/gguf.h"
 #include "core/json.h"
@@ -36,6 +38,19 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   throw UnsupportedError(cat(path.string(), ": tokenizer.ggml.model = \"", model,
                              "\"; graft has \"gpt2\" (byte-level BPE) and "
                              "\"llama\" (SentencePiece)"));
+}
+
+std::string text_of_id(const Tokenizer& tokenizer, std::int32_t id) {
+  return tokenizer.is_control(id) ? tokenizer.decode(std::span(&id, 1), /*with_control=*/true) : tokenizer.token_bytes(id);
+}
+
+std::optional<std::int32_t> differing_id(const Tokenizer& a, const Tokenizer& b) {
+  if (a.hash() == b.hash()) return std::nullopt;
+  for (std::int32_t id = 0; id < std::min(a.vocab_size(), b.vocab_size()); ++id) {
+    const std::string left = text_of_id(a, id), right = text_of_id(b, id);
+    if (!left.empty() && !right.empty() && left != right) return id;
+  }
+  return std::nullopt;
 }
 
 }  // namespace graft::data

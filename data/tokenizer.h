@@ -54,6 +54,12 @@ class Tokenizer {
 // FormatError for a malformed file, UnsupportedError for a tokenizer kind or pre-tokenizer that graft does not have, by name.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
+// The first id that stands for different text in the two. Hashes say less: they also differ where a GGUF file and a directory
+// name the kind of an added token differently. Ids that only one of them has (rows that pad an embedding) are no difference.
+std::optional<std::int32_t> differing_id(const Tokenizer& a, const Tokenizer& b);
+// The text that the id stands for, a control token's literal included; empty when it has none.
+std::string text_of_id(const Tokenizer& tokenizer, std::int32_t id);
+
 // The parts, each in its own file tokenizer_<kind>.cpp.
 std::unique_ptr<Tokenizer> load_bpe_json(const std::filesystem::path& tokenizer_json);
 std::unique_ptr<Tokenizer> load_bpe_gguf(const std::filesystem::path& gguf);

@@ -77,6 +77,13 @@ class Scorer {
   Run run_;
 };
 
+// Of the document's text, in its first token. A control token is no text, nor is the scaffolding of a conversation, which carries
+// no loss.
+std::uint64_t unpredicted_bytes(const data::Document& document, const data::Tokenizer& tokenizer,
+                                const std::vector<std::int32_t>& tokens, const std::vector<std::uint8_t>& loss) {
+  return loss.front() ? std::min<std::uint64_t>(document.bytes, tokenizer.decode(std::span(tokens).first(1)).size()) : 0;
+}
+
 }  // namespace
 
 double HeldoutScore::bits_per_byte() const { return nll / std::numbers::ln2 / static_cast<double>(bytes); }
@@ -92,8 +99,8 @@ Json HeldoutScore::json() const {
           {"bytes", bytes}};
 }
 
-HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const std::string& set, std::int64_t length,
-                     std::int64_t max_tokens, Predictions* sample) {
+HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const data::Tokenizer& tokenizer,
+                     const std::string& set, std::int64_t length, std::int64_t max_tokens, Predictions* sample) {
   if (length < 1) throw ConfigError(cat("the evaluation window is ", length, " tokens; it must be at least 1"));
   HeldoutScore score;
   score.set = set;
@@ -113,7 +120,8 @@ HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const 
       predicted += std::count_if(loss.begin() + 1, loss.end(), [](std::uint8_t carries) { return carries != 0; });
       if (score.document_nll.size() == slot) {  // the document counts from its first window on
         score.document_nll.push_back(0);
-        score.document_bytes.push_back(static_cast<std::int64_t>(document.bytes));
+        score.document_bytes.push_back(
+            static_cast<std::int64_t>(document.bytes - unpredicted_bytes(document, tokenizer, tokens, loss)));
       }
       scorer.add_window(tokens.data(), loss.data(), inputs, slot);
     }

@@ -1,7 +1,8 @@
 // Held-out loss of a decoder on a corpus split.
 //
 //   nll = sum over predicted tokens of -ln p(token);  perplexity = exp(nll / tokens);  bits per byte = nll / ln 2 / bytes
-// where bytes are those of the cleaned text of the evaluated documents: comparable across tokenizers.
+// where bytes are those of the cleaned text of the evaluated documents, less what their first token stands for where no control
+// token comes before it, since nothing predicts it: comparable across tokenizers.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 
 #include "core/json.h"
 #include "data/corpus.h"
+#include "data/tokenizer.h"
 #include "eval/divergence.h"
 #include "model/decoder.h"
 
@@ -27,9 +29,9 @@ struct HeldoutScore {
 };
 
 // Documents in order, cut into windows of `length`; stops after max_tokens (0: all), always at a document's end, so that bytes
-// and tokens match. sample: filled with what the decoder predicts for some of the tokens, spread over all of them and the same
-// for every decoder.
-HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const std::string& set, std::int64_t length,
-                     std::int64_t max_tokens, Predictions* sample = nullptr);
+// and tokens match. tokenizer: the one that made the corpus. sample: filled with what the decoder predicts for some of the
+// tokens, spread over all of them and the same for every decoder.
+HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const data::Tokenizer& tokenizer,
+                     const std::string& set, std::int64_t length, std::int64_t max_tokens, Predictions* sample = nullptr);
 
 }  // namespace graft::eval

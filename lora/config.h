@@ -12,7 +12,7 @@ struct LoraConfig {
   double alpha = 32;
   bool rslora = false;
   double dropout = 0;
-  std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  std::vector<std::string> target_modules = {"all-linear"};
 
   double scale() const;  // alpha / rank, or alpha / sqrt(rank) with rslora
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/rng.h"
+#include "core/stop.h"
 #include "kernels/device.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/rope/rope.h"
@@ -95,6 +96,7 @@ at::Tensor DecoderImpl::mlp_backward(std::int64_t layer, const Mlp& mlp, const a
 }
 
 void DecoderImpl::layer_backward(const Layer& layer, at::Tensor dhidden, const Pass& pass, LayerSaved& saved) const {
+  throw_if_stopped();
   const at::Tensor dmlp =
       spec_.post_norms ? kernels::rms_norm_backward(dhidden, saved.mlp_raw, layer.post_mlp_norm, saved.mlp_rstd, norm_options())
                        : dhidden;

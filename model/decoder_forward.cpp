@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "core/stop.h"
 #include "kernels/check.h"
 #include "kernels/copy_rows/copy_rows.h"
 #include "kernels/device.h"
@@ -125,6 +126,7 @@ at::Tensor DecoderImpl::mlp_forward(const Mlp& mlp, const at::Tensor& x, const P
 
 at::Tensor DecoderImpl::layer_forward(const Layer& layer, const at::Tensor& hidden, const at::Tensor& residual, const Pass& pass,
                                       LayerSaved& saved) const {
+  throw_if_stopped();
   const std::int64_t tokens = hidden.size(0);
   saved.input = hidden;
   saved.x1 = kernels::rms_norm_forward(hidden, layer.input_norm, norm_options(), &saved.rstd1, residual);

@@ -32,6 +32,7 @@ struct TrainConfig {
   double label_smoothing = 0, z_loss = 0;
   std::string dtype = "auto", base_precision = "full", long_documents = "split", recompute = "none";
   std::int64_t seed = 0, eval_every = 0, checkpoint_every = 100, keep_checkpoints = 3, max_bad_steps = 5;
+  double checkpoint_minutes = 15;
   MergeAwareConfig merge_aware;
 
   template <class V>
@@ -66,6 +67,8 @@ struct TrainConfig {
     v.field(seed, "seed", 0, std::int64_t{1} << 62, "of initialisation, order and dropout");
     v.field(eval_every, "eval_every", 0, std::int64_t{1} << 40, "steps between held-out evaluations; 0: at the end only");
     v.field(checkpoint_every, "checkpoint_every", 1, std::int64_t{1} << 40, "steps between checkpoints");
+    v.field(checkpoint_minutes, "checkpoint_minutes", 0.0, 1e6,
+            "minutes after which a checkpoint is written at the end of a step in any case; 0: never");
     v.field(keep_checkpoints, "keep_checkpoints", 1, 1000, "newest checkpoints kept");
     v.field(max_bad_steps, "max_bad_steps", 1, 1000000, "non-finite steps in a row after which the run stops");
     v.section(merge_aware, "merge_aware", "learning to live with the rounding of an export format");

@@ -38,9 +38,9 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   Flatten lora(all, "lora."), train(all, "train.");
   copy.lora.visit(lora);
   copy.train.visit(train);
-  static const std::set<std::string> free = {
-      "train.eval_every", "train.checkpoint_every", "train.keep_checkpoints", "train.max_bad_steps",
-      "train.dtype",      "train.base_precision"};
+  static const std::set<std::string> free = {"train.eval_every",       "train.checkpoint_every", "train.checkpoint_minutes",
+                                             "train.keep_checkpoints", "train.max_bad_steps",    "train.dtype",
+                                             "train.base_precision"};
   // Left out at 0, so that runs begun before they existed go on.
   static const std::set<std::string> newer = {"train.label_smoothing", "train.z_loss"};
   Json identity = Json::object();

@@ -11,6 +11,7 @@ Json TrainReport::json() const {
   for (const auto& score : heldout) scores.push_back(score.json());
   return {{"adapter", adapter.string()},
           {"already_done", already_done},
+          {"corpus_changed", corpus_changed},
           {"resumed_from", resumed_from},
           {"steps", steps},
           {"skipped", skipped},

@@ -146,11 +146,16 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                                         .compute = name_of(types.compute),
                                         .calibration_rows = served.calibration_rows});
   if (then) check_same_run(run.path(), then->identity, pins.identity);
-  if (then && today.identity["corpus"] != snapshot)
-    log::info("train",
-              "the corpus has changed since this run began; it stays with the documents it began with (--fresh takes all)");
+  const bool corpus_changed = then && today.identity["corpus"] != snapshot;
+  if (corpus_changed)
+    log::warn("train",
+              "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
+              "them name another run_dir, or begin anew with --fresh");
   if (begun)
-    if (auto report = finished(run, pins.identity)) return *report;
+    if (auto report = finished(run, pins.identity)) {
+      report->corpus_changed = corpus_changed;
+      return *report;
+    }
 
   // The data.
   throw_if_stopped();
@@ -160,6 +165,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
     heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
   const auto batches = data::pack(*corpus, config.train.length, data::long_documents(config.train.long_documents));
   const std::int64_t steps = total_steps(config.train, *batches);
+  if (const std::string few = too_few_rows(config.train, *batches); !few.empty()) log::warn("train", few);
 
   // The model, once it is known to fit.
   throw_if_stopped();
@@ -202,7 +208,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
     evaluate = [&] {
       std::vector<eval::HeldoutScore> scores;
       for (const auto& [set, documents] : heldout)
-        scores.push_back(eval::heldout(*decoder, *documents, set, config.eval.length, config.eval.max_tokens));
+        scores.push_back(eval::heldout(*decoder, *documents, tokenizer, set, config.eval.length, config.eval.max_tokens));
       return scores;
     };
   }
@@ -221,6 +227,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   lora::save_peft(*adapters, writer.path(), base.path().string());
   writer.commit();
   TrainReport report{.adapter = run.adapter(),
+                     .corpus_changed = corpus_changed,
                      .resumed_from = loaded ? loaded->step : -1,
                      .steps = state.step,
                      .skipped = state.step - state.updates,

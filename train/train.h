@@ -25,6 +25,7 @@ enum class Resume {
 struct TrainReport {
   fs::path adapter;                // PEFT directory
   bool already_done = false;       // the run directory held this very run, finished and intact: nothing was done
+  bool corpus_changed = false;     // since the run began: it was trained on the documents of then
   std::int64_t resumed_from = -1;  // step of the checkpoint; -1: from the start
   std::int64_t steps = 0, skipped = 0, tokens = 0, trained_tokens = 0, adapter_parameters = 0;
   double first_loss = 0, last_loss = 0;               // nats per trained token, of one step each

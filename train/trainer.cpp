@@ -12,6 +12,7 @@
 #include "core/rng.h"
 #include "core/stop.h"
 #include "kernels/adamw/adamw.h"
+#include "kernels/device.h"
 #include "train/schedule.h"
 
 namespace graft::train {
@@ -46,6 +47,18 @@ std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& bat
       1, static_cast<std::int64_t>(std::ceil(config.epochs * static_cast<double>(rows) / static_cast<double>(config.rows))));
 }
 
+std::string too_few_rows(const TrainConfig& config, const data::BatchSource& batches) {
+  constexpr std::int64_t kFew = 10;
+  const std::int64_t rows = batches.rows_per_epoch(), steps = total_steps(config, batches);
+  std::string text;
+  if (rows < config.rows)
+    text = cat("the corpus packs into ", rows, " rows, and one step takes ", config.rows, " (train.rows): it repeats some");
+  if (config.steps == 0 && steps < kFew)
+    text +=
+        cat(text.empty() ? "" : "; ", steps, steps == 1 ? " step" : " steps", " only; lower train.rows or raise train.epochs");
+  return text;
+}
+
 Trainer::Trainer(const TrainConfig& config, model::Decoder& decoder, const data::BatchSource& batches, Parameters& parameters,
                  TrainState& state, Metrics& metrics, Checkpoints& checkpoints, Evaluate evaluate, MergeAware* merge_aware)
     : config_(config),
@@ -67,6 +80,7 @@ std::vector<eval::HeldoutScore> Trainer::run() {
   try {
     loop();
   } catch (const Interrupted&) {
+    kernels::wait_for_device();  // which may still be at the layers before the stop
     save();
     log::info("train", "stopped after step ", state_.step, " of ", steps_, "; the same command goes on from there");
     throw;
@@ -175,13 +189,17 @@ void Trainer::evaluate() {
 }
 
 bool Trainer::checkpoint_due() const {
-  return saved_ != state_.step && state_.step > 0 && (state_.step % config_.checkpoint_every == 0 || state_.step == steps_);
+  if (saved_ == state_.step || state_.step == 0) return false;
+  const std::chrono::duration<double, std::ratio<60>> since = std::chrono::steady_clock::now() - saved_at_;
+  return state_.step % config_.checkpoint_every == 0 || state_.step == steps_ ||
+         (config_.checkpoint_minutes > 0 && since.count() >= config_.checkpoint_minutes);
 }
 
 void Trainer::save() {
   state_.logs = metrics_.sync();
   checkpoints_.save(state_, parameters_);
   saved_ = state_.step;
+  saved_at_ = std::chrono::steady_clock::now();
   checkpoints_.prune(config_.keep_checkpoints);
 }
 

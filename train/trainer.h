@@ -7,11 +7,13 @@
 // global batch whatever the micro-batches:   loss = sum over all / trained tokens of the step. With train.label_smoothing or
 // z_loss it is the loss that is minimised; held-out scores are always negative log likelihoods. A step whose loss or gradient
 // norm is not finite changes nothing but the counters; max_bad_steps of them in a row end the run. A signal is noticed between
-// micro-batches and inside evaluations: the step under way is given up, a checkpoint of the last complete step is written, and
-// Interrupted goes on to the caller.
+// layers: the step or evaluation under way is given up, a checkpoint of the last complete step is written, and Interrupted goes
+// on to the caller.
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "core/progress.h"
@@ -27,6 +29,9 @@ namespace graft::train {
 
 // ceil(rows of all epochs / rows of a step) unless config.steps says otherwise. DataError when there is no row to train on.
 std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches);
+
+// What is odd about a corpus that small, with what to change; empty: nothing is.
+std::string too_few_rows(const TrainConfig& config, const data::BatchSource& batches);
 
 // The loss of one micro-batch, summed; its gradients, multiplied by `scale` (1 / trained tokens of the step), are added to the
 // adapters'.
@@ -66,6 +71,7 @@ class Trainer {
   MergeAware* merge_aware_;
   const std::int64_t steps_;
   std::int64_t saved_;  // the step whose checkpoint says all that state_ says, -1: none
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
   std::vector<eval::HeldoutScore> scores_;
   Progress progress_;
 };

@@ -15,6 +15,7 @@ constexpr const char* kExitCodes = R"(0     done
 2     your input is at fault: command line, config, documents, model file. The message says what to change
 3     an exported file keeps less than export.min_survival of what was learned, or nothing was: it was taken away, the rest is done
 4     the machine is at fault: disk, memory, device
+75    another graft is at work in the same corpus, run or export directory; the same command does when it has ended
 130   stopped by Ctrl-C (SIGINT), after a checkpoint if training had begun; the same command continues
 143   stopped by SIGTERM, likewise; 129: by SIGHUP, the terminal was closed
 )";
@@ -25,7 +26,7 @@ adapted         the base with the adapter beside it, as it was trained
 merged          the adapter folded into the weights, in bf16 (where hf is exported, that row is it); then a row for each exported
                 file, opened again from disk
 
-bits per byte   negative log likelihood of the held-out text per byte of it; lower is better
+bits per byte   negative log likelihood of the held-out text per byte of it that is predicted; lower is better
 against base    the same, relative to the base
 gain kept       what the file saves of the bits that the adapter saves: 100 % is all, 0 % no better than the base, below 0 % worse
                 (export.min_survival asks for this much)

@@ -7,6 +7,17 @@
 namespace graft::cli {
 namespace {
 
+// The corpus is ids; to a model whose ids mean other text it is noise, and its score looks like one all the same.
+void check_tokenizer(const Session& session, const std::string& model) {
+  const auto own = data::load_tokenizer(model);
+  const auto id = data::differing_id(*session.tokenizer, *own);
+  if (!id) return;
+  throw DataError(cat(model, ": its tokenizer is another than that of the base ", session.config.base,
+                      ", which made the corpus: id ", *id, " is ", quote(data::text_of_id(*own, *id)), " in the one and ",
+                      quote(data::text_of_id(*session.tokenizer, *id)),
+                      " in the other; score it with a corpus of its own, --set base=", model, " --set corpus.dir=ANOTHER"));
+}
+
 // A model that is not the config's base: its values as they are in the file.
 std::vector<Score> score_other(const Session& session, ScoreBook& book, const EvalOptions& options) {
   const Dtypes dtypes{at::kFloat, session.dtypes().compute};
@@ -14,6 +25,7 @@ std::vector<Score> score_other(const Session& session, ScoreBook& book, const Ev
   if (weights->spec().vocab < session.tokenizer->vocab_size())
     throw DataError(cat(options.model, ": its vocabulary has ", weights->spec().vocab, " entries, the corpus was tokenized with ",
                         session.tokenizer->vocab_size(), "; score it with a corpus of its own tokenizer"));
+  check_tokenizer(session, options.model);
   std::unique_ptr<lora::AdapterSet> adapter;
   if (!options.adapter.empty()) {
     adapter = lora::load_peft(options.adapter);

@@ -94,7 +94,8 @@ std::string ScoreBook::key(const std::string& identity, Dtypes dtypes, const std
 
 std::string ScoreBook::heldout_key(const std::string& identity, Dtypes dtypes, const std::string& set) const {
   const auto& eval = session_.config.eval;
-  return key(identity, dtypes, cat("heldout ", set, " ", snapshots_.at(set), " ", eval.length, " ", eval.max_tokens));
+  return key(identity, dtypes,
+             cat("heldout of predicted bytes ", set, " ", snapshots_.at(set), " ", eval.length, " ", eval.max_tokens));
 }
 
 std::vector<Score> ScoreBook::scores(const std::string& model, const std::string& identity, Dtypes dtypes,
@@ -135,7 +136,8 @@ eval::HeldoutScore ScoreBook::score(const std::string& model, const std::string&
                                     eval::Predictions* sample) const {
   const auto corpus = data::Corpus::open(session_.config.corpus.dir, set, session_.tokenizer->hash(), snapshots_.at(set));
   log::info("eval", "scoring ", model, " on ", set);
-  return eval::heldout(decoder, *corpus, set, session_.config.eval.length, session_.config.eval.max_tokens, sample);
+  return eval::heldout(decoder, *corpus, *session_.tokenizer, set, session_.config.eval.length, session_.config.eval.max_tokens,
+                       sample);
 }
 
 void ScoreBook::record(const std::string& key, const std::string& model, const eval::HeldoutScore& score) {

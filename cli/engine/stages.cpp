@@ -215,6 +215,9 @@ std::string text_of(const train::TrainReport& report) {
       cat(report.already_done ? "trained before: " : "trained ", report.steps, " steps, ", count(report.tokens), " tokens in ",
           human_time(report.seconds), " (", count(static_cast<std::int64_t>(report.tokens_per_second())), " tokens/s), loss ",
           fixed(report.first_loss, 4), " -> ", fixed(report.last_loss, 4), "\n");
+  if (report.corpus_changed)
+    out += cat("documents that came into the corpus since this run began were not trained on; a new run_dir takes all, such as ",
+               "--set run_dir=runs/$(date +%F)\n");
   if (!report.merge_aware.empty())
     out += cat("from step ", report.merge_aware_from, " on with the weights as ", report.merge_aware, " has them\n");
   if (report.skipped > 0)

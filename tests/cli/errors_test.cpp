@@ -118,6 +118,32 @@ TEST_CASE("a base that is not there, is no model, or does not fit its tokenizer"
   check_untouched(workshop);
 }
 
+TEST_CASE("a model whose ids mean other text is not scored on this corpus", "[errors][eval]") {
+  const Workshop workshop({}, 60);
+  const std::vector<std::string> set = {"train.steps=2", "export.formats=[hf, gguf-f16]", "export.min_survival=0"};
+  REQUIRE(workshop.graft("run", set).code == 0);
+  fs::copy(workshop / "base", workshop / "permuted");
+  Json json = read_json(workshop / "permuted/tokenizer.json");
+  std::swap(json["model"]["vocab"]["e"], json["model"]["vocab"]["t"]);  // as many ids as before
+  write_file(workshop / "permuted/tokenizer.json", json.dump());
+  check_refused(workshop.graft("eval", set, {"--model", "permuted"}),
+                {"permuted: its tokenizer is another than that of the base base, which made the corpus: id ",
+                 "is 't' in the one and 'e' in the other",
+                 "score it with a corpus of its own, --set base=permuted --set corpus.dir=ANOTHER"});
+
+  // What was exported of it has the same ids, also where the corpus was made with the GGUF file's form of the tokenizer.
+  for (const char* model : {"run/export/hf", "run/export/gguf-f16.gguf"})
+    CHECK(workshop.graft("eval", set, {"--model", model}).code == 0);
+  const std::vector<std::string> gguf = {"base=run/export/gguf-f16.gguf", "corpus.dir=other", "run_dir=other-run"};
+  REQUIRE(workshop.graft("prepare", gguf).code == 0);
+  for (const char* model : {"base", "run/export/hf"}) {
+    const Outcome scored = workshop.graft("eval", gguf, {"--model", model});
+    INFO(scored.err);
+    CHECK(scored.code == 0);
+  }
+  check_refused(workshop.graft("eval", gguf, {"--model", "permuted"}), {"permuted: its tokenizer is another"});
+}
+
 TEST_CASE("what export would refuse is said before any work is done", "[errors]") {
   const Workshop workshop({}, 3);
   for (const char* command : {"run", "train"}) {
@@ -288,7 +314,7 @@ TEST_CASE("a run directory in use by another process is told", "[errors]") {
   REQUIRE(workshop.graft("prepare").code == 0);
   Process first(workshop.command("train", {"train.steps=100000"}), {.directory = workshop.path()});
   REQUIRE(first.wait_for("100000 steps of"));
-  check_refused(workshop.graft("train", {"train.steps=100000"}), {"run is in use by process ", "; wait for it to end"});
+  check_refused(workshop.graft("train", {"train.steps=100000"}), {"run is in use by process ", "; wait for it to end"}, 75);
   first.signal(SIGTERM);
   CHECK(first.finish().code == 143);
 }

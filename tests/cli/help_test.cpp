@@ -64,6 +64,17 @@ TEST_CASE("each command explains itself", "[help]") {
   CHECK(nothing.err == top.out);
 }
 
+TEST_CASE("every exit code is in the list and below --help", "[help]") {
+  const std::string list = "\n" + run_program({"help", "exit-codes"}).out, top = run_program({"--help"}).out;
+  const std::size_t footer = top.find("Exit codes: ");
+  REQUIRE(footer != std::string::npos);
+  for (const std::string code : {"0", "2", "3", "4", "75", "129", "130", "143"}) {
+    INFO(code);
+    CHECK((list.find("\n" + code + " ") != std::string::npos || list.find("; " + code + ": ") != std::string::npos));
+    CHECK(top.find(code, footer) != std::string::npos);
+  }
+}
+
 TEST_CASE("no line of help is wider than a terminal of 132 columns", "[help]") {
   for (const std::string& name : kCommands) {
     const std::string text = run_program({name, "--help"}).out;
@@ -91,7 +102,6 @@ TEST_CASE("help config documents every key with its default and range", "[help]"
   }
   CHECK(text.find("1099511627776") == std::string::npos);  // a bound that only we need
   CHECK(text.find("1 to 1024") != std::string::npos);      // lora.rank
-  CHECK(run_program({"help", "exit-codes"}).out.find("143") != std::string::npos);
   const std::string formats = run_program({"help", "formats"}).out;
   for (const char* name : {"peft", "hf", "gguf-f16", "gguf-bf16", "gguf-q8_0", "gguf-lora"}) {
     INFO(name << "\n" << formats);

@@ -83,6 +83,26 @@ TEST_CASE("graft run does everything, a second run nothing", "[run]") {
   }
 }
 
+TEST_CASE("documents that came after a run began are not trained on in its directory, and that is said", "[run]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"train.steps=2", "export.formats=[]"};
+  CHECK(result_of(workshop.graft("run", set, {"--json"}))["train"]["corpus_changed"] == false);
+  CHECK(result_of(workshop.graft("run", set, {"--json"}))["train"]["corpus_changed"] == false);
+  for (int i = 0; i < 20; ++i) write_file(workshop / cat("docs/new-", i, ".txt"), document(static_cast<std::uint64_t>(1000 + i)));
+  const Outcome quiet = workshop.graft("run", set, {"--json", "-q"});
+  const Json after = result_of(quiet)["train"];
+  CHECK((after["already_done"] == true && after["corpus_changed"] == true));
+  CHECK(quiet.err.find("[train] warning: the corpus has changed since this run began") != std::string::npos);
+  const Outcome text = workshop.graft("train", set, {"-q"});
+  CHECK(text.out.find("a new run_dir takes all, such as --set run_dir=runs/$(date +%F)\n") != std::string::npos);
+
+  std::vector<std::string> another = set;
+  another.push_back("run_dir=another");
+  const Outcome fresh = workshop.graft("train", another, {"--json", "-q"});
+  CHECK((result_of(fresh)["already_done"] == false && result_of(fresh)["corpus_changed"] == false));
+  CHECK(fresh.err.find("the corpus has changed") == std::string::npos);
+}
+
 TEST_CASE("a base in codes trains; it is part of the run and not what is scored", "[run][int8][nf4]") {
   const auto [precision, apart] = GENERATE(std::pair{"int8", 0.005}, std::pair{"nf4", 0.1});
   INFO(precision);

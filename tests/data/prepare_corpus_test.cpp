@@ -241,7 +241,7 @@ TEST_CASE("a second writer is refused by name of the first, and no harm is done"
   fs::create_directories(corpora.config.dir);
   {
     const DirectoryLock first(corpora.config.dir);
-    const std::string message = message_of<UserError>([&] { corpora.prepare(); });
+    const std::string message = message_of<Error>([&] { corpora.prepare(); });
     CHECK(message == cat(corpora.config.dir, " is in use by process ", getpid(), "; wait for it to end"));
     CHECK(corpora.files().empty());
   }

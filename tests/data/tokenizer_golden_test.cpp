@@ -114,6 +114,38 @@ TEST_CASE("the hash tells tokenizers apart and does not depend on where they lie
   CHECK(load_tokenizer(dir.path)->hash() != hash);
 }
 
+TEST_CASE("tokenizers differ when an id means other text, whatever their hashes say", "[tokenizer]") {
+  for (const char* a : kFamilies)
+    for (const char* b : kFamilies) {
+      INFO(a << " and " << b);
+      CHECK(differing_id(*load_tokenizer(golden(cat("tokenizers/", a))), *load_tokenizer(golden(cat("tokenizers/", b))))
+                .has_value() == (a != b));
+    }
+  const auto qwen2 = load_tokenizer(golden("tokenizers/qwen2"));
+  const Json json = read_json(golden("tokenizers/qwen2/tokenizer.json"));
+  TempDir dir;
+  const auto with = [&](auto change) {
+    Json changed = json;
+    change(changed);
+    put(dir / "tokenizer.json", changed.dump());
+    auto tokenizer = load_tokenizer(dir / "tokenizer.json");
+    CHECK(tokenizer->hash() != qwen2->hash());
+    CHECK(differing_id(*tokenizer, *qwen2) == differing_id(*qwen2, *tokenizer));
+    return differing_id(*qwen2, *tokenizer);
+  };
+  const auto swap_ids = [](Json& vocabulary) { std::swap(vocabulary["e"], vocabulary["t"]); };
+  const std::int32_t e = json["model"]["vocab"]["e"], t = json["model"]["vocab"]["t"];
+  CHECK(with([&](Json& j) { swap_ids(j["model"]["vocab"]); }) == std::min(e, t));
+  CHECK(with([](Json& j) { j["added_tokens"][3]["content"] = "<|other|>"; }) ==
+        json["added_tokens"][3]["id"].get<std::int32_t>());
+  CHECK_FALSE(with([](Json& j) { j["model"]["merges"].erase(j["model"]["merges"].size() - 1); }));
+  CHECK_FALSE(with([](Json& j) { j["added_tokens"][3]["special"] = true; }));  // as GGUF files have it of some
+  CHECK_FALSE(with([](Json& j) {
+    j["added_tokens"].push_back(j["added_tokens"][3]);
+    j["added_tokens"].back().update({{"id", 2700}, {"content", "<|more|>"}});
+  }));
+}
+
 TEST_CASE("what is no tokenizer is named", "[tokenizer]") {
   TempDir dir;
   CHECK(message_of<UserError>([&] { load_tokenizer(dir.path); }) ==

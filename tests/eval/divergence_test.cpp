@@ -66,8 +66,9 @@ at::Tensor window_logits(model::Decoder& decoder, const Documents& corpus, std::
 }
 
 Predictions sample_of(model::Decoder& decoder, const Documents& corpus, std::int64_t length, std::int64_t max_tokens = 0) {
+  static const auto tokenizer = data::load_tokenizer(std::filesystem::path(GRAFT_SOURCE_DIR) / "tests/golden/tokenizers/smollm");
   Predictions sample;
-  heldout(decoder, corpus, "heldout", length, max_tokens, &sample);
+  heldout(decoder, corpus, *tokenizer, "heldout", length, max_tokens, &sample);
   return sample;
 }
 

@@ -57,10 +57,8 @@ TEST_CASE("what a format cannot carry is refused before any work", "[export][ref
 
   model::ModelSpec mixture = tiny_spec();
   mixture.moe = {.experts = 4, .per_token = 2, .ffn = 16};
-  for (const std::vector<std::string>& targets : {lora::LoraConfig().target_modules,
-                                                  {"all-linear"},
-                                                  {"q_proj", "experts.*.up_proj"},
-                                                  {"model.layers.1.mlp.experts.3.down_proj"}}) {
+  for (const std::vector<std::string>& targets :
+       {lora::LoraConfig().target_modules, {"q_proj", "experts.*.up_proj"}, {"model.layers.1.mlp.experts.3.down_proj"}}) {
     config.target_modules = targets;
     CHECK(message_of<ConfigError>([&] { exports::check_formats({"gguf-lora"}, mixture, config); }) ==
           "export format gguf-lora: adapters of single experts have no place in a GGUF LoRA; choose attention modules in "

@@ -162,7 +162,7 @@ TEST_CASE("an export directory in use is refused", "[export][all]") {
   const GoldenCase golden_case("llama");
   const ScratchDirectory scratch;
   const DirectoryLock lock(scratch.path());
-  CHECK(message_of<UserError>([&] {
+  CHECK(message_of<Error>([&] {
           exports::export_all({"peft"}, golden_case.request(), scratch.path());
         }).find("is in use by process") != std::string::npos);
 }

@@ -37,6 +37,22 @@ TEST_CASE("patterns choose modules by last name, path suffix, star and all-linea
   CHECK(matched({"*"}) == kModules);
 }
 
+TEST_CASE("the default is every linear of every family but the head", "[lora]") {
+  for (const std::string& name : testing::golden_models()) {
+    INFO(name);
+    const auto base = model::open_weights(testing::golden_model(name));
+    const std::vector<std::string> all = linear_names(*base), chosen = match_targets(LoraConfig{}, all);
+    std::vector<std::string> expected;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(expected), [](auto& module) { return module != "lm_head"; });
+    CHECK(chosen == expected);
+    CHECK(chosen.size() >= 4 * base->spec().layers.size());
+    if (name.starts_with("phi3") || name == "mixtral") continue;  // these call their linears otherwise
+    LoraConfig by_name;
+    by_name.target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+    CHECK(chosen == match_targets(by_name, all));
+  }
+}
+
 TEST_CASE("a pattern that matches nothing is refused with the names there are", "[lora]") {
   const auto text = message_of<ConfigError>([] { matched({"q_proj", "proj"}); });
   CHECK(text ==

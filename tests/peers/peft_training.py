@@ -47,6 +47,7 @@ for parameter in model.parameters():  # not the buffers: rotations stay in fp32
     parameter.data = parameter.data.bfloat16()
     if compute == "f32":
         parameter.data = parameter.data.float()
+tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
 targets = "all-linear" if lora["target_modules"] == ["all-linear"] else lora["target_modules"]
 model = get_peft_model(model, LoraConfig(r=lora["rank"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
                                          use_rslora=lora["rslora"], target_modules=targets))
@@ -89,7 +90,8 @@ def heldout():
                         count += len(labels)
                         labels += [-100] * (len(piece) - len(labels))
                         total += nll(piece, labels, list(range(len(piece))), [0, len(piece)]).item()
-                    bytes_ += int(sizes[d])
+                    first = tokenizer.decode(ids[:1], skip_special_tokens=True)  # nothing predicts it
+                    bytes_ += int(sizes[d]) - len(first.encode())
                     if limit and count >= limit:
                         return total / math.log(2) / bytes_, count
     return total / math.log(2) / bytes_, count

@@ -1,5 +1,5 @@
-// A Hugging Face directory of a random Llama of two layers, hidden 32, with a real byte-level BPE tokenizer of 1,700 ids
-// (tests/golden/tokenizers/smollm): a training step takes milliseconds. Written without LibTorch.
+// A Hugging Face directory of a random Llama of two layers (or more), hidden 32, with a real byte-level BPE tokenizer of 1,700
+// ids (tests/golden/tokenizers/smollm): a training step takes milliseconds. Written without LibTorch.
 #pragma once
 
 #include <cmath>
@@ -24,12 +24,13 @@ struct TinyBase {
   std::int64_t head_dim = 8;
   bool bf16_values = false;  // no value changes when it is rounded to bf16
   std::int64_t hidden = 32;
+  std::int64_t layers = 2;
   std::int64_t experts = 0;  // a Mixtral of so many, two to a token
 };
 
 inline void write_tiny_base(const fs::path& directory, const TinyBase& base = {}) {
-  constexpr std::int64_t heads = 4, kv_heads = 2, layers = 2;
-  const std::int64_t hidden = base.hidden, head_dim = base.head_dim;
+  constexpr std::int64_t heads = 4, kv_heads = 2;
+  const std::int64_t hidden = base.hidden, head_dim = base.head_dim, layers = base.layers;
   fs::create_directories(directory);
   Json config = {{"architectures", {"LlamaForCausalLM"}},
                  {"model_type", "llama"},

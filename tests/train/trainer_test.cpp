@@ -111,6 +111,21 @@ TEST_CASE("the number of steps covers the epochs", "[train]") {
   CHECK_THROWS_AS(total_steps(c, FakeBatches(0, 16)), DataError);
 }
 
+TEST_CASE("a corpus of few rows is said to be one", "[train]") {
+  TrainConfig c = small();
+  c.steps = 0;
+  c.rows = 16;
+  CHECK(too_few_rows(c, FakeBatches(3, 16)) ==
+        "the corpus packs into 3 rows, and one step takes 16 (train.rows): it repeats some; 1 step only; lower "
+        "train.rows or raise train.epochs");
+  CHECK(too_few_rows(c, FakeBatches(144, 16)) == "9 steps only; lower train.rows or raise train.epochs");
+  CHECK(too_few_rows(c, FakeBatches(145, 16)).empty());
+  c.steps = 3;
+  CHECK(too_few_rows(c, FakeBatches(16, 16)).empty());
+  CHECK(too_few_rows(c, FakeBatches(15, 16)) ==
+        "the corpus packs into 15 rows, and one step takes 16 (train.rows): it repeats some");
+}
+
 TEST_CASE("a run learns, logs, evaluates and keeps its newest checkpoints", "[train]") {
   TempDir dir;
   TrainConfig c = small();
@@ -241,6 +256,25 @@ TEST_CASE("a run that dies without a checkpoint of its last steps does them agai
   CHECK(p.state.step == 8);
   p.run();
   check_equal(outcome(p, dir.path), whole);
+}
+
+TEST_CASE("checkpoints are also due by the clock, which changes no bit", "[train]") {
+  TrainConfig c = small();
+  c.eval_every = 5;
+  const Outcome whole = uninterrupted(c);
+  c.checkpoint_every = 1000;
+  c.keep_checkpoints = 100;
+  const auto checkpoints_with = [&](double minutes) {
+    TempDir dir;
+    c.checkpoint_minutes = minutes;
+    Process p(c, dir.path);
+    p.run();
+    check_equal(outcome(p, dir.path), whole);
+    return std::distance(fs::directory_iterator(dir / "checkpoints"), fs::directory_iterator());
+  };
+  CHECK(checkpoints_with(1e-9) == 12);  // minutes that have passed after each step
+  CHECK(checkpoints_with(60) == 1);     // the last
+  CHECK(checkpoints_with(0) == 1);
 }
 
 TEST_CASE("stopped inside an evaluation, the evaluation is done after the resume and logged once", "[train]") {
