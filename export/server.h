@@ -35,11 +35,11 @@ struct Served {
   std::string adapter;  // adapter_hash() of what is served
   std::string base;     // of the adapters: absolute, or as seen from the export directory
   bool base_is_gguf = false;
-  std::vector<std::string> formats;         // what lies in the directory
-  std::int64_t rank = 0;                    // of the adapters
-  std::int64_t tensor_parallel = 1;         // devices that share each matrix
-  std::string chat, system;                 // data::ChatTemplate::name(), or "tekken"; its default system text; or empty
-  std::vector<std::string> stop;            // texts that end an answer
+  std::vector<std::string> formats;  // what lies in the directory
+  std::int64_t rank = 0;             // of the adapters
+  std::int64_t tensor_parallel = 1;  // devices that share each matrix
+  std::string chat, system;          // data::ChatTemplate::name(), or a kind of Mistral's; its default system text; or empty
+  std::vector<std::string> stop;     // texts that end an answer
   std::vector<std::int32_t> stop_ids = {};  // ExportRequest::stop_ids
   bool chat_template = false;               // the files hold one; else servers continue texts, but for Ollama's Modelfile
 };

@@ -1,5 +1,7 @@
 #include "cli/engine/servers.h"
 
+#include <algorithm>
+
 #include "cli/engine/prompt.h"
 #include "cli/engine/stages.h"
 #include "core/error.h"
@@ -26,6 +28,14 @@ std::string from_exports(const Session& session, const fs::path& path) {
   return path.is_absolute() ? path.string() : fs::absolute(path).lexically_proximate(fs::absolute(session.export_dir())).string();
 }
 
+// Mistral's layout has a turn for the system text from v7 on, and no spaces beside the markers in Tekken.
+std::string mistral_layout(const data::ChatTemplate& chat, const data::Tokenizer& tokenizer) {
+  const auto marker = tokenizer.find_token("[SYSTEM_PROMPT]");
+  const std::vector<std::int32_t> ids = chat.render({{"system", "a"}, {"user", "b"}}, /*add_prompt=*/true).ids;
+  const bool turn = marker && std::find(ids.begin(), ids.end(), *marker) != ids.end();
+  return cat(tokenizer.kind() == "bpe" ? "tekken" : "mistral", turn ? "-v7" : "");
+}
+
 // How conversations are laid out; nothing when the base is no chat model, or in a way that graft does not know. Where it ships no
 // template, a layout that fits its tokens counts when it was asked for or trained on.
 void describe_chat(const Session& session, exports::Served& served) {
@@ -39,8 +49,7 @@ void describe_chat(const Session& session, exports::Served& served) {
               "the base ships no chat template, so that hf and GGUF files hold none: servers but Ollama want one in the ",
               chat->name(), " layout from you (vllm serve --chat-template, llama-server --chat-template-file)");
   }
-  served.chat = chat->name();
-  if (served.chat == "mistral" && tokenizer.kind() == "bpe") served.chat = "tekken";  // no spaces beside the markers
+  served.chat = chat->name() == "mistral" ? mistral_layout(*chat, tokenizer) : std::string(chat->name());
   served.system = chat->default_system();
   for (const std::int32_t id : chat->stop_ids()) served.stop.push_back(tokenizer.decode({&id, 1}, true));
 }

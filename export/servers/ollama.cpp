@@ -23,6 +23,11 @@ constexpr std::array kLayouts = {
     Layout{"gemma",
            "<start_of_turn>user\n{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}<end_of_turn>\n"
            "<start_of_turn>model\n{{ .Response }}<end_of_turn>\n"},
+    Layout{"tekken-v7",
+           "{{ if .System }}[SYSTEM_PROMPT]{{ .System }}[/SYSTEM_PROMPT]{{ end }}[INST]{{ .Prompt }}[/INST]{{ .Response }}</s>"},
+    Layout{
+        "mistral-v7",
+        "{{ if .System }}[SYSTEM_PROMPT] {{ .System }}[/SYSTEM_PROMPT]{{ end }}[INST] {{ .Prompt }}[/INST]{{ .Response }}</s>"},
     Layout{"tekken", "[INST]{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
     Layout{"mistral", "[INST] {{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
 };
