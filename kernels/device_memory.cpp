@@ -41,6 +41,12 @@ class Allocator final : public c10::Allocator {
 
 }  // namespace
 
+DeviceMemory::DeviceMemory(const Launchers& library) : library_(library) {
+  cuda::RuntimeDevice device{};
+  if (const char* why = library.open(&device)) throw MachineError(why);
+  room_ = device.free_bytes;
+}
+
 std::size_t DeviceMemory::rounded(std::size_t bytes) {
   const std::size_t step = std::max(kLeast, std::bit_floor(bytes) / 8);
   return (bytes + step - 1) / step * step;
@@ -55,15 +61,13 @@ void* DeviceMemory::acquire(std::size_t bytes) {
     block = free.back();
     free.pop_back();
   } else {
+    if (held_ + size > room_) give_back();
     block = library_.allocate(size);
-    if (block == nullptr) {
-      give_back();
-      block = library_.allocate(size);
-    }
     if (block == nullptr)
       throw MachineError(cat("the device has no room for ", human_bytes(static_cast<double>(bytes)),
                              " more; lower train.micro_rows or train.length, or set train.recompute: layers"));
     sizes_[block] = size;
+    held_ += size;
   }
   library_.use(block, bytes);
   return block;
@@ -80,6 +84,7 @@ void DeviceMemory::give_back() {
     for (void* block : blocks) {
       library_.release(block);
       sizes_.erase(block);
+      held_ -= size;
     }
     blocks.clear();
   }

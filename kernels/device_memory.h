@@ -3,8 +3,9 @@
 //
 // Blocks are kept when tensors give them back, for the next of the same size: sizes are rounded up to one of eight between each
 // two powers of two, at least 512 bytes. A block is handed out again without waiting for the kernels that used it: other kernels
-// come after them on the one stream, and host code calls wait_for_device. Where there is no room left, blocks that nobody has
-// are given to the driver, and then the request fails with MachineError.
+// come after them on the one stream, and host code calls wait_for_device. Before the blocks together would outgrow what the
+// device had free at first, those that nobody has are given to the driver: it would rather move pages to the host than refuse.
+// Where it does refuse, the request fails with MachineError.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +21,7 @@ struct Launchers;
 
 class DeviceMemory {
  public:
-  explicit DeviceMemory(const Launchers& library) : library_(library) {}
+  explicit DeviceMemory(const Launchers& library);
   void* acquire(std::size_t bytes);  // not 0
   void release(void* memory);
   static std::size_t rounded(std::size_t bytes);
@@ -29,6 +30,7 @@ class DeviceMemory {
   void give_back();  // what is free
 
   const Launchers& library_;
+  std::size_t room_, held_ = 0;  // bytes free when it was made, and of all blocks
   std::mutex mutex_;
   std::map<std::size_t, std::vector<void*>> free_;      // by size
   std::unordered_map<const void*, std::size_t> sizes_;  // of all blocks

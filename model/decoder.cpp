@@ -9,6 +9,10 @@
 
 #include "core/error.h"
 #include "core/stop.h"
+#include "kernels/attention/attention_cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/device.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/lora_linear/coded_weight.h"
 #include "model/decoder_impl.h"
 #include "model/tensors.h"
@@ -205,6 +209,25 @@ std::int64_t weight_bytes(const ModelSpec& spec, at::ScalarType compute, BasePre
   return bytes;
 }
 
+namespace {
+
+// What the processor's kernels keep between calls: weights packed for products (kernels/cpu/gemm.h), one side of attention
+// turned, and where bf16 is multiplied as f32 both copied (attention_cpu_impl.h), the parts of dK and dV
+// (attention_cpu_backward.cpp).
+std::int64_t scratch_bytes(const ModelSpec& spec, at::ScalarType compute, std::int64_t tokens, std::int64_t widest) {
+  const auto element = static_cast<std::int64_t>(c10::elementSize(compute));
+  const std::int64_t kv = spec.kv_heads * spec.head_dim, padded = (spec.head_dim + 15) / 16 * 16;
+  std::int64_t packed = 0;
+  for (const std::int64_t wide : {spec.heads * spec.head_dim + 2 * kv, widest, spec.vocab})
+    packed =
+        std::max({packed, kernels::cpu::packed_elements(wide, spec.hidden), kernels::cpu::packed_elements(spec.hidden, wide)});
+  const bool widened = compute == at::kBFloat16 && !kernels::cpu::has_fast_bf16_dot();
+  return packed * element + tokens * kv * (widened ? 3 * 4 : element) +
+         kernels::cpu::partial_rows(tokens) * spec.heads * padded * 8;
+}
+
+}  // namespace
+
 // What LayerSaved holds, times the layers that are alive at once, plus the widest moment of one layer or of the head.
 std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
                               Recompute recompute) {
@@ -224,8 +247,10 @@ std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, Bas
   if (precision == BasePrecision::nf4)
     for (const TensorSpec& tensor : tensors_of(spec))
       if (is_linear(tensor, spec)) numbers = std::max(numbers, elements(tensor));
-  constexpr std::int64_t kTilesAndChunk = 3 * (48ll << 20);  // attention scores and their gradient, a chunk of logits
-  return tokens * ((alive + passing) * element + codes) + numbers * element + kTilesAndChunk;
+  const std::int64_t chunk =
+      std::min(tokens, kernels::linear_cross_entropy_chunk(spec.vocab, element)) * spec.vocab;  // of logits
+  const std::int64_t scratch = kernels::device() == kernels::Device::cpu ? scratch_bytes(spec, compute, tokens, 2 * ffn) : 0;
+  return tokens * ((alive + passing) * element + codes) + (numbers + chunk) * element + scratch;
 }
 
 }  // namespace graft::model

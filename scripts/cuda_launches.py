@@ -9,8 +9,10 @@ def wrong_launch(entry, launch):
     values = {p["name"]: int(v) if p["type"] != "f32" else v for p, v in zip(entry["parameters"], launch["arguments"], strict=True)}
     values |= FUNCTIONS | {"chunk": entry.get("chunk"), "tile_count": launch["grid"][0], "__builtins__": {}}
     grid = [eval(formula, values) for formula in entry["grid"]]
-    if (grid, entry["block"], entry["dynamic_shared_bytes"]) != (launch["grid"], launch["block"], launch["shared"]):
-        return f"{launch['entry']} is launched as {launch['grid']} x {launch['block']} but the manifest says {grid} x {entry['block']}"
+    shared = eval(str(entry["dynamic_shared_bytes"]), values)
+    if (grid, entry["block"], shared) != (launch["grid"], launch["block"], launch["shared"]) or shared > entry.get("most_dynamic_shared_bytes", shared):
+        return (f"{launch['entry']} is launched as {launch['grid']} x {launch['block']} with {launch['shared']} bytes of shared memory "
+                f"but the manifest says {grid} x {entry['block']} with {shared}")
     if not eval(entry.get("when", "True"), values):
         return f"{launch['entry']} is launched where the manifest says {entry['when']}: {launch['arguments']}"
     return None

@@ -139,6 +139,13 @@ model::Recompute recompute_of(const TrainConfig& config) {
   return config.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
 }
 
+// S of the adapters (kernels/lora_linear/lora_linear.h), if they are on every linear: q, k, v, o; gate, up, down.
+std::int64_t low_rank_bytes(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute) {
+  const std::int64_t linears = 4 + 3 * (spec.moe.experts > 0 ? spec.moe.per_token : 1);
+  const auto layers = recompute_of(config.train) == model::Recompute::layers ? 1 : static_cast<std::int64_t>(spec.layers.size());
+  return step_tokens(config.train) * layers * linears * config.lora.rank * static_cast<std::int64_t>(c10::elementSize(compute));
+}
+
 }  // namespace
 
 model::BasePrecision base_precision(const TrainConfig& config) {
@@ -149,10 +156,11 @@ model::BasePrecision base_precision(const TrainConfig& config) {
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   const model::BasePrecision precision = base_precision(config.train);
+  const std::int64_t activations =
+      model::activation_bytes(spec, compute, precision, step_tokens(config.train), recompute_of(config.train)) +
+      low_rank_bytes(config, spec, compute);
   return plan_parts(config, spec, static_cast<std::uint64_t>(model::weight_bytes(spec, compute, precision)),
-                    static_cast<std::uint64_t>(
-                        model::activation_bytes(spec, compute, precision, step_tokens(config.train), recompute_of(config.train))),
-                    adapter_parameters, rows_per_epoch, available);
+                    static_cast<std::uint64_t>(activations), adapter_parameters, rows_per_epoch, available);
 }
 
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep) {

@@ -10,7 +10,9 @@ constexpr int kRows = kPerWarp * kWarps;  // of a block, a part of a tile: queri
 constexpr int kStep = 32;                 // keys, or queries there, in shared memory at a time: one to a lane
 constexpr int kColumns = kAttentionAnyHead / 32;
 // Elements of shared memory: two of each, rows one element longer than a head so that lanes read from different banks.
-constexpr int kShared = 2 * (kRows + kStep) * (kAttentionAnyHead + 1);
+GRAFT_HOST_DEVICE std::size_t shared_elements(std::int64_t size) {
+  return static_cast<std::size_t>(2 * (kRows + kStep) * (size + 1));
+}
 
 using RowSums = float[kPerWarp][kColumns];  // a lane has the columns lane, lane + 32, ...
 
@@ -83,7 +85,7 @@ GRAFT_DEVICE Rows block_rows(const AttentionTile& tile) {
 
 template <class T>
 GRAFT_DEVICE void forward(const Problem& a, int size, const Heads& o, float* lse) {
-  GRAFT_DYNAMIC_SHARED(float, q, kShared);
+  GRAFT_DYNAMIC_SHARED(float, q, shared_elements(size));
   float *k = q + kRows * (size + 1), *v = k + kStep * (size + 1);
   const AttentionTile tile = a.tiles[blockIdx.x];
   const std::int64_t head = blockIdx.y, key_head = head / (a.query_heads / a.key_heads);
@@ -136,7 +138,7 @@ GRAFT_DEVICE Pair pair(const Scores& scores, bool seen, float s, float dp, float
 
 template <class T>
 GRAFT_DEVICE void backward_queries(const Problem& a, int size, const Heads& d_q) {
-  GRAFT_DYNAMIC_SHARED(float, q, kShared);
+  GRAFT_DYNAMIC_SHARED(float, q, shared_elements(size));
   float *d_o = q + kRows * (size + 1), *k = d_o + kRows * (size + 1), *v = k + kStep * (size + 1);
   const AttentionTile tile = a.tiles[blockIdx.x];
   const std::int64_t head = blockIdx.y, key_head = head / (a.query_heads / a.key_heads);
@@ -172,7 +174,7 @@ GRAFT_DEVICE void backward_queries(const Problem& a, int size, const Heads& d_q)
 
 template <class T>
 GRAFT_DEVICE void backward_keys(const Problem& a, int size, const Heads& d_k, const Heads& d_v) {
-  GRAFT_DYNAMIC_SHARED(float, k, kShared);
+  GRAFT_DYNAMIC_SHARED(float, k, shared_elements(size));
   float *v = k + kRows * (size + 1), *q = v + kRows * (size + 1), *d_o = q + kStep * (size + 1);
   const AttentionTile tile = a.tiles[blockIdx.x];
   const std::int64_t key_head = blockIdx.y, group = a.query_heads / a.key_heads, group_first = key_head * group;
@@ -264,12 +266,14 @@ dim3 grid(std::int64_t tiles, std::int64_t heads) {
   return {static_cast<unsigned>(tiles), static_cast<unsigned>(heads), static_cast<unsigned>(kAttentionTile / kRows)};
 }
 
+std::size_t shared_bytes(std::int64_t size) { return shared_elements(size) * sizeof(float); }
+
 }  // namespace
 
-#define GRAFT_LAUNCH_ANY(kernel, heads, ...)                                                                                   \
-  (type == DType::bf16                                                                                                         \
-       ? GRAFT_LAUNCH_SHARED(kernel##_bf16, grid(a.tile_count, heads), kThreads, kShared * sizeof(float), stream, __VA_ARGS__) \
-       : GRAFT_LAUNCH_SHARED(kernel##_f32, grid(a.tile_count, heads), kThreads, kShared * sizeof(float), stream, __VA_ARGS__))
+#define GRAFT_LAUNCH_ANY(kernel, heads, ...)                                                                                     \
+  (type == DType::bf16                                                                                                           \
+       ? GRAFT_LAUNCH_SHARED(kernel##_bf16, grid(a.tile_count, heads), kThreads, shared_bytes(a.head_size), stream, __VA_ARGS__) \
+       : GRAFT_LAUNCH_SHARED(kernel##_f32, grid(a.tile_count, heads), kThreads, shared_bytes(a.head_size), stream, __VA_ARGS__))
 
 int attention_any_forward(DType type, const AttentionForward& a, int window, Stream stream) {
   return GRAFT_LAUNCH_ANY(graft_attention_any_forward, a.query_heads, GRAFT_TAKEN_HEADS(q), GRAFT_TAKEN_HEADS(k),

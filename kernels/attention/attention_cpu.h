@@ -1,5 +1,5 @@
 // The CPU implementation of attention: one (segment, head, tile of queries) at a time, in the first cache levels. Private to this
-// folder.
+// folder, but for what the plan of memory asks.
 //
 // Every product has the form C (m, n) = A (m, k) B (k, n) of kernels/cpu/tile.h. The queries of a tile are columns, so that the
 // maximum, sum and factor of a query run down a vector and scores are never transposed:
@@ -30,6 +30,9 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
 void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                         const at::Tensor& out, const at::Tensor& lse, const std::vector<Segment>& segments,
                         const AttentionOptions& options, at::Tensor dq, at::Tensor dk, at::Tensor dv);
+
+// Rows of partial sums of dK, and of dV, that the backward keeps for each query head: at most as for one segment of all tokens.
+std::int64_t partial_rows(std::int64_t tokens);
 
 // q (n, Hq, D): the last n of the L positions of k, v (L, Hkv, D). For few queries.
 void attention_decode(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options,

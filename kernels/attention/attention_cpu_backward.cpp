@@ -1,10 +1,36 @@
-#include <ATen/Parallel.h>
-
 #include "kernels/attention/attention_cpu_impl.h"
-#include "kernels/cpu/scratch.h"
 
 namespace graft::kernels::cpu {
 namespace {
+
+constexpr std::int64_t kRange = 1024;  // queries of a task, so that one long document keeps many threads busy
+constexpr std::int64_t kRanges = 4;    // of a segment at most, for the memory of their sums
+
+// Queries of a segment that are one task for each head, and the keys that they see. at: rows of sums before its own.
+struct Range {
+  std::int64_t begin, end, key, keys, at;
+
+  std::int64_t row(std::int64_t head, std::int64_t of_key) const { return at + head * keys + of_key - key; }
+};
+
+// Of each segment; by lengths alone, so that sums have the same bits on any number of threads.
+std::vector<std::vector<Range>> ranges_of(const std::vector<Segment>& segments, std::int64_t heads, std::int64_t window) {
+  std::vector<std::vector<Range>> all;
+  std::int64_t at = 0;
+  for (const Segment& segment : segments) {
+    all.emplace_back();
+    const std::int64_t count = std::clamp<std::int64_t>((segment.queries + kRange - 1) / kRange, 1, kRanges);
+    const std::int64_t step = round_up((segment.queries + count - 1) / count, kQueries);
+    for (std::int64_t begin = 0; begin < segment.queries; begin += step) {
+      const std::int64_t end = std::min(begin + step, segment.queries);
+      const auto [from, to] = keys_of(segment.keys - segment.queries + begin, end - begin, window);
+      const std::int64_t key = from / 2 * 2;  // where pairs start
+      all.back().push_back({begin, end, key, to - key, at});
+      at += heads * (to - key);
+    }
+  }
+  return all;
+}
 
 struct Columns {  // of a tile: log sum of exp(s'), and rowsum(dO * O)
   float lse[kQueries], dot[kQueries];
@@ -49,7 +75,7 @@ GRAFT_SIMD float dot_of(const T* a, const T* b, std::int64_t n) {
   return sum;
 }
 
-// Gradients of one query head in one segment. dk, dv: (keys, width) f32, added to.
+// Gradients of one query head in a range of one segment. dk, dv: (keys of the range, width) f32, added to.
 template <class T, class Element>
 struct Head {
   const Forwarded& in;
@@ -58,8 +84,9 @@ struct Head {
   at::Tensor dq;
   std::int64_t d, width, group;
 
-  void operator()(const Segment& segment, std::size_t index, std::int64_t head, float* dk, float* dv) const {
-    for (std::int64_t begin = 0; begin < segment.queries; begin += kQueries) tile(segment, index, head, begin, dk, dv);
+  void operator()(const Segment& segment, std::size_t index, std::int64_t head, const Range& range, float* dk, float* dv) const {
+    for (std::int64_t begin = range.begin; begin < range.end; begin += kQueries)
+      tile(segment, index, head, begin, range.key, dk, dv);
   }
 
  private:
@@ -67,7 +94,8 @@ struct Head {
     return x.const_data_ptr<T>() + token * x.stride(0) + head * x.stride(1);
   }
 
-  void tile(const Segment& segment, std::size_t index, std::int64_t head, std::int64_t begin, float* dk, float* dv) const {
+  void tile(const Segment& segment, std::size_t index, std::int64_t head, std::int64_t begin, std::int64_t first_key, float* dk,
+            float* dv) const {
     constexpr std::int64_t depth = kDepth<Element>;
     const std::int64_t columns = std::min(kQueries, segment.queries - begin), kv_head = head / group;
     const std::int64_t first = segment.keys - segment.queries + begin, token = segment.query + begin;
@@ -106,8 +134,10 @@ struct Head {
       round_scores(scores, count, rounded);
       round_scores(gradient, count, rounded_gradient);
       pack_scores(gradient, count, packed_gradient);
-      multiply({rounded, kQueries, count, dout_rows, width, kQueries / depth, dv + key * width, width, width, true});
-      multiply({rounded_gradient, kQueries, count, query_rows, width, kQueries / depth, dk + key * width, width, width, true});
+      multiply(
+          {rounded, kQueries, count, dout_rows, width, kQueries / depth, dv + (key - first_key) * width, width, width, true});
+      multiply({rounded_gradient, kQueries, count, query_rows, width, kQueries / depth, dk + (key - first_key) * width, width,
+                width, true});
       multiply({keys.turned(index, kv_head, key), keys.turned_stride(), d, packed_gradient, kQueries,
                 round_up(count, depth) / depth, sums, kQueries, kQueries, true});
     }
@@ -116,58 +146,85 @@ struct Head {
   }
 };
 
-// out (D) = factor * the sum over `heads` rows at a distance of `stride`.
+// out (D) = factor * the sum of rows.
 template <class T>
-GRAFT_SIMD void sum_rows(const float* rows, std::int64_t heads, std::int64_t stride, std::int64_t d, float factor, T* out) {
+GRAFT_SIMD void sum_rows(const std::vector<const float*>& rows, std::int64_t d, float factor, T* out) {
 #pragma omp simd
   for (std::int64_t j = 0; j < d; ++j) {
     float sum = 0;
-    for (std::int64_t h = 0; h < heads; ++h) sum += rows[h * stride + j];
+    for (const float* row : rows) sum += row[j];
     store(out[j], factor * sum);
   }
 }
 
-// to (token, kv_head) = factor * the sum over the heads of its group of partial (heads, tokens, width).
+// to (token, kv_head) = factor * the sum over the ranges that see the token, and the heads of its group.
 template <class T>
-void sum_heads(const float* partial, std::int64_t heads, std::int64_t width, float factor, at::Tensor to) {
-  const std::int64_t tokens = to.size(0), kv_heads = to.size(1), d = to.size(2), group = heads / kv_heads;
+void sum_parts(const float* partial, const std::vector<Segment>& segments, const std::vector<std::vector<Range>>& ranges,
+               std::int64_t heads, std::int64_t width, float factor, at::Tensor to) {
+  const std::int64_t kv_heads = to.size(1), d = to.size(2), group = heads / kv_heads;
   T* data = to.mutable_data_ptr<T>();
-  at::parallel_for(0, tokens, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = begin; t < end; ++t)
-      for (std::int64_t kv_head = 0; kv_head < kv_heads; ++kv_head)
-        sum_rows(partial + (kv_head * group * tokens + t) * width, group, tokens * width, d, factor,
-                 data + t * to.stride(0) + kv_head * to.stride(1));
+  std::vector<std::pair<std::size_t, std::int64_t>> blocks;
+  for (std::size_t s = 0; s < segments.size(); ++s)
+    for (std::int64_t key = 0; key < segments[s].keys; key += kKeys) blocks.push_back({s, key});
+  for_each_task(static_cast<std::int64_t>(blocks.size()), [&](std::int64_t task) {
+    const auto [s, first] = blocks[static_cast<std::size_t>(task)];
+    std::vector<const float*> rows;
+    for (std::int64_t key = first; key < std::min(first + kKeys, segments[s].keys); ++key)
+      for (std::int64_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
+        rows.clear();
+        for (const Range& range : ranges[s])
+          if (key >= range.key && key < range.key + range.keys)
+            for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head)
+              rows.push_back(partial + range.row(head, key) * width);
+        sum_rows(rows, d, factor, data + (segments[s].key + key) * to.stride(0) + kv_head * to.stride(1));
+      }
   });
 }
 
 }  // namespace
 
+std::int64_t partial_rows(std::int64_t tokens) {
+  const auto ranges = ranges_of({{0, tokens, 0, tokens}}, 1, 0);
+  std::int64_t rows = 0;
+  for (const Range& range : ranges.front()) rows += range.keys;
+  return rows;
+}
+
 template <class T, class Element>
 void backward(const Forwarded& in, const std::vector<Segment>& segments, const AttentionOptions& options, at::Tensor dq,
               at::Tensor dk, at::Tensor dv) {
-  const std::int64_t tokens = in.k.size(0), heads = in.q.size(1), d = in.q.size(2), width = round_up(d, kLanes);
+  const std::int64_t heads = in.q.size(1), d = in.q.size(2), width = round_up(d, kLanes);
   const Side<Element> keys(in.k, segments, true, T{}), values(in.v, segments, false, T{});
-  // One for each query head, summed in order afterwards: the same bits whoever computed which.
+  struct Place {
+    std::size_t segment;
+    const Range* range;
+    std::int64_t head;
+  };
+  const std::vector<std::vector<Range>> ranges = ranges_of(segments, heads, options.window);
+  std::vector<Place> places;  // most work first: the last to finish is a short one
+  std::int64_t size = 0;
+  for (std::size_t s = 0; s < segments.size(); ++s)
+    for (const Range& range : ranges[s]) {
+      for (std::int64_t head = 0; head < heads; ++head) places.push_back({s, &range, head});
+      size += heads * range.keys * width;
+    }
+  const auto work = [](const Range& range) { return (range.end - range.begin) * range.keys; };
+  std::stable_sort(places.begin(), places.end(), [&](const Place& a, const Place& b) { return work(*a.range) > work(*b.range); });
+
+  // One for each range and query head, summed in order afterwards: the same bits whoever computed which.
   thread_local Scratch memory;
-  const std::int64_t size = heads * tokens * width;
   auto* partial_dk = memory.get<float>(2 * size);
   auto* partial_dv = partial_dk + size;
-
-  std::vector<std::pair<std::size_t, std::int64_t>> places;  // longest segments first: the last to finish is a short one
-  for (std::size_t s = 0; s < segments.size(); ++s)
-    for (std::int64_t head = 0; head < heads; ++head) places.push_back({s, head});
-  std::stable_sort(places.begin(), places.end(),
-                   [&](const auto& a, const auto& b) { return segments[a.first].keys > segments[b.first].keys; });
   const Head<T, Element> gradients{in, options, keys, values, dq, d, width, heads / in.k.size(1)};
   for_each_task(static_cast<std::int64_t>(places.size()), [&](std::int64_t i) {
-    const auto [s, head] = places[static_cast<std::size_t>(i)];
-    const std::int64_t at = (head * tokens + segments[s].key) * width, count = segments[s].keys * width;
+    const auto& [s, range, head] = places[static_cast<std::size_t>(i)];
+    const std::int64_t at = range->row(head, range->key) * width, count = range->keys * width;
     std::fill(partial_dk + at, partial_dk + at + count, 0.f);
     std::fill(partial_dv + at, partial_dv + at + count, 0.f);
-    gradients(segments[s], s, head, partial_dk + at, partial_dv + at);
+    gradients(segments[s], s, head, *range, partial_dk + at, partial_dv + at);
   });
-  sum_heads<T>(partial_dk, heads, width, static_cast<float>(options.scale), dk);
-  sum_heads<T>(partial_dv, heads, width, 1.f, dv);
+  sum_parts<T>(partial_dk, segments, ranges, heads, width, static_cast<float>(options.scale), dk);
+  sum_parts<T>(partial_dv, segments, ranges, heads, width, 1.f, dv);
 }
 
 template void backward<float, float>(const Forwarded&, const std::vector<Segment>&, const AttentionOptions&, at::Tensor,

@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include "kernels/attention/attention_cpu_impl.h"
-#include "kernels/cpu/scratch.h"
 
 namespace graft::kernels::cpu {
 namespace {
@@ -119,12 +118,17 @@ void forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, cons
   const std::int64_t heads = q.size(1);
   struct Place {
     std::size_t segment;
-    std::int64_t head, begin;
+    std::int64_t head, begin, keys;  // that its tile sees
   };
-  std::vector<Place> places;
+  std::vector<Place> places;  // most keys first: the last to finish is a short one
   for (std::size_t s = 0; s < segments.size(); ++s)
     for (std::int64_t head = 0; head < heads; ++head)
-      for (std::int64_t begin = 0; begin < segments[s].queries; begin += kQueries) places.push_back({s, head, begin});
+      for (std::int64_t begin = 0; begin < segments[s].queries; begin += kQueries) {
+        const auto [from, to] = keys_of(segments[s].keys - segments[s].queries + begin,
+                                        std::min(kQueries, segments[s].queries - begin), options.window);
+        places.push_back({s, head, begin, to - from});
+      }
+  std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return a.keys > b.keys; });
   const Tile<T, Element> tile{q, out, lse, options, keys, values, q.size(2), heads / k.size(1)};
   for_each_task(static_cast<std::int64_t>(places.size()), [&](std::int64_t i) {
     const Place& place = places[static_cast<std::size_t>(i)];

@@ -5,6 +5,7 @@
 
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tasks.h"
 
 namespace graft::kernels::cpu {
@@ -99,6 +100,34 @@ GRAFT_SIMD void round_scores(const float* rows, std::int64_t n, Element* out) {
   }
 }
 
+// Pairs of bf16 as rows of their low and of their high halves.
+GRAFT_SIMD inline void split_pairs(const std::uint32_t* pairs, std::int64_t n, Bf16Bits* low, Bf16Bits* high) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) {
+    low[i] = static_cast<Bf16Bits>(pairs[i]);
+    high[i] = static_cast<Bf16Bits>(pairs[i] >> 16);
+  }
+}
+
+// out (d, n), rows at a distance of `out_stride` = the transposed n <= kKeys rows of d elements; of an odd number of bf16 an
+// element behind each row is read.
+inline void transpose(const float* rows, std::int64_t stride, std::int64_t n, std::int64_t d, float* out,
+                      std::int64_t out_stride) {
+  transpose_words(rows, stride * 4, n, d, reinterpret_cast<std::uint32_t*>(out), out_stride);
+}
+inline void transpose(const Bf16Bits* rows, std::int64_t stride, std::int64_t n, std::int64_t d, Bf16Bits* out,
+                      std::int64_t out_stride) {
+  thread_local Scratch memory;
+  const std::int64_t words = (d + 1) / 2;
+  auto* pairs = memory.get<std::uint32_t>((words + 1) * kKeys);
+  auto* unused = reinterpret_cast<Bf16Bits*>(pairs + words * kKeys);
+  transpose_words(rows, stride * 2, n, words, pairs, kKeys);
+  for (std::int64_t w = 0; w < words; ++w) {
+    Bf16Bits* low = out + 2 * w * out_stride;
+    split_pairs(pairs + w * kKeys, n, low, 2 * w + 1 < d ? low + out_stride : unused);
+  }
+}
+
 // The keys or values of all segments: as rows (keys, D), in place where their type is the products', and turned, (D, keys).
 template <class Element>
 class Side {
@@ -111,29 +140,41 @@ class Side {
       rows_ = reinterpret_cast<const Element*>(data);
       row_stride_ = x.stride(0), head_stride_ = x.stride(1);
     } else {
-      copied_.resize(static_cast<std::size_t>(heads * tokens * width));
-      for_each_task(heads, [&](std::int64_t head) {
-        for (std::int64_t t = 0; t < tokens; ++t)
-          for (std::int64_t j = 0; j < d_; ++j)
-            copied_[static_cast<std::size_t>((head * tokens + t) * width + j)] =
-                as_element<Element>(data[t * x.stride(0) + head * x.stride(1) + j]);
+      auto* copied = copied_.get<Element>(heads * tokens * width);
+      for_each_task((tokens + kKeys - 1) / kKeys, [&](std::int64_t block) {
+        for (std::int64_t t = block * kKeys; t < std::min((block + 1) * kKeys, tokens); ++t)
+          for (std::int64_t head = 0; head < heads; ++head) {
+            const T* from = data + t * x.stride(0) + head * x.stride(1);
+            Element* to = copied + (head * tokens + t) * width;
+            for (std::int64_t j = 0; j < d_; ++j) to[j] = as_element<Element>(from[j]);
+            std::fill(to + d_, to + width, Element{});
+          }
       });
-      rows_ = copied_.data();
+      rows_ = copied;
       row_stride_ = width, head_stride_ = tokens * width;
     }
     if (!turned) return;
-    for (const Segment& segment : segments) {  // a step of two keys must not reach into the next segment: it may hold NaN
+    struct Block {
+      std::size_t segment;
+      std::int64_t key;
+    };
+    std::vector<Block> blocks;
+    for (std::size_t s = 0; s < segments.size();
+         ++s) {  // a step of two keys must not reach into the next segment: NaN may be there
       column_.push_back(turned_stride_);
-      turned_stride_ += round_up(segment.keys, depth);
+      turned_stride_ += round_up(segments[s].keys, depth);
+      for (std::int64_t key = 0; key < segments[s].keys; key += kKeys) blocks.push_back({s, key});
     }
-    turned_.resize(static_cast<std::size_t>(heads * d_ * turned_stride_));
-    for_each_task(heads, [&](std::int64_t head) {
-      for (std::size_t s = 0; s < segments.size(); ++s)
-        for (std::int64_t key = 0; key < segments[s].keys; ++key) {
-          const Element* from = row(segments[s], head, key);
-          Element* to = turned_.data() + head * d_ * turned_stride_ + column_[s] + key;
-          for (std::int64_t j = 0; j < d_; ++j) to[j * turned_stride_] = from[j];
-        }
+    auto* all = turned_memory_.get<Element>(heads * d_ * turned_stride_);
+    turned_ = all;
+    const auto count = static_cast<std::int64_t>(blocks.size());
+    for_each_task(heads * count, [&](std::int64_t task) {
+      const std::int64_t head = task / count;
+      const auto [s, key] = blocks[static_cast<std::size_t>(task % count)];
+      const std::int64_t n = std::min(kKeys, segments[s].keys - key), padded = round_up(n, depth);
+      Element* to = all + head * d_ * turned_stride_ + column_[s] + key;
+      transpose(row(segments[s], head, key), row_stride_, n, d_, to, turned_stride_);
+      for (std::int64_t j = 0; j < d_; ++j) std::fill(to + j * turned_stride_ + n, to + j * turned_stride_ + padded, Element{});
     });
   }
 
@@ -143,14 +184,14 @@ class Side {
     return rows_ + (segment.key + key) * row_stride_ + head * head_stride_;
   }
   const Element* turned(std::size_t segment, std::int64_t head, std::int64_t key) const {
-    return turned_.data() + head * d_ * turned_stride_ + column_[segment] + key;
+    return turned_ + head * d_ * turned_stride_ + column_[segment] + key;
   }
 
  private:
   std::int64_t d_;
-  const Element* rows_ = nullptr;
+  const Element *rows_ = nullptr, *turned_ = nullptr;
   std::int64_t row_stride_ = 0, head_stride_ = 0, turned_stride_ = 0;
-  std::vector<Element> copied_, turned_;
+  Scratch copied_, turned_memory_;
   std::vector<std::int64_t> column_;
 };
 

@@ -1,5 +1,8 @@
 #include "kernels/attention/attention.h"
 
+#include <ATen/Parallel.h>
+
+#include "kernels/attention/attention_cpu.h"
 #include "tests/support/catch.h"
 #include "tests/support/tensors.h"
 
@@ -76,6 +79,26 @@ TEST_CASE("attention equals dense masked attention in f64, forward and backward"
                same_bits(got.dv, again.dv)));
       }
     }
+  }
+}
+
+TEST_CASE("the backward of a long document is cut in ranges: f64, and the same bits on any number of threads", "[attention]") {
+  const PoisonedAllocations poisoned;
+  CHECK(cpu::partial_rows(1024) == 1024);
+  CHECK(cpu::partial_rows(2048) == 1024 + 2048);
+  CHECK(cpu::partial_rows(8192) == 2048 + 4096 + 6144 + 8192);
+  const std::vector<std::int32_t> starts = {0, 11, 2311};
+  const Inputs in = inputs(starts.back(), 2, 1, 8, at::kFloat);
+  for (const AttentionOptions o : {AttentionOptions{0.3, 0, 0}, {0.3, 301, 2}}) {
+    const int threads = at::get_num_threads();
+    at::set_num_threads(1);
+    const Results one = ours(in, starts, o);
+    at::set_num_threads(3);
+    const Results three = ours(in, starts, o);
+    at::set_num_threads(threads);
+    CHECK((same_bits(one.out, three.out) && same_bits(one.dq, three.dq) && same_bits(one.dk, three.dk) &&
+           same_bits(one.dv, three.dv)));
+    check_close(one, exact(in, starts, o), 1e-6, 3e-6);
   }
 }
 

@@ -164,14 +164,21 @@ void gemm_by_pieces(const std::vector<Panel<Element>>& panels) {
   });
 }
 
+bool by_panels(std::int64_t panels) { return panels >= kPanelsPerThread * at::get_num_threads(); }
+
 }  // namespace
+
+std::int64_t packed_elements(std::int64_t columns, std::int64_t k) {
+  const std::int64_t panels = (columns + kPanel - 1) / kPanel;
+  return (by_panels(panels) ? at::get_num_threads() : panels) * kPanel * k;
+}
 
 template <class Element>
 void gemm(const std::vector<Job<Element>>& jobs) {
   std::vector<Panel<Element>> panels;
   for (const Job<Element>& job : jobs)
     for (std::int64_t column = 0; column < job.columns; column += kPanel) panels.push_back({&job, column});
-  if (static_cast<std::int64_t>(panels.size()) >= kPanelsPerThread * at::get_num_threads())
+  if (by_panels(static_cast<std::int64_t>(panels.size())))
     gemm_by_panels(panels);
   else
     gemm_by_pieces(panels);
@@ -179,22 +186,32 @@ void gemm(const std::vector<Job<Element>>& jobs) {
 
 template <class Element>
 void outer_sums(const std::vector<OuterSum<Element>>& sums) {
-  // narrow^T, as the left side: (r, M).
-  std::vector<std::vector<Element>> turned;
   struct Piece {
     std::size_t sum;
-    std::int64_t column;
+    std::int64_t column;  // or row
   };
-  std::vector<Piece> all;
+  std::vector<Piece> all, blocks;
+  std::vector<Element*> turned;  // narrow^T, as the left side: (r, M)
+  std::int64_t size = 0;
+  for (const OuterSum<Element>& sum : sums) size += sum.rank * round_up(sum.rows, 2);
+  thread_local Scratch memory;
+  auto* left = memory.get<Element>(size);
   for (std::size_t s = 0; s < sums.size(); ++s) {
-    const OuterSum<Element>& sum = sums[s];
-    std::vector<Element> left(static_cast<std::size_t>(sum.rank * round_up(sum.rows, 2)));
-    for (std::int64_t t = 0; t < sum.rows; ++t)
-      for (std::int64_t j = 0; j < sum.rank; ++j)
-        left[static_cast<std::size_t>(j * round_up(sum.rows, 2) + t)] = sum.narrow[t * sum.narrow_stride + j];
-    turned.push_back(std::move(left));
-    for (std::int64_t column = 0; column < sum.columns; column += kPanel) all.push_back({s, column});
+    turned.push_back(left);
+    left += sums[s].rank * round_up(sums[s].rows, 2);
+    for (std::int64_t column = 0; column < sums[s].columns; column += kPanel) all.push_back({s, column});
+    for (std::int64_t row = 0; row < sums[s].rows; row += kBlock) blocks.push_back({s, row});
   }
+  for_each_task(static_cast<std::int64_t>(blocks.size()), [&](std::int64_t task) {
+    const auto [s, row] = blocks[static_cast<std::size_t>(task)];
+    const OuterSum<Element>& sum = sums[s];
+    const std::int64_t stride = round_up(sum.rows, 2), end = std::min(row + kBlock, sum.rows);
+    for (std::int64_t j = 0; j < sum.rank; ++j) {
+      Element* to = turned[s] + j * stride;
+      for (std::int64_t t = row; t < end; ++t) to[t] = sum.narrow[t * sum.narrow_stride + j];
+      std::fill(to + end, to + round_up(end, 2), Element{});
+    }
+  });
   for_each_task(static_cast<std::int64_t>(all.size()), [&](std::int64_t task) {
     constexpr std::int64_t depth = kDepth<Element>;
     thread_local Scratch packed_memory, result_memory;
@@ -206,8 +223,8 @@ void outer_sums(const std::vector<OuterSum<Element>>& sums) {
     for (std::int64_t row = 0; row < sum.rows; row += kBlock) {
       const std::int64_t count = std::min(kBlock, sum.rows - row);
       pack(sum.wide + row * sum.wide_stride + column, sum.wide_stride, count, n, width, right);
-      multiply({turned[s].data() + row, round_up(sum.rows, 2), sum.rank, right, width, round_up(count, depth) / depth, result,
-                width, width, row > 0});
+      multiply({turned[s] + row, round_up(sum.rows, 2), sum.rank, right, width, round_up(count, depth) / depth, result, width,
+                width, row > 0});
     }
     if (sum.rows == 0) return;
     for (std::int64_t j = 0; j < sum.rank; ++j)

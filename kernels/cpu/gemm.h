@@ -49,6 +49,9 @@ struct Job {
 template <class Element>
 void gemm(const std::vector<Job<Element>>& jobs);
 
+// Elements of right sides that are packed at one time, by all threads, for products over k with this many columns.
+std::int64_t packed_elements(std::int64_t columns, std::int64_t k);
+
 // out (r, C) f32, rows of any stride, += narrow^T wide, both (M, .) with rows of any stride: the gradient of a low-rank factor.
 // out_step: distance of out's columns, so that it may be written transposed.
 template <class Element>

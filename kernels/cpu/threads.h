@@ -22,4 +22,8 @@ class ThreadPlaces {
   bool placed_ = false;
 };
 
+// The calling thread's own, once, while there are places. for_each_task calls it: OpenMP ends the threads that a smaller team
+// leaves over, and the ones it makes later start on the one processor of the thread that makes them.
+void take_place();
+
 }  // namespace graft::kernels::cpu

@@ -3,7 +3,10 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "kernels/gemm/gemm.h"
 
@@ -11,6 +14,7 @@ namespace graft::cuda {
 namespace {
 
 constexpr int kInvalidValue = 1, kCublas = 1000;
+constexpr std::size_t kMostPlans = 4096;
 
 cudaDataType_t data_type(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
@@ -53,6 +57,26 @@ Operation operation(const Gemm& g) {
   return Operation(made);
 }
 
+// What the heuristic's answer depends on.
+using Problem = std::array<std::int64_t, 14>;
+
+Problem problem(const Gemm& g, std::size_t workspace_bytes) {
+  return {g.m,
+          g.n,
+          g.k,
+          g.a.ld,
+          g.b.ld,
+          g.ldc,
+          g.a.transposed,
+          g.b.transposed,
+          static_cast<std::int64_t>(g.type),
+          static_cast<std::int64_t>(g.c_type),
+          alignment(g.a.data, g.a.ld, g.type),
+          alignment(g.b.data, g.b.ld, g.type),
+          alignment(g.c, g.ldc, g.c_type),
+          static_cast<std::int64_t>(workspace_bytes)};
+}
+
 Preference preference(const Gemm& g, std::size_t workspace_bytes) {
   cublasLtMatmulPreference_t made = nullptr;
   cublasLtMatmulPreferenceCreate(&made);
@@ -70,6 +94,25 @@ Preference preference(const Gemm& g, std::size_t workspace_bytes) {
   return Preference(made);
 }
 
+struct Plan {
+  Operation product;
+  Layout a, b, c;
+  cublasLtMatmulAlgo_t algorithm;
+};
+
+cublasStatus_t make(cublasLtHandle_t handle, const Gemm& g, std::size_t workspace_bytes, Plan& plan) {
+  plan = {operation(g), layout(g.a, g.m, g.k, g.type), layout(g.b, g.k, g.n, g.type), layout(g.c_type, g.m, g.n, g.ldc), {}};
+  const Preference wanted = preference(g, workspace_bytes);
+  if (!plan.product || !plan.a || !plan.b || !plan.c || !wanted) return CUBLAS_STATUS_ALLOC_FAILED;
+  cublasLtMatmulHeuristicResult_t found{};
+  int count = 0;
+  const cublasStatus_t asked = cublasLtMatmulAlgoGetHeuristic(handle, plan.product.get(), plan.a.get(), plan.b.get(),
+                                                              plan.c.get(), plan.c.get(), wanted.get(), 1, &found, &count);
+  if (asked != CUBLAS_STATUS_SUCCESS) return asked;
+  plan.algorithm = found.algo;
+  return count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
+}
+
 }  // namespace
 
 extern "C" int graft_gemm(const Gemm& g, void* workspace, std::size_t workspace_bytes, Stream stream) {
@@ -80,18 +123,20 @@ extern "C" int graft_gemm(const Gemm& g, void* workspace, std::size_t workspace_
     return cublasLtCreate(&made) == CUBLAS_STATUS_SUCCESS ? made : nullptr;
   }();
   if (handle == nullptr) return kCublas + CUBLAS_STATUS_NOT_INITIALIZED;
-  const Operation product = operation(g);
-  const Layout a = layout(g.a, g.m, g.k, g.type), b = layout(g.b, g.k, g.n, g.type), c = layout(g.c_type, g.m, g.n, g.ldc);
-  const Preference wanted = preference(g, workspace_bytes);
-  if (!product || !a || !b || !c || !wanted) return kCublas + CUBLAS_STATUS_ALLOC_FAILED;
-  cublasLtMatmulHeuristicResult_t found{};
-  int count = 0;
-  const cublasStatus_t asked =
-      cublasLtMatmulAlgoGetHeuristic(handle, product.get(), a.get(), b.get(), c.get(), c.get(), wanted.get(), 1, &found, &count);
-  if (asked != CUBLAS_STATUS_SUCCESS) return kCublas + asked;
-  if (count == 0) return kCublas + CUBLAS_STATUS_NOT_SUPPORTED;
-  const cublasStatus_t done = cublasLtMatmul(handle, product.get(), &g.alpha, g.a.data, a.get(), g.b.data, b.get(), &g.beta, g.c,
-                                             c.get(), g.c, c.get(), &found.algo, workspace, workspace_bytes, stream);
+  // A step repeats its products; only the rows with a label differ, so that there are never many. One thread launches.
+  static auto& plans = *new std::map<Problem, Plan>;  // not destroyed after the driver
+  const Problem key = problem(g, workspace_bytes);
+  auto known = plans.find(key);
+  if (known == plans.end()) {
+    Plan made;
+    if (const cublasStatus_t fault = make(handle, g, workspace_bytes, made)) return kCublas + fault;
+    if (plans.size() >= kMostPlans) plans.clear();
+    known = plans.emplace(key, std::move(made)).first;
+  }
+  const Plan& plan = known->second;
+  const cublasStatus_t done =
+      cublasLtMatmul(handle, plan.product.get(), &g.alpha, g.a.data, plan.a.get(), g.b.data, plan.b.get(), &g.beta, g.c,
+                     plan.c.get(), g.c, plan.c.get(), &plan.algorithm, workspace, workspace_bytes, stream);
   return done == CUBLAS_STATUS_SUCCESS ? 0 : kCublas + done;
 }
 

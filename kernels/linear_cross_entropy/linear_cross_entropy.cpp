@@ -19,7 +19,9 @@ namespace {
 
 constexpr const char* kOp = "linear_cross_entropy";
 constexpr std::int64_t kNoLabel = -100;
-constexpr std::int64_t kChunkBytes = 48 << 20;  // of logits: a few hundred rows of a usual vocabulary
+constexpr std::int64_t kChunkBytes = 48 << 20;       // of logits: a few hundred rows of a usual vocabulary
+constexpr std::int64_t kCudaChunkBytes = 256 << 20;  // no cache to stay in, and fewer launches
+constexpr std::int64_t kLeastRows = 256;             // of a large vocabulary: its weight is packed anew for each chunk
 
 // Sum of exp(z - largest): f32 within blocks, f64 across them.
 template <class T>
@@ -123,11 +125,11 @@ void chunk_rows(at::Tensor& z, const at::Tensor& targets, const at::Tensor& row_
   by_type(z.scalar_type(), [&](auto type) {
     using T = decltype(type);
     T* data = z.mutable_data_ptr<T>();
-    const std::int64_t n = z.size(1);
+    const std::int64_t n = z.size(1), stride = z.stride(0);
     at::parallel_for(0, z.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const double weight = weights != nullptr ? static_cast<double>(weights[i]) : 1;
-        const RowLoss row = loss_row(data + i * n, n, labels[i], weight, options);
+        const RowLoss row = loss_row(data + i * stride, n, labels[i], weight, options);
         loss[i] = row.loss;
         logprob[i] = row.logprob;
       }
@@ -135,10 +137,20 @@ void chunk_rows(at::Tensor& z, const at::Tensor& targets, const at::Tensor& row_
   });
 }
 
+// (n, V). On the processor bf16 is read in pairs: an even stride, with zeros behind an odd vocabulary.
+at::Tensor empty_logits(std::int64_t n, std::int64_t vocabulary, const at::Tensor& like) {
+  if (device() != Device::cpu || like.scalar_type() == at::kFloat || vocabulary % 2 == 0)
+    return at::empty({n, vocabulary}, like.options());
+  const at::Tensor whole = at::empty({n, vocabulary + 1}, like.options());
+  whole.select(1, vocabulary).zero_();
+  return whole.narrow(1, 0, vocabulary);
+}
+
 }  // namespace
 
 std::int64_t linear_cross_entropy_chunk(std::int64_t vocabulary, std::int64_t element_bytes) {
-  return std::max<std::int64_t>(kChunkBytes / std::max<std::int64_t>(vocabulary * element_bytes, 1), 1);
+  const std::int64_t bytes = device() == Device::cuda ? kCudaChunkBytes : kChunkBytes;
+  return std::max(bytes / std::max<std::int64_t>(vocabulary * element_bytes, 1), kLeastRows);
 }
 
 LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight, LowRank* adapter,
@@ -175,7 +187,7 @@ LinearCrossEntropyResult linear_cross_entropy(const at::Tensor& x, const at::Ten
 
   const std::int64_t most = linear_cross_entropy_chunk(vocabulary, static_cast<std::int64_t>(x.element_size()));
   const std::int64_t chunk = std::min(most, std::max<std::int64_t>(trained, 1));
-  at::Tensor logits = at::empty({chunk, vocabulary}, x.options());
+  at::Tensor logits = empty_logits(chunk, vocabulary, x);
   for (std::int64_t begin = 0; begin < trained; begin += chunk) {
     const std::int64_t count = std::min(chunk, trained - begin);
     const at::Tensor part = inputs.narrow(0, begin, count);

@@ -67,7 +67,7 @@ TEST_CASE("linear_cross_entropy equals log-softmax in f64: sum, logprobs and gra
   struct Shape {
     std::int64_t tokens, hidden, vocabulary;
   };
-  for (const Shape s : {Shape{1, 3, 1}, Shape{2, 5, 7}, Shape{40, 24, 333}, Shape{700, 8, 30011}}) {
+  for (const Shape s : {Shape{1, 3, 1}, Shape{2, 5, 7}, Shape{40, 24, 333}, Shape{70, 24, 333}, Shape{700, 8, 30011}}) {
     for (const double softcap : {0.0, 2.5}) {
       for (const auto type : {at::kFloat, at::kBFloat16}) {
         if (type == at::kBFloat16 && s.tokens == 700) continue;  // bf16 products are slow on some machines
@@ -86,6 +86,12 @@ TEST_CASE("linear_cross_entropy equals log-softmax in f64: sum, logprobs and gra
       }
     }
   }
+}
+
+TEST_CASE("a chunk of logits has 256 rows at least", "[linear_cross_entropy]") {
+  CHECK(linear_cross_entropy_chunk(49152, 2) == 512);
+  CHECK(linear_cross_entropy_chunk(49152, 4) == 256);
+  CHECK(linear_cross_entropy_chunk(262144, 4) == 256);
 }
 
 TEST_CASE("linear_cross_entropy trains an adapter of the head", "[linear_cross_entropy]") {

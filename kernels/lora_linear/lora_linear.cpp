@@ -237,15 +237,16 @@ at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, 
   return whole.out;
 }
 
-bool own_products(const at::Tensor& x, const std::vector<LoraPart>& parts) {
-  return std::all_of(parts.begin(), parts.end(), [&](const LoraPart& part) {
-    return cpu::multiplies(x, outputs(part)) && (part.coded != nullptr || part.weight.stride(1) == 1);
-  });
+// y: of each part, or its gradient.
+bool own_products(const at::Tensor& x, const std::vector<LoraPart>& parts, const std::vector<at::Tensor>& y) {
+  return std::all_of(y.begin(), y.end(), [&](const at::Tensor& one) { return cpu::multiplies(x, one); }) &&
+         std::all_of(parts.begin(), parts.end(),
+                     [](const LoraPart& part) { return part.coded != nullptr || part.weight.stride(1) == 1; });
 }
 
 void group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
   if (device() != Device::cpu) return on_device::lora_group_forward(y, x, parts);
-  (own_products(x, parts) ? own_forward : library_forward)(y, x, parts);
+  (own_products(x, parts, y) ? own_forward : library_forward)(y, x, parts);
 }
 
 }  // namespace
@@ -266,7 +267,7 @@ at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tens
   if (dy.size() != parts.size()) fail("lora_linear", cat(dy.size(), " dy were given for ", parts.size(), " linears"));
   for (std::size_t i = 0; i < parts.size(); ++i) check_backward(dy[i], x, parts[i]);
   if (device() != Device::cpu) return on_device::lora_group_backward(dy, x, parts, need_dx);
-  return (own_products(x, parts) ? own_backward : library_backward)(dy, x, parts, need_dx);
+  return (own_products(x, parts, dy) ? own_backward : library_backward)(dy, x, parts, need_dx);
 }
 
 at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, LowRank* adapter,

@@ -45,7 +45,7 @@ struct LoraPart {
 // Y of each part. What the backward needs besides X is in part.saved, and the caller keeps X: nothing else is stored.
 std::vector<at::Tensor> lora_group_forward(const at::Tensor& x, const std::vector<LoraPart>& parts);
 // Accumulates into each adapter's grad_a and grad_b; returns dX summed over the parts, or an undefined tensor when need_dx is
-// false. Reads dY and X and writes neither.
+// false. Reads dY and X and writes neither. Where N is odd and the distance of rows of dY even, a 0 stands behind each.
 at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
                                bool need_dx);
 

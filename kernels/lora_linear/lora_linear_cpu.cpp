@@ -33,10 +33,11 @@ OuterSum<Element> outer_sum(const at::Tensor& narrow, const at::Tensor& wide, co
 
 }  // namespace
 
-bool multiplies(const at::Tensor& x, std::int64_t out) {
+bool multiplies(const at::Tensor& x, const at::Tensor& y) {
   if (x.size(0) < kFewRows || isa() < Isa::avx2) return false;
   if (x.scalar_type() == at::kFloat) return true;
-  return has_fast_bf16_dot() && out % 2 == 0 && x.size(1) % 2 == 0;  // pairs must not reach beyond a row
+  // Pairs must not reach beyond a row.
+  return has_fast_bf16_dot() && x.size(1) % 2 == 0 && (y.size(1) % 2 == 0 || y.stride(0) % 2 == 0);
 }
 
 void multiply(const std::vector<Product>& products) {

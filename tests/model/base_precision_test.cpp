@@ -106,6 +106,18 @@ TEST_CASE("a base in NF4 has the loss and gradients of its numbers, bit for bit,
     }
 }
 
+TEST_CASE("activations are what is kept, the widest moment, a chunk of logits and the kernels' memory", "[memory]") {
+  ModelSpec spec;
+  spec.hidden = 64, spec.ffn = 128, spec.vocab = 1024, spec.heads = 2, spec.kv_heads = 1, spec.head_dim = 32;
+  spec.layers.resize(3);
+  // Of a layer 4 H, 2 of 2 heads, 2 of one, gate and up; at its widest 4 H and gate and up once more.
+  const std::int64_t layer = 256 + 128 + 64 + 256, widest = 256 + 256;
+  const std::int64_t logits = 10 * 1024, packed = 64 * 1024, turned = 10 * 32, partial = 2 * 10 * 2 * 32;
+  const auto bytes = [&](Recompute recompute) { return activation_bytes(spec, at::kFloat, BasePrecision::full, 10, recompute); };
+  CHECK(bytes(Recompute::none) == 4 * (10 * (3 * layer + widest) + logits + packed + turned + partial));
+  CHECK(bytes(Recompute::layers) == 4 * (10 * (3 * 64 + layer + widest) + logits + packed + turned + partial));
+}
+
 TEST_CASE("a weight that NF4 cannot hold is named", "[nf4]") {
   const auto source = open_weights(Golden("llama").directory);
   CHECK(message_of([&] { Decoder::load(Broken(*source), at::kFloat, at::kFloat, BasePrecision::nf4); }) ==

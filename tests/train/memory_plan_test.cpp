@@ -72,6 +72,20 @@ TEST_CASE("a run that cannot fit is refused with its largest part and the key to
   CHECK_NOTHROW(plan.check());
 }
 
+TEST_CASE("adapters' S are planned for every linear of the layers that are alive", "[train]") {
+  testing::FakeDecoder decoder;
+  RunConfig config;
+  const auto layers = static_cast<std::uint64_t>(decoder.spec().layers.size());
+  const auto bytes = [&](std::int64_t rank) {
+    config.lora.rank = rank;
+    return plan_run(config, decoder.spec(), at::kBFloat16, 1, 1, 0).items[2].bytes;
+  };
+  const auto tokens = static_cast<std::uint64_t>(config.train.micro_rows * config.train.length);
+  CHECK(bytes(24) - bytes(16) == tokens * layers * 7 * 8 * 2);
+  config.train.recompute = "layers";
+  CHECK(bytes(24) - bytes(16) == tokens * 7 * 8 * 2);
+}
+
 TEST_CASE("what merge-aware training needs to round is planned", "[train][merge_aware]") {
   testing::FakeDecoder decoder;
   RunConfig config;
