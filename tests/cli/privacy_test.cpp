@@ -28,7 +28,7 @@ TEST_CASE("no word of a document is in a log, an error or a file of graft's", "[
   for (const std::string& name : given)
     if (!name.ends_with(".jsonl")) write_file(workshop / name, cat(document(7), kSecret, " ", document(8), kSecret));
   std::string chat;
-  for (const std::string content : {"one " + kSecret, kSecret + " two"})
+  for (const std::string& content : {"one " + kSecret, kSecret + " two"})
     chat += Json{{"messages",
                   {{{"role", "user"}, {"content", cat("What is a ", kSecret, "?")}},
                    {{"role", "assistant"}, {"content", cat("An instrument: ", content, ".")}}}}}
@@ -44,11 +44,11 @@ TEST_CASE("no word of a document is in a log, an error or a file of graft's", "[
   };
   // Lines that cannot be used, in every way that there is.
   const std::string text = cat("\"", kSecret, " again\"");
-  for (const std::string& line : {cat("{\"text\": ", text, ", }"), cat("{\"text\": ", text), cat("{\"other\": ", text, "}"),
-                                  cat("{\"text\": [", text, "]}"), cat("[", text, "]"), text, kSecret, cat("{\"text\": ", text, "\xff}"),
-                                  cat("{\"messages\": [{\"role\": ", text, ", \"content\": ", text, "}]}"),
-                                  cat("{\"messages\": [{\"role\": \"user\", \"content\": [", text, "]}]}"),
-                                  cat("{\"messages\": ", text, "}")}) {
+  for (const std::string& line :
+       {cat("{\"text\": ", text, ", }"), cat("{\"text\": ", text), cat("{\"other\": ", text, "}"),
+        cat("{\"text\": [", text, "]}"), cat("[", text, "]"), text, kSecret, cat("{\"text\": ", text, "\xff}"),
+        cat("{\"messages\": [{\"role\": ", text, ", \"content\": ", text, "}]}"),
+        cat("{\"messages\": [{\"role\": \"user\", \"content\": [", text, "]}]}"), cat("{\"messages\": ", text, "}")}) {
     INFO(line);
     write_file(workshop / "docs/broken.jsonl", line + "\n");
     check_silent(workshop.graft("prepare", {"corpus.dir=broken"}));

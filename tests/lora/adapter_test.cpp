@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -9,6 +10,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/fake_decoder.h"
 #include "tests/support/files.h"
+#include "tests/support/golden_paths.h"
 #include "tests/support/tiny_model.h"
 
 namespace graft::lora {
