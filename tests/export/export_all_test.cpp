@@ -100,7 +100,7 @@ TEST_CASE("what is complete is kept, what changed is written again", "[export][a
 TEST_CASE("the metadata of a GGUF base is part of what an export is made from", "[export][all]") {
   const ScratchDirectory scratch;
   const auto adapter = lora::load_peft(golden("llama") / "adapter");
-  const auto run = [&](const std::string& chat_template) {
+  const auto run = [&](const std::string& chat_template) -> bool {
     {
       const GgufFile plain(golden("llama") / "f16.gguf");
       GgufWriter writer(scratch / "base.gguf");
