@@ -126,7 +126,7 @@ Extracted extract(const RawDocument& document, const SourceConfig& source, const
     out.dropped = kNotUtf8;
   } else if (out.bytes() == 0) {
     out.dropped = "empty";
-  } else if (out.bytes() < static_cast<std::size_t>(config.min_bytes)) {
+  } else if (out.messages.empty() && out.bytes() < static_cast<std::size_t>(config.min_bytes)) {  // a short answer is one
     out.dropped = "shorter than min_bytes";
   }
   return out;

@@ -50,7 +50,7 @@ struct CorpusConfig {
     v.field(invalid_utf8, "invalid_utf8", {"replace", "reject"},
             "a byte sequence that is no UTF-8: U+FFFD, or drop the document");
     v.field(heldout, "heldout", 0.0, 0.5, "share of documents kept out of training, chosen by hash of the document id");
-    v.field(min_bytes, "min_bytes", 0, 1 << 30, "documents shorter than this after cleaning are dropped");
+    v.field(min_bytes, "min_bytes", 0, 1 << 30, "texts shorter than this after cleaning are dropped; conversations never are");
     v.field(deduplicate, "deduplicate", "drop documents whose cleaned text was seen before");
     v.field(compression, "compression", {"none", "deflate"}, "of the token shards");
     v.field(shard_tokens, "shard_tokens", 1024, std::int64_t{1} << 32,

@@ -48,6 +48,8 @@ std::string fixed(double value, int decimals) {
   return out;
 }
 
+constexpr std::int64_t kFewTokens = 2000;  // of a held-out set whose scores get a warning
+
 std::string score_table(const std::vector<Score>& scores) {
   std::vector<std::vector<std::string>> rows = {{"model", "held-out set", "bits per byte", "against base", "gain kept",
                                                  "quantized base", "update kept", "KL to merged", "perplexity"}};
@@ -62,7 +64,9 @@ std::string score_table(const std::vector<Score>& scores) {
                     kept(scores, score.model), rounded == nullptr ? "" : fixed(rounded->bits_per_byte, 4),
                     percent(update_kept(scores, score.model)), score.kl ? fixed(*score.kl, 4) : "", fixed(score.perplexity, 3)});
     std::string& said = sets[score.set];
-    if (said.empty()) said = cat(score.set, ": ", score.tokens, " tokens of ", score.documents, " documents");
+    if (said.empty())
+      said = cat(score.set, ": ", score.tokens, " tokens of ", score.documents, " documents",
+                 score.tokens < kFewTokens ? ", too few to tell small differences from chance" : "");
     if (score.kl && said.find("KL") == std::string::npos) said += cat(", KL over ", score.kl_tokens, " of them");
   }
   for (std::size_t column = rows[0].size(); column-- > 0;) {  // one that would be empty, or name the only set, is left out
