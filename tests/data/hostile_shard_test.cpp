@@ -286,6 +286,11 @@ TEST_CASE("a manifest is bounded and strict", "[shard][hostile]") {
 // Damage behind a true hash: what libhdf5 makes of it. In one process it crashed after some 700 of these files (core/hdf5.h).
 TEST_CASE("flipped bits behind a true hash", "[fuzz]") {
   constexpr int kFiles = 300;
+#ifdef __SANITIZE_ADDRESS__
+  constexpr long kKept = 256 << 10;  // KiB of what is freed, in AddressSanitizer's quarantine
+#else
+  constexpr long kKept = 0;
+#endif
   TempDir dir;
   std::mt19937 random(11);
   const long memory = peak_kib();
@@ -306,5 +311,5 @@ TEST_CASE("flipped bits behind a true hash", "[fuzz]") {
     CHECK(outcomes["read"] > 0);                       // not every bit matters
     CHECK(outcomes["crashed libhdf5"] < kFiles / 10);  // and that one only in its child
   }
-  CHECK(peak_kib() - memory < 64 << 10);
+  CHECK(peak_kib() - memory < (64 << 10) + kKept);
 }
