@@ -1,5 +1,5 @@
-// Documents to a corpus: discover, read, clean, filter, deduplicate, split, tokenize, seal. Streams; of a
-// document its hashes alone stay in memory (corpus_writer.h). Every document read is either in a shard or counted under a reason.
+// Documents to a corpus: discover, read, clean, filter, deduplicate, split, tokenize, seal. Streams; of a document its hashes
+// alone stay in memory (corpus_writer.h). Every document read is either in a shard or counted under a reason.
 #pragma once
 
 #include <cstdint>

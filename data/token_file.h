@@ -11,15 +11,12 @@
 //   /documents/offset        (n+1)  uint64: tokens of document i are [offset[i], offset[i+1])
 //   /documents/id_hash       (n)    uint64: first 64 bits of sha256 of the document's id
 //   /documents/content_hash  (2n)   uint64: first 128 bits of sha256 of the cleaned text, high half first
-//   /documents/bytes         (n)    uint64: length of the cleaned UTF-8 text; of a conversation: of the assistant's words, which
-//   its
-//                                   loss falls on
+//   /documents/bytes         (n)    uint64: length of the cleaned UTF-8 text; of a conversation: of the words with loss
 //   /documents/source        (n)    uint16: line of /sources
 //   /sources                 (b)    uint8: names of the sources, one per line
-//   /loss/first              (n+1)  uint64: spans of document i are [first[i], first[i+1]). No /loss group: everything
-//   carries loss /loss/span               (2s)   uint64: begin and end of a span, in tokens of the shard. A document
-//   without spans carries loss
-//                                   on all of its tokens
+//   /loss/first              (n+1)  uint64: spans of document i are [first[i], first[i+1]); none: all of it carries loss
+//   /loss/span               (2s)   uint64: begin and end of a span, in tokens of the shard
+//                                   No /loss group: all documents carry loss everywhere
 //
 // Equal documents in equal order give equal bytes. The file is found through the manifest, which holds its sha256; it
 // is checked before libhdf5 sees the file.

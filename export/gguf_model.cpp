@@ -18,6 +18,7 @@
 #include "export/quantize/ggml.h"
 #include "export/verify.h"
 #include "model/family.h"
+#include "model/rotary_rows.h"
 
 namespace graft::exports {
 namespace {
@@ -111,16 +112,6 @@ at::Tensor importance_of(const ExportRequest& request, Quantizer quantizer, cons
 
 }  // namespace
 
-at::Tensor interleave_rotary_rows(const at::Tensor& rows, std::int64_t heads) {
-  std::vector<std::int64_t> split = {heads, 2, rows.size(0) / heads / 2};
-  for (std::int64_t i = 1; i < rows.dim(); ++i) split.push_back(rows.size(i));
-  return rows.reshape(split).transpose(1, 2).reshape(rows.sizes());
-}
-
-at::Tensor separate_rotary_rows(const at::Tensor& rows, std::int64_t heads) {
-  return rows.view({heads, rows.size(0) / heads / 2, 2, -1}).transpose(1, 2).reshape(rows.sizes());
-}
-
 bool interleaves_rotary_rows(const model::ModelSpec& spec) { return model::family_named(spec.family).gguf_permutes_qk; }
 
 std::string gguf_refusal(const model::ModelSpec& spec) {
@@ -171,12 +162,12 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
       on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
         const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
         at::Tensor values = source.rows(part, begin, end);
-        if (turned) values = interleave_rotary_rows(values, (end - begin) / head);
+        if (turned) values = model::interleaved_rows(values, (end - begin) / head);
         if (shifted) values = values + offset;
         const std::vector<std::byte> bytes = put(static_cast<std::uint64_t>(above + begin), values.contiguous(), importance);
         if (!noted) return;
         const at::Tensor stored = dequantized(bytes, tensor.type, values.sizes());
-        made.add(part.name, begin, turned ? separate_rotary_rows(stored, (end - begin) / head) : stored);
+        made.add(part.name, begin, turned ? model::separated_rows(stored, (end - begin) / head) : stored);
       });
       above += part.shape[0];
     }

@@ -43,10 +43,7 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
   };
 }
 
-// Rows of a q or k projection (or of its lora_B) from Hugging Face's order, the two halves of a head's rotated pairs apart, to
-// that of GGUF's llama architecture, pairs side by side: (heads, 2, d/2, ...) -> (heads, d/2, 2, ...).
-at::Tensor interleave_rotary_rows(const at::Tensor& rows, std::int64_t heads);
-// Whether the family's GGUF architecture has q and k in that order.
+// Whether the family's GGUF architecture has q and k in the order of neighbours (model/rotary_rows.h).
 bool interleaves_rotary_rows(const model::ModelSpec& spec);
 
 }  // namespace graft::exports

@@ -10,6 +10,7 @@
 #include "core/gguf.h"
 #include "core/stop.h"
 #include "model/family.h"
+#include "model/rotary_rows.h"
 #include "model/weights_source.h"
 
 namespace graft::model {
@@ -90,7 +91,7 @@ class GgufSource : public TableSource {
     if (spec.norm && spec_.norm_gain_offset != 0)
       return (decode(tensor, bytes, spec.shape, at::kFloat) - spec_.norm_gain_offset).to(type);
     const at::Tensor values = decode(tensor, bytes, spec.shape, type);
-    return permuted_ && spec.rotary_heads > 0 ? deinterleave(values, spec.rotary_heads) : values;
+    return permuted_ && spec.rotary_heads > 0 ? separated_rows(values, spec.rotary_heads) : values;
   }
 
   at::Tensor load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const override {
@@ -103,13 +104,7 @@ class GgufSource : public TableSource {
     shape[0] = last - first;
     const GgufTensor& tensor = *located_[row];
     const at::Tensor values = decode(tensor, rows_of(bytes_of(row), spec.shape[0], first, last), shape, type);
-    return turned ? deinterleave(values, (last - first) / head).narrow(0, begin - first, end - begin) : values;
-  }
-
-  // llama.cpp rotates neighbours, transformers rotates halves: rows (h, d/2, 2) of a head go back to (h, 2, d/2).
-  static at::Tensor deinterleave(const at::Tensor& values, std::int64_t heads) {
-    const std::int64_t rows = values.size(0), columns = values.numel() / rows;
-    return values.view({heads, rows / heads / 2, 2, columns}).transpose(1, 2).reshape(values.sizes());
+    return turned ? separated_rows(values, (last - first) / head).narrow(0, begin - first, end - begin) : values;
   }
 
   static at::Tensor decode(const GgufTensor& tensor, std::span<const std::byte> bytes, const std::vector<std::int64_t>& shape,

@@ -39,9 +39,8 @@ std::unique_ptr<model::WeightSource> open_base(const train::RunConfig& config) {
 bool has_conversations(const std::string& directory, const data::Tokenizer& tokenizer) {
   try {
     const auto corpus = data::Corpus::open(directory, "train", tokenizer.hash());
-    std::int32_t token = 0;
     std::uint8_t loss = 1;
-    for (std::int64_t i = 0; i < corpus->documents() && loss != 0; ++i) corpus->read(i, 0, {&token, 1}, {&loss, 1});
+    for (std::int64_t i = 0; i < corpus->documents() && loss != 0; ++i) corpus->read(i, 0, {}, {&loss, 1});
     return loss == 0;
   } catch (const UserError&) {
     return false;

@@ -144,7 +144,7 @@ std::string withdraw_poor(const Session& session, std::vector<exports::Artifact>
   std::vector<exports::Artifact> kept;
   for (const exports::Artifact& artifact : artifacts) {
     const auto share = survival(scores, artifact.format);
-    const bool asked = exports::find_exporter(artifact.format).quantizes && (least > 0 || share);
+    const bool asked = exports::find_exporter(artifact.format).quantizes && least > 0;
     if (asked && scores.empty())
       log::warn("export", artifact.format, ": nothing was held out, so that export.min_survival cannot be checked");
     if (!asked || scores.empty() || (share && *share >= least)) {

@@ -12,6 +12,7 @@
 #include "export/gguf_metadata.h"
 #include "export/gguf_model.h"
 #include "lora/targets.h"
+#include "model/rotary_rows.h"
 #include "model/tensors.h"
 
 namespace graft::exports {
@@ -34,7 +35,7 @@ std::vector<Placed> place(const ExportRequest& request) {
     if (tensor == tensors.end() || tensor->expert >= 0)
       throw UnsupportedError(cat("a GGUF LoRA has no place for the adapter of ", adapter->module));
     at::Tensor b = adapter->low_rank.b;
-    if (interleave && tensor->rotary_heads > 0) b = interleave_rotary_rows(b, tensor->rotary_heads);
+    if (interleave && tensor->rotary_heads > 0) b = model::interleaved_rows(b, tensor->rotary_heads);
     placed.push_back({tensor->gguf, adapter->low_rank.a.contiguous(), b.contiguous()});
   }
   return placed;

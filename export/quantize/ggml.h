@@ -5,14 +5,14 @@
 //   Q4_0, Q5_0   d = (signed value of largest magnitude) / -8, -16;  q = floor(x/d + 8.5), floor(x/d + 16.5), at most 15, 31
 //   Q4_1, Q5_1   d = (max - min) / 15, 31;  q = floor((x - min)/d + 0.5)
 //   Q4_K, Q5_K   per 32 elements the scale and minimum that minimise sum w (s q - m - x)^2 over some 20 grids, w = rms + |x|;
-//   both
-//                rounded to 6 bits of the block's largest, then q to nearest
+//                both rounded to 6 bits of the block's largest, then q to nearest
 //   Q6_K         per 16 elements the scale that minimises sum x^2 (s q - x)^2 over 19 grids; rounded to 8 bits, then q to nearest
 // With the mean square h_c of the inputs of each column c (the *_impl functions):
 //   Q4_0, Q5_0   per block the scale that minimises sum w (s q - x)^2 over 19 grids, w = h sqrt(mean x^2 of the row + x^2)
 //   Q4_1, Q5_1   scale and minimum likewise, over 37 grids
-//   Q4_K, Q5_K   the same with w = h sqrt(2 mean x^2 of the block + x^2); scales and minima to 6 bits with the least weighted
-//   error Q6_K         as without, w = h Q8_0, F16, ...   as without
+//   Q4_K, Q5_K   the same with w = h sqrt(2 mean x^2 of the block + x^2); scales and minima to 6 bits with the least error
+//   Q6_K         as without, with w = h
+//   Q8_0, F16    as without, as all others
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -159,8 +159,8 @@ class Side {
       std::int64_t key;
     };
     std::vector<Block> blocks;
-    for (std::size_t s = 0; s < segments.size();
-         ++s) {  // a step of two keys must not reach into the next segment: NaN may be there
+    // A step of two keys must not reach into the next segment: NaN may be there.
+    for (std::size_t s = 0; s < segments.size(); ++s) {
       column_.push_back(turned_stride_);
       turned_stride_ += round_up(segments[s].keys, depth);
       for (std::int64_t key = 0; key < segments[s].keys; key += kKeys) blocks.push_back({s, key});

@@ -81,6 +81,16 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
     const Outcome any = workshop.graft("export", {"export.min_survival=0"}, {"-f", "gguf-q4_k_s"});
     CHECK(any.code == 0);
     contains(any.out, "gain kept");
+    // One that is worse than the base too.
+    Json book = read_json(workshop / "run/scores.json");
+    for (Json& score : book["scores"])
+      if (score["model"] == "gguf-q4_k_s") score["bits_per_byte"] = 99;
+    write_file(workshop / "run/scores.json", book.dump());
+    const Outcome worst = workshop.graft("export", {"export.min_survival=0"}, {"-f", "gguf-q4_k_s"});
+    CHECK(worst.code == 0);
+    contains(worst.out, "99.0000");
+    CHECK(fs::exists(workshop / "run/export/gguf-q4_k_s.gguf"));
+    CHECK(workshop.graft("export", {"export.min_survival=0.01"}, {"-f", "gguf-q4_k_s"}).code == 3);
   }
 }
 

@@ -5,6 +5,7 @@
 #include "core/gguf.h"
 #include "export/gguf_model.h"
 #include "export/merge.h"
+#include "model/rotary_rows.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
 
@@ -129,9 +130,11 @@ TEST_CASE("a GGUF base is carried over: metadata, rope divisors, tokenizer", "[e
 
 TEST_CASE("rotary rows are interleaved head by head", "[export][gguf]") {
   const at::Tensor rows = at::arange(8, at::kFloat).reshape({8, 1});
-  const at::Tensor interleaved = exports::interleave_rotary_rows(rows, 2).flatten();
+  const at::Tensor interleaved = model::interleaved_rows(rows, 2).flatten();
   CHECK(at::equal(interleaved, at::tensor({0.f, 2.f, 1.f, 3.f, 4.f, 6.f, 5.f, 7.f})));
-  CHECK(at::equal(exports::interleave_rotary_rows(rows.flatten(), 2), interleaved));
+  CHECK(at::equal(model::interleaved_rows(rows.flatten(), 2), interleaved));
+  CHECK(at::equal(model::separated_rows(interleaved, 2), rows.flatten()));
+  CHECK(at::equal(model::separated_rows(model::interleaved_rows(rows, 1), 1), rows));
 }
 
 TEST_CASE("the base is rounded as the trainer rounded it, the merge only once", "[export][merge]") {
