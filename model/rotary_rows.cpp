@@ -15,8 +15,6 @@ at::Tensor interleaved_rows(const at::Tensor& rows, std::int64_t heads) {
   return turned(rows, heads, 2, rows.size(0) / heads / 2);
 }
 
-at::Tensor separated_rows(const at::Tensor& rows, std::int64_t heads) {
-  return turned(rows, heads, rows.size(0) / heads / 2, 2);
-}
+at::Tensor separated_rows(const at::Tensor& rows, std::int64_t heads) { return turned(rows, heads, rows.size(0) / heads / 2, 2); }
 
 }  // namespace graft::model
