@@ -170,6 +170,7 @@ constexpr Exporter kFormats[] = {
                                              "as ct-w8a8, outliers of the activations moved into the weights by SmoothQuant"),
     exporter<fp8_by_row>("ct-fp8",
                          "merged model as a compressed-tensors directory, linears and activations in fp8 (FP8_DYNAMIC)"),
+    exporter<fp8_by_row, Quantizer::gptq>("ct-fp8-gptq", "as ct-fp8, rounded by GPTQ for the training documents"),
     quantized_exporter<fp8_static_format, fp8_static_refusal, LinearRounding{.schemes = fp8_by_row, .input_scales = true}>(
         "ct-fp8-static", "as ct-fp8, activations on one scale for each linear, found in the training documents",
         "vLLM, transformers with compressed-tensors"),

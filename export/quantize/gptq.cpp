@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "export/quantize/e4m3.h"
 
 namespace graft::exports {
 namespace {
@@ -38,12 +39,14 @@ Grid best_grid(const at::Tensor& x, const at::Tensor& cost, const model::Compres
 // Rounds the columns [begin, end) of `left`, updating those of them that are still to come. errors (out, end - begin): each
 // column's e, for the rest of the matrix.
 void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tensor& errors, const at::Tensor& factor,
-                 const Grid& grid, std::int64_t begin, std::int64_t end, int bits) {
+                 const Grid& grid, std::int64_t begin, std::int64_t end, const model::CompressedScheme& scheme) {
+  const bool floating = scheme.format == model::CompressedFormat::floating;
+  const float low = floating ? -kLargestE4M3 : -static_cast<float>(1 << (scheme.bits - 1)), high = floating ? -low : -low - 1;
   const std::int64_t columns = left.size(1), width = end - begin;
   const float* u = factor.const_data_ptr<float>() + begin * columns + begin;  // rows of stride `columns`
   const float* scale = grid.scale.const_data_ptr<float>();
   const float* zero = grid.zero.defined() ? grid.zero.const_data_ptr<float>() : nullptr;
-  const float *weights = left.const_data_ptr<float>() + begin, low = -static_cast<float>(1 << (bits - 1)), high = -low - 1;
+  const float* weights = left.const_data_ptr<float>() + begin;
   float* code_rows = codes.mutable_data_ptr<float>() + begin;
   float* error_rows = errors.mutable_data_ptr<float>();
   at::parallel_for(0, left.size(0), 8, [&](std::int64_t first, std::int64_t last) {
@@ -53,7 +56,8 @@ void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tens
       const float step = scale[row], shift = zero ? zero[row] : 0;
       for (std::int64_t i = 0; i < width; ++i) {
         const float value = w[static_cast<std::size_t>(i)];
-        const float code = std::nearbyint(std::clamp(value / step + shift, low, high));
+        const float place = std::clamp(value / step + shift, low, high);
+        const float code = floating ? nearest_e4m3(place) : std::nearbyint(place);
         const float error = (value - (code - shift) * step) / u[i * columns + i];
         code_rows[row * columns + i] = code;
         error_rows[row * width + i] = error;
@@ -94,7 +98,7 @@ Rounded gptq(const at::Tensor& weight, const at::Tensor& factor, const model::Co
     }
     const std::int64_t end = std::min(begin + block, columns);
     const at::Tensor errors = at::empty({rows, end - begin}, at::kFloat);
-    round_block(left, codes, errors, factor, grid, begin, end, scheme.bits);
+    round_block(left, codes, errors, factor, grid, begin, end, scheme);
     if (end < columns)
       left.narrow(1, end, columns - end)
           .addmm_(errors, factor.narrow(0, begin, end - begin).narrow(1, end, columns - end), /*beta=*/1, /*alpha=*/-1);

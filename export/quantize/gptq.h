@@ -21,7 +21,7 @@ inline constexpr double kGptqDamping = 0.1;
 // U (in, in) f32, for all linears that read the same x. gram (in, in) f32: the sum of x x^T. DataError when it is not finite.
 at::Tensor gptq_factor(const at::Tensor& gram);
 
-// weight (out, in) f32; factor: gptq_factor(). scheme: int, by groups or by row. DataError when a weight is not finite.
+// weight (out, in) f32; factor: gptq_factor(). scheme: int or fp8, by groups or by row. DataError when a weight is not finite.
 Rounded gptq(const at::Tensor& weight, const at::Tensor& factor, const model::CompressedScheme& scheme);
 
 }  // namespace graft::exports

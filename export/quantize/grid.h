@@ -1,8 +1,9 @@
 // The grids of compressed-tensors' formats, one per group of a row, and rounding to the nearest of their points.
 //
-//   int b, symmetric   s = bf16(2 max|x| / (2^b - 1))                                  q = round(x / s)
-//   int b              s = bf16((hi - lo) / (2^b - 1)), lo = min(x, 0), hi = max(x, 0)  q = round(x / s + z), z = round(-2^(b-1)
-//   - lo / s) fp8                s = bf16(max|x| / 448)                                          q = e4m3(x / s)
+//   int b, symmetric   s = bf16(2 max|x| / (2^b - 1))      q = round(x / s)
+//   int b              s = bf16((hi - lo) / (2^b - 1))     q = round(x / s + z), z = round(-2^(b-1) - lo / s)
+//                      lo = min(x, 0), hi = max(x, 0)
+//   fp8                s = bf16(max|x| / 448)              q = e4m3(x / s)
 //
 // (compressed-tensors quantization/utils/helpers.py, calculate_qparams.) Codes are clamped to the type's range, ties go to even;
 // a group of zeros has the scale 2^-7. Scales are rounded before the codes are chosen, so that what is read back is nearest.

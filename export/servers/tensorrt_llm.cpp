@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kAdapterOptions = "tensorrt-llm/peft.yaml";
 
 bool is_fp8(const std::string& format) {
-  return format == "ct-fp8" || format == "ct-fp8-block" || format == "fp8-block" || format.starts_with("modelopt-fp8");
+  return format.starts_with("ct-fp8") || format == "fp8-block" || format.starts_with("modelopt-fp8");
 }
 
 ServerFinding adapter_finding(const ServingPlan& plan) {

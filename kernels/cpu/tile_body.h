@@ -113,7 +113,8 @@ template <class Set, int kRows, int kVectors, class Arguments>
 void rows_of(const Arguments& t, std::int64_t row = 0) {
   for (; row + kRows <= t.rows; row += kRows) columns_of<Set, kRows, kVectors>(t, row);
   if constexpr (kRows > 1) {
-    if (row < t.rows) rows_of<Set, kRows / 2, kVectors>(t, row);
+    constexpr int kFewer = kRows > 4 ? 4 : kRows / 2;  // attention's 64 rows are ten times 6 and 4, a rank of 16 twice and 4
+    if (row < t.rows) rows_of<Set, kFewer, kVectors>(t, row);
   }
 }
 

@@ -94,6 +94,7 @@ TEST_CASE("what looked at documents is nearer to the model on them, and the same
                                                   {"ct-w4a16-asym-g32-awq", "ct-w4a16-asym-g32", false},
                                                   {"ct-w4a16-asym-g32-awq-gptq", "ct-w4a16-asym-g32"},
                                                   {"ct-w4w8a16-asym-g32-awq-gptq", "ct-w4w8a16-asym-g32"},
+                                                  {"ct-fp8-gptq", "ct-fp8"},
                                                   {"gguf-q4_0-imatrix", "gguf-q4_0"},
                                                   {"gguf-q4_k_m-imatrix", "gguf-q4_k_m"}}) {
     INFO(calibrated);

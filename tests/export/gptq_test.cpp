@@ -14,6 +14,7 @@ namespace {
 
 const model::CompressedScheme kByRow = {model::CompressedFormat::packed, 4, 0, true};
 const model::CompressedScheme kBy32 = {model::CompressedFormat::packed, 4, 32, true};
+const model::CompressedScheme kFp8ByRow = {model::CompressedFormat::floating, 8, 0, true};
 const model::CompressedScheme kBy32WithZeros = {model::CompressedFormat::packed, 4, 32, false};
 
 // Inputs whose features hang together, as those of a model do.
@@ -28,7 +29,7 @@ double output_error(const at::Tensor& weight, const at::Tensor& rounded, const a
 
 // Optimal brain surgeon, the columns in order (equation 2 of the paper): with F the columns that are left,
 //   delta = -(w_q - quant(w_q)) / [H_F^-1]_qq * (H_F^-1)_{:, q}
-at::Tensor reference_codes(const at::Tensor& weight, const at::Tensor& gram, const exports::Grid& grid) {
+at::Tensor reference_codes(const at::Tensor& weight, const at::Tensor& gram, const exports::Grid& grid, bool floating) {
   const std::int64_t columns = weight.size(1), group = columns / grid.scale.size(1);
   at::Tensor h = gram.to(at::kDouble).clone();
   h.diagonal().add_(exports::kGptqDamping * h.diagonal().mean());
@@ -39,7 +40,9 @@ at::Tensor reference_codes(const at::Tensor& weight, const at::Tensor& gram, con
   for (std::int64_t q = 0; q < columns; ++q) {
     const at::Tensor inverse = at::linalg_inv(h.narrow(0, q, columns - q).narrow(1, q, columns - q).contiguous());
     const at::Tensor column = left.select(1, q), s = scale.select(1, q / group), z = zero.select(1, q / group);
-    codes.select(1, q).copy_(at::round(column / s + z).clamp(-8, 7));
+    const at::Tensor place = column / s + z;
+    codes.select(1, q).copy_(floating ? place.clamp(-448, 448).to(at::kFloat).to(at::kFloat8_e4m3fn).to(at::kDouble)
+                                      : at::round(place).clamp(-8, 7));
     const at::Tensor error = (column - (codes.select(1, q) - z) * s) / inverse[0][0];
     left.narrow(1, q, columns - q).sub_(at::outer(error, inverse.select(1, 0)));
   }
@@ -52,10 +55,10 @@ TEST_CASE("GPTQ's codes are those of the algorithm in f64", "[export][gptq]") {
   at::manual_seed(2);
   const at::Tensor weight = at::randn({12, 160}, at::kFloat), inputs = correlated_inputs(512, 160);  // more than one block
   const at::Tensor gram = at::mm(inputs.t(), inputs);
-  for (const auto& scheme : {kByRow, kBy32, kBy32WithZeros}) {
+  for (const auto& scheme : {kByRow, kBy32, kBy32WithZeros, kFp8ByRow}) {
     INFO(scheme.stored_as());
     const Rounded rounded = exports::gptq(weight, exports::gptq_factor(gram), scheme);
-    const at::Tensor expected = reference_codes(weight, gram, rounded.grid);
+    const at::Tensor expected = reference_codes(weight, gram, rounded.grid, scheme.format == kFp8ByRow.format);
     // The factor in f32 is off by 2^-24 of numbers whose condition is that of H, here 160 * (1 + 4 * 160 / 3) / 0.1 at most; a
     // column that lands within 1e-3 steps of a tie may then go either way: of 1,920 codes some two, and a few that follow each.
     CHECK(rounded.codes.ne(expected).sum().item<std::int64_t>() <= 20);

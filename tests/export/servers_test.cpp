@@ -180,11 +180,12 @@ TEST_CASE("llama.cpp and Ollama: GGUF, rsLoRA, tied heads, windows", "[export][s
 
 TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong", "[export][servers]") {
   Plan plan;
-  plan.formats = {"hf", "ct-w8a8", "ct-w4a16-g64", "ct-fp8", "modelopt-fp8", "peft", "gptq-g64"};
+  plan.formats = {"hf", "ct-w8a8", "ct-w4a16-g64", "ct-fp8", "ct-fp8-gptq", "modelopt-fp8", "peft", "gptq-g64"};
   says(plan.lines("tensorrt-llm"), "hf: ok");
   says(plan.lines("tensorrt-llm"), "ct-w8a8: note: not for this server: it takes 8 bits by row for fp8, whatever their type\n");
   says(plan.lines("tensorrt-llm"), "ct-w4a16-g64: note: not for this server: it reads compressed-tensors in fp8 only");
   says(plan.lines("tensorrt-llm"), "ct-fp8: ok: needs a GPU of compute capability 8.9");
+  says(plan.lines("tensorrt-llm"), "ct-fp8-gptq: ok: needs a GPU of compute capability 8.9");
   says(plan.lines("tensorrt-llm"), "modelopt-fp8: ok: needs a GPU of compute capability 8.9");
   says(plan.lines("tensorrt-llm"), "peft: ok");
   says(plan.lines("tensorrt-llm"), "gptq-g64: note: not for this server\n");
