@@ -42,6 +42,8 @@ Launchers open_library(const char* file) {
   find(l.allocate, library, file, "graft_runtime_allocate");
   find(l.release, library, file, "graft_runtime_release");
   find(l.use, library, file, "graft_runtime_use");
+  find(l.prefetch, library, file, "graft_runtime_prefetch");
+  find(l.error_text, library, file, "graft_runtime_error_text");
   find(l.synchronize, library, file, "graft_runtime_synchronize");
   find(l.gemm, library, file, "graft_gemm");
   find(l.copy_rows, library, file, "graft_copy_rows");
@@ -139,7 +141,7 @@ cuda::Stream stream() { return table.stream(); }
 
 void check_launch(const char* entry, int error) {
   busy = true;
-  if (error != 0) throw MachineError(cat(entry, " could not be launched: CUDA error ", error));
+  if (error != 0) throw MachineError(cat(entry, " could not be launched: ", table.error_text(error), " (", error, ")"));
 }
 
 }  // namespace graft::kernels

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "core/error.h"
 #include "core/progress.h"
@@ -61,14 +62,15 @@ void* DeviceMemory::acquire(std::size_t bytes) {
     block = free.back();
     free.pop_back();
   } else {
-    if (held_ + size > room_) give_back();
-    block = library_.allocate(size);
+    give_back(size);
+    if (used_ + bytes <= room_) block = library_.allocate(size);
     if (block == nullptr)
       throw MachineError(cat("the device has no room for ", human_bytes(static_cast<double>(bytes)),
                              " more; lower train.micro_rows or train.length, or set train.recompute: layers"));
-    sizes_[block] = size;
     held_ += size;
   }
+  blocks_[block] = {size, bytes};
+  used_ += bytes;
   library_.use(block, bytes);
   return block;
 }
@@ -76,18 +78,23 @@ void* DeviceMemory::acquire(std::size_t bytes) {
 void DeviceMemory::release(void* block) {
   const std::lock_guard lock(mutex_);
   library_.use(block, 0);
-  free_[sizes_.at(block)].push_back(block);
+  Block& known = blocks_.at(block);
+  used_ -= std::exchange(known.bytes, 0);
+  free_[known.size].push_back(block);
 }
 
-void DeviceMemory::give_back() {
-  for (auto& [size, blocks] : free_) {
-    for (void* block : blocks) {
-      library_.release(block);
-      sizes_.erase(block);
+void DeviceMemory::give_back(std::size_t wanted) {
+  for (auto at = free_.rbegin(); at != free_.rend(); ++at) {
+    for (auto& [size, blocks] = *at; !blocks.empty() && held_ + wanted > room_; blocks.pop_back()) {
+      library_.release(blocks.back());
+      blocks_.erase(blocks.back());
       held_ -= size;
     }
-    blocks.clear();
   }
+}
+
+void prefetch(const at::Tensor& tensor) {
+  if (device() != Device::cpu) launchers().prefetch(tensor.const_data_ptr(), tensor.nbytes());
 }
 
 void use_device_memory(bool on) {

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "kernels/launchers.h"
 #include "tests/support/catch.h"
+#include "tests/support/tensors.h"
 
 namespace graft::kernels {
 namespace {
@@ -74,8 +75,15 @@ TEST_CASE("device memory that nobody has is given back before the blocks outgrow
   CHECK((driver.blocks == std::set<void*>{a, b, c}));
   void* d = memory.acquire(512);
   CHECK((driver.blocks == std::set<void*>{b, c, d}));
-  void* e = memory.acquire(1 << 20);  // more than there is: the driver's affair
-  CHECK((driver.blocks == std::set<void*>{b, c, d, e}));
+  memory.release(b);
+  memory.release(d);
+  void* e = memory.acquire(600 << 10);  // the largest of what is free is enough
+  CHECK((driver.blocks == std::set<void*>{c, d, e}));
+  CHECK(memory.acquire(512) == d);
+  driver.used.clear();  // managed memory would take it, and move pages to and fro
+  CHECK(graft::testing::message_of([&] { memory.acquire(256 << 10); }) ==
+        "the device has no room for 256 KiB more; lower train.micro_rows or train.length, or set train.recompute: layers");
+  CHECK(driver.used.empty());
 }
 
 TEST_CASE("device memory that the driver refuses is an error with what to do", "[device]") {

@@ -24,6 +24,8 @@ struct Launchers {
   decltype(&cuda::graft_runtime_allocate) allocate;
   decltype(&cuda::graft_runtime_release) release;
   decltype(&cuda::graft_runtime_use) use;
+  decltype(&cuda::graft_runtime_prefetch) prefetch;
+  decltype(&cuda::graft_runtime_error_text) error_text;
   decltype(&cuda::graft_runtime_synchronize) synchronize;
   decltype(&cuda::graft_gemm) gemm;
   decltype(&cuda::graft_copy_rows) copy_rows;

@@ -12,6 +12,7 @@
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/device.h"
+#include "kernels/device_memory.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/lora_linear/coded_weight.h"
 #include "model/decoder_impl.h"
@@ -37,7 +38,10 @@ struct Loader {
   }
   FrozenLinear linear(const std::string& name, bool bias) const {
     FrozenLinear linear = dense(name, bias);
-    if (precision == BasePrecision::full) return linear;
+    if (precision == BasePrecision::full) {
+      kernels::prefetch(linear.weight);
+      return linear;
+    }
     try {
       linear.coded = coded(linear.weight);
     } catch (const DataError& error) {
@@ -143,6 +147,7 @@ DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at:
   const TensorLoader load = [&](const std::string& name) { return source.load(name, storage).to(compute).contiguous(); };
   const Loader loader{load, precision};
   embedding_ = loader.tensor("model.embed_tokens.weight");
+  kernels::prefetch(embedding_);
   layers_.reserve(spec_.layers.size());
   for (std::size_t i = 0; i < spec_.layers.size(); ++i) layers_.push_back(loader.layer(spec_, i));
   final_norm_ = loader.tensor("model.norm.weight");
@@ -151,6 +156,7 @@ DecoderImpl::DecoderImpl(const WeightSource& source, at::ScalarType storage, at:
     head_.weight = embedding_;
   } else {
     head_ = loader.dense("lm_head", false);
+    kernels::prefetch(head_.weight);
   }
   std::uint64_t ordinal = 0;
   for (FrozenLinear* linear : frozen_linears()) {

@@ -12,6 +12,7 @@
 #include "core/rng.h"
 #include "core/stop.h"
 #include "kernels/adamw/adamw.h"
+#include "kernels/copy_rows/copy_rows.h"
 #include "kernels/device.h"
 #include "train/schedule.h"
 
@@ -116,7 +117,7 @@ void Trainer::step() {
   const double scale = trained > 0 ? 1.0 / static_cast<double>(trained) : 0;
   double sum = 0;
   if (merge_aware_ != nullptr) merge_aware_->follow(state_.step);
-  parameters_.adapters.gradients.zero_();
+  kernels::zero(parameters_.adapters.gradients);
   for (std::size_t i = 0; i < micro.size(); ++i) {
     throw_if_stopped();
     if (micro[i].trained_tokens() == 0) continue;

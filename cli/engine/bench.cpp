@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kernels/device.h"
+
 namespace graft::cli {
 namespace {
 
@@ -18,9 +20,11 @@ double cpu_seconds() {
 }  // namespace
 
 Cost cost_of(const std::function<void()>& work) {
+  kernels::wait_for_device();
   const double before = cpu_seconds();
   const auto start = std::chrono::steady_clock::now();
   work();
+  kernels::wait_for_device();
   return {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), cpu_seconds() - before};
 }
 

@@ -14,8 +14,8 @@ namespace graft::cli {
 struct Cost {
   double wall = 0, cpu = 0;  // seconds; cpu: of all threads
 };
-Cost cost_of(const std::function<void()>& work);
-Cost median(std::vector<Cost> costs);  // by wall time
+Cost cost_of(const std::function<void()>& work);  // on a device until it is done
+Cost median(std::vector<Cost> costs);             // by wall time
 
 // The matrix products that no implementation of a step can leave out, each bare (at::mm_out, at::bmm_out into memory that exists)
 // at its own shape, in the decoder's compute type (with a train.base_precision too, so that shares can be compared):

@@ -9,7 +9,10 @@
 #include "core/stop.h"
 #include "kernels/adamw/adamw.h"
 #include "kernels/attention/attention.h"
+#include "kernels/copy_rows/copy_rows.h"
+#include "kernels/device.h"
 #include "kernels/gated_activation/gated_activation.h"
+#include "kernels/gemm/gemm_device.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/lora_linear/lora_linear.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -22,7 +25,7 @@ constexpr double kGiga = 1e9;
 
 struct Line {
   std::string op;
-  double seconds, bound;  // bound: of the bare product, or of a copy of the bytes that must move
+  double seconds, bound;  // bound: of the bare product, or of a copy of the bytes that must move; 0: not known
   double bytes, flops;    // one of them is 0
 };
 
@@ -30,9 +33,10 @@ class Ops {
  public:
   Ops(const model::ModelSpec& spec, std::int64_t tokens, std::int64_t rank, at::ScalarType type, std::int64_t repeat)
       : spec_(spec), tokens_(tokens), rank_(rank), type_(type), repeat_(repeat), element_(c10::elementSize(type)) {
-    const at::Tensor from = random({64 << 20}, at::kFloat);
+    const at::Tensor from = random({64 << 10, 1 << 10}, at::kFloat);
     at::Tensor to = at::empty_like(from);
-    copy_rate_ = 2 * static_cast<double>(from.nbytes()) / time([&] { to.copy_(from); });
+    copy_rate_ =
+        2 * static_cast<double>(from.nbytes()) / time([&] { on_cpu_ ? to.copy_(from), void() : kernels::copy_rows(to, from); });
   }
 
   std::vector<Line> lines() {
@@ -46,8 +50,17 @@ class Ops {
   at::Tensor random(at::IntArrayRef sizes) const { return random(sizes, type_); }
   static at::Tensor random(at::IntArrayRef sizes, at::ScalarType type) { return at::randn(sizes).to(type); }
 
+  // The bare product, of the device where the ops run.
+  void multiply(at::Tensor out, const at::Tensor& x, const at::Tensor& w, bool transposed) const {
+    if (!on_cpu_)
+      kernels::on_device::multiply(out, x, w, transposed);
+    else
+      at::mm_out(out, x, transposed ? w.t() : w);
+  }
+
   double time(const std::function<void()>& work) const {
     work();
+    kernels::wait_for_device();
     std::vector<Cost> costs;
     for (std::int64_t i = 0; i < repeat_; ++i) {
       throw_if_stopped();
@@ -104,10 +117,10 @@ class Ops {
     at::Tensor y = at::empty_like(dy), dx = at::empty_like(x);
     const double flops = 2.0 * static_cast<double>(tokens_) * static_cast<double>(in * out);
     multiplies(
-        name + " forward", flops, [&] { at::mm_out(y, x, w.t()); },
+        name + " forward", flops, [&] { multiply(y, x, w, true); },
         [&] { kernels::lora_linear_forward_out(y, x, w, {}, &adapter, &saved); });
     multiplies(
-        name + " backward", flops, [&] { at::mm_out(dx, dy, w); },
+        name + " backward", flops, [&] { multiply(dx, dy, w, false); },
         [&] { kernels::lora_linear_backward(dy, x, w, &adapter, saved, true); });
   }
 
@@ -120,10 +133,12 @@ class Ops {
     at::Tensor dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v), lse;
     const kernels::AttentionOptions options{spec_.attention_scale, 0, 0};
     const at::Tensor out = kernels::attention_forward(q, k, v, starts, options, &lse);
+    kernels::wait_for_device();
     at::Tensor heads = random({spec_.heads, document, spec_.head_dim}), scores = random({spec_.heads, document, document});
-    const double square = time([&] {
+    const auto squares = [&] {
       for (std::int64_t at = 0; at < tokens_; at += document) at::bmm_out(scores, heads, heads.transpose(1, 2));
-    });
+    };
+    const double square = on_cpu_ ? time(squares) : 0;
     const double flops = static_cast<double>(spec_.heads * tokens_ * document * spec_.head_dim);  // causal: half of a square
     const std::string name = cat("attention, documents of ", document);
     lines_.push_back({name + " forward", time([&] { kernels::attention_forward(q, k, v, starts, options, &lse); }),
@@ -144,7 +159,7 @@ class Ops {
     multiplies(
         "linear_cross_entropy", 4.0 * static_cast<double>(tokens_ * spec_.vocab) * static_cast<double>(spec_.hidden),
         [&] {
-          for (std::int64_t at = 0; at < tokens_; at += chunk) at::mm_out(z, part, w.t()), at::mm_out(part, z, w);
+          for (std::int64_t at = 0; at < tokens_; at += chunk) multiply(z, part, w, true), multiply(part, z, w, false);
         },
         [&] { kernels::linear_cross_entropy(x, w, nullptr, labels, options); });
   }
@@ -154,6 +169,7 @@ class Ops {
   const at::ScalarType type_;
   const std::int64_t repeat_;
   const double element_;
+  const bool on_cpu_ = kernels::device() == kernels::Device::cpu;
   double copy_rate_ = 0;
   std::vector<Line> lines_;
 };
@@ -180,7 +196,7 @@ int bench_ops(const Session& session, const Context& context, const BenchOptions
   for (const Line& line : lines)
     rows.push_back({line.op, fixed(1e3 * line.seconds, 2), line.bytes > 0 ? fixed(line.bytes / line.seconds / kGiga, 1) : "",
                     line.flops > 0 ? fixed(line.flops / line.seconds / kGiga, 0) : "",
-                    fixed(100 * line.bound / line.seconds, 0)});
+                    line.bound > 0 ? fixed(100 * line.bound / line.seconds, 0) : ""});
   std::cout << context.config.train.length << " tokens, " << name_of(types.compute) << ", " << at::get_num_threads()
             << " threads; a copy moves " << fixed(ops.copy_rate() / kGiga, 1)
             << " GB/s\nbound: a copy of the bytes that must move, or the bare product of the same size\n\n"

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iostream>
+#include <optional>
 
 #include "cli/engine/bench.h"
 #include "cli/engine/output.h"
@@ -14,7 +15,9 @@
 #include "core/stop.h"
 #include "data/corpus.h"
 #include "kernels/adamw/adamw.h"
+#include "kernels/copy_rows/copy_rows.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/device.h"
 #include "train/memory_plan.h"
 #include "train/trainer.h"
 
@@ -100,7 +103,7 @@ int bench_step(const Session& session, const Context& context, const BenchOption
   const auto recompute = train.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
   const auto step = [&] {
     throw_if_stopped();
-    adapters->gradients.zero_();
+    kernels::zero(adapters->gradients);
     for (std::size_t i = 0; i < micro.size(); ++i)
       train::micro_step(*decoder, micro[i], 1.0 / static_cast<double>(trained), recompute, i);
     kernels::adamw_step(adapters->parameters, adapters->gradients, m, v, ++steps,
@@ -113,15 +116,18 @@ int bench_step(const Session& session, const Context& context, const BenchOption
   const Memory memory{static_cast<std::uint64_t>(usage.ru_maxrss) << 10, static_cast<std::uint64_t>(decoder->weight_bytes()),
                       4 * static_cast<std::uint64_t>(adapters->parameters.nbytes())};
 
-  const StepFloor floor(*decoder, micro);
+  std::optional<StepFloor> floor;  // of the host's products: beside a device's step they would fetch its weights
+  if (kernels::device() == kernels::Device::cpu) floor.emplace(*decoder, micro);
   std::vector<Cost> whole, frozen, low_rank, attention;
   for (std::int64_t i = 0; i < options.repeat; ++i) {  // in turns: what else runs on the machine slows all of them
     whole.push_back(cost_of(step));
-    frozen.push_back(floor.frozen());
-    low_rank.push_back(floor.low_rank());
-    attention.push_back(floor.attention());
+    if (!floor) continue;
+    frozen.push_back(floor->frozen());
+    low_rank.push_back(floor->low_rank());
+    attention.push_back(floor->attention());
   }
-  const Cost one = median(whole), products = median(frozen), narrow = median(low_rank), attended = median(attention);
+  const auto of = [&](const std::vector<Cost>& costs) { return floor ? median(costs) : Cost{}; };
+  const Cost one = median(whole), products = of(frozen), narrow = of(low_rank), attended = of(attention);
   const double bare = products.wall + narrow.wall + attended.wall, share = bare / one.wall;
   const double speed = static_cast<double>(tokens) / one.wall;
   const auto times = options.profile ? operator_times(step) : std::vector<OperatorTime>();
@@ -130,21 +136,23 @@ int bench_step(const Session& session, const Context& context, const BenchOption
     Json runs = Json::array(), operators = Json::array();
     for (const Cost& cost : whole) runs.push_back(cost.wall);
     for (const auto& t : times) operators.push_back({{"name", t.name}, {"cpu_seconds", t.seconds}, {"calls", t.calls}});
-    print_json({{"processor", processor()},
-                {"threads", at::get_num_threads()},
-                {"compute", name_of(types.compute)},
-                {"base_precision", train.base_precision},
-                {"tokens", tokens},
-                {"trained_tokens", trained},
-                {"documents", segments},
-                {"rows", train.rows},
-                {"tokens_per_second", speed},
-                {"step", to_json(one)},
-                {"step_runs", runs},
-                {"floor", {{"frozen", to_json(products)}, {"low_rank", to_json(narrow)}, {"attention", to_json(attended)}}},
-                {"share_of_floor", share},
-                {"memory", {{"peak", memory.peak}, {"weights", memory.weights}, {"adapter_and_optimizer", memory.optimizer}}},
-                {"operators", operators}});
+    print_json(
+        {{"processor", processor()},
+         {"threads", at::get_num_threads()},
+         {"compute", name_of(types.compute)},
+         {"base_precision", train.base_precision},
+         {"tokens", tokens},
+         {"trained_tokens", trained},
+         {"documents", segments},
+         {"rows", train.rows},
+         {"tokens_per_second", speed},
+         {"step", to_json(one)},
+         {"step_runs", runs},
+         {"floor",
+          floor ? Json{{"frozen", to_json(products)}, {"low_rank", to_json(narrow)}, {"attention", to_json(attended)}} : Json()},
+         {"share_of_floor", floor ? Json(share) : Json()},
+         {"memory", {{"peak", memory.peak}, {"weights", memory.weights}, {"adapter_and_optimizer", memory.optimizer}}},
+         {"operators", operators}});
     return kDone;
   }
   std::cout << processor() << "; " << at::get_num_threads() << " threads, " << name_of(types.compute) << base_note(train) << "; "
@@ -152,13 +160,11 @@ int bench_step(const Session& session, const Context& context, const BenchOption
   const auto row = [&](const char* name, const Cost& cost) -> std::vector<std::string> {
     return {name, fixed(1e3 * cost.wall, 0), fixed(1e3 * cost.cpu, 0), fixed(100 * cost.wall / one.wall, 1)};
   };
-  std::cout << columns({{"", "ms", "CPU ms", "% of step"},
-                        row("step", one),
-                        row("bare products: frozen", products),
-                        row("  low rank", narrow),
-                        row("  attention", attended)});
-  std::cout << "\n"
-            << fixed(speed, 0) << " tokens/s, " << fixed(100 * share, 1) << " % of the floor; peak memory "
+  std::vector<std::vector<std::string>> costs = {{"", "ms", "CPU ms", "% of step"}, row("step", one)};
+  if (floor)
+    costs.insert(costs.end(), {row("bare products: frozen", products), row("  low rank", narrow), row("  attention", attended)});
+  std::cout << columns(costs) << "\n"
+            << fixed(speed, 0) << " tokens/s, " << (floor ? fixed(100 * share, 1) + " % of the floor; " : "") << "peak memory "
             << human_bytes(static_cast<double>(memory.peak)) << ": weights " << human_bytes(static_cast<double>(memory.weights))
             << ", adapter and optimizer " << human_bytes(static_cast<double>(memory.optimizer))
             << ", activations and the program the rest\n";

@@ -15,6 +15,7 @@
 #include "data/corpus.h"
 #include "data/find_files.h"
 #include "export/calibration.h"
+#include "kernels/device.h"
 
 namespace graft::cli {
 namespace {
@@ -96,6 +97,10 @@ void check_merge_aware(const Session& session) {
   if (const std::string& precision = session.config.train.base_precision; precision != "full")
     throw ConfigError(cat("train.merge_aware rounds the weights at each step, train.base_precision: ", precision,
                           " has them in codes of its own; set train.base_precision: full, or leave train.merge_aware out"));
+  if (kernels::device() == kernels::Device::cuda)
+    throw ConfigError(
+        "train.merge_aware rounds on the processor at each step, which would fetch every weight from the GPU and back; "
+        "set device: cpu, or leave train.merge_aware out");
   exports::check_formats({format}, session.base->spec(), session.config.lora);
 }
 

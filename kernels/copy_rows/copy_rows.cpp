@@ -70,6 +70,16 @@ void copy_rows(at::Tensor y, const at::Tensor& x, const at::Tensor& index, doubl
     copy_all<float, float>(y, x, rows_of_x, factor);
 }
 
+void zero(at::Tensor y) {
+  const c10::InferenceMode no_autograd;
+  check_float_or_bf16(kOp, "y", y);
+  if (!y.is_contiguous()) fail(kOp, "y must be contiguous to be zeroed");
+  if (device() == Device::cpu)
+    y.zero_();
+  else  // x without rows; the host would fetch the pages that it clears
+    on_device::copy_rows(y.view({1, -1}), y.view({1, -1}).narrow(0, 0, 0), nullptr, 1);
+}
+
 at::Tensor take_rows(const at::Tensor& x, const at::Tensor& index, double scale) {
   const c10::InferenceMode no_autograd;
   at::Tensor y = at::empty({index.size(0), x.size(1)}, x.options());

@@ -12,6 +12,7 @@
 namespace graft::kernels {
 
 void copy_rows(at::Tensor y, const at::Tensor& x, const at::Tensor& index = {}, double scale = 1);
+void zero(at::Tensor y);                                                               // f32 or bf16, dense
 at::Tensor take_rows(const at::Tensor& x, const at::Tensor& index, double scale = 1);  // a new y
 at::Tensor to_type(const at::Tensor& x, at::ScalarType type);                          // x itself where it is of the type
 

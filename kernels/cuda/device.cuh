@@ -54,6 +54,15 @@ namespace graft::cuda {
 
 constexpr unsigned kFullWarp = 0xffffffffu;
 
+// a b + c in two roundings, where nvcc would make one of them and the host does not.
+GRAFT_DEVICE float rounded_twice(float a, float b, float c) {
+#if defined(__CUDACC__)
+  return __fadd_rn(__fmul_rn(a, b), c);
+#else
+  return a * b + c;
+#endif
+}
+
 using f32 = float;
 struct bf16 {
   std::uint16_t bits;

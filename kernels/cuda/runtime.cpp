@@ -2,10 +2,13 @@
 // kernels do, and pages move to whoever touches them.
 #include "kernels/cuda/runtime.h"
 
+#include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <cstring>
+
+#include "kernels/gemm/gemm.h"
 
 namespace graft::cuda {
 namespace {
@@ -61,6 +64,20 @@ extern "C" void* graft_runtime_allocate(std::size_t bytes) {
 extern "C" void graft_runtime_release(void* memory) { cudaFree(memory); }  // waits for the device
 
 extern "C" void graft_runtime_use(void*, std::size_t) {}
+
+extern "C" void graft_runtime_prefetch(const void* memory, std::size_t bytes) {
+#if CUDART_VERSION >= 13000
+  const cudaError_t error = cudaMemPrefetchAsync(memory, bytes, {cudaMemLocationTypeDevice, kDevice}, 0, stream);
+#else
+  const cudaError_t error = cudaMemPrefetchAsync(memory, bytes, kDevice, stream);
+#endif
+  if (error != cudaSuccess) cudaGetLastError();  // they move when they are read
+}
+
+extern "C" const char* graft_runtime_error_text(int error) {
+  return error >= kGemmCublasError ? cublasLtGetStatusString(static_cast<cublasStatus_t>(error - kGemmCublasError))
+                                   : cudaGetErrorString(static_cast<cudaError_t>(error));
+}
 
 extern "C" const char* graft_runtime_synchronize() { return text_of(cudaStreamSynchronize(stream)); }
 

@@ -29,6 +29,10 @@ extern "C" void* graft_runtime_allocate(std::size_t bytes);
 extern "C" void graft_runtime_release(void* memory);
 // From here on in the stream's order, `bytes` of a block are in use, 0: none. The simulator faults on accesses beyond them.
 extern "C" void graft_runtime_use(void* memory, std::size_t bytes);
+// Begins to move what the host has written to the device's memory, which the host then does not hold.
+extern "C" void graft_runtime_prefetch(const void* memory, std::size_t bytes);
+// Of what a launch or a product answered.
+extern "C" const char* graft_runtime_error_text(int error);
 // Waits for everything launched. The text: a kernel failed, now or before.
 extern "C" const char* graft_runtime_synchronize();
 

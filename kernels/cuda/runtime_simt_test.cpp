@@ -81,6 +81,7 @@ void check_gemm(const Case& x, Stream stream) {
                   kType<Out>};
   REQUIRE(graft_gemm(gemm, workspace.data(), workspace.size() * 4, stream) == 0);
   REQUIRE(synchronized());
+  REQUIRE(simt::finish() == 0);  // the stream may not be the runtime's
   CHECK(relative_error(c, want) <= tolerance<Out>(want.size(), 1, 0x1p-22 * std::sqrt(static_cast<double>(x.k))));
   CHECK(c.gaps_untouched());
 }

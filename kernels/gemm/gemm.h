@@ -55,8 +55,10 @@ const char* gemm_fault(const Gemm& gemm);
 // Plain loops, at once. 0, or 1 (cudaErrorInvalidValue) where gemm_fault is not null.
 int gemm_cpu(const Gemm& gemm);
 
+inline constexpr int kGemmCublasError = 1000;  // and a cublasStatus_t
+
 // On the stream, on device memory; workspace of `workspace_bytes` (32 MiB is what cuBLASLt's heuristic is asked for at most). 0,
-// 1 as above or where k is 0, or 1000 + cublasStatus_t.
+// 1 as above or where k is 0, or kGemmCublasError + cublasStatus_t.
 extern "C" int graft_gemm(const Gemm& gemm, void* workspace, std::size_t workspace_bytes, Stream stream);
 
 }  // namespace graft::cuda

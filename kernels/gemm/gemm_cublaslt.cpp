@@ -13,7 +13,7 @@
 namespace graft::cuda {
 namespace {
 
-constexpr int kInvalidValue = 1, kCublas = 1000;
+constexpr int kInvalidValue = 1;
 constexpr std::size_t kMostPlans = 4096;
 
 cudaDataType_t data_type(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
@@ -122,14 +122,14 @@ extern "C" int graft_gemm(const Gemm& g, void* workspace, std::size_t workspace_
     cublasLtHandle_t made = nullptr;
     return cublasLtCreate(&made) == CUBLAS_STATUS_SUCCESS ? made : nullptr;
   }();
-  if (handle == nullptr) return kCublas + CUBLAS_STATUS_NOT_INITIALIZED;
+  if (handle == nullptr) return kGemmCublasError + CUBLAS_STATUS_NOT_INITIALIZED;
   // A step repeats its products; only the rows with a label differ, so that there are never many. One thread launches.
   static auto& plans = *new std::map<Problem, Plan>;  // not destroyed after the driver
   const Problem key = problem(g, workspace_bytes);
   auto known = plans.find(key);
   if (known == plans.end()) {
     Plan made;
-    if (const cublasStatus_t fault = make(handle, g, workspace_bytes, made)) return kCublas + fault;
+    if (const cublasStatus_t fault = make(handle, g, workspace_bytes, made)) return kGemmCublasError + fault;
     if (plans.size() >= kMostPlans) plans.clear();
     known = plans.emplace(key, std::move(made)).first;
   }
@@ -137,7 +137,7 @@ extern "C" int graft_gemm(const Gemm& g, void* workspace, std::size_t workspace_
   const cublasStatus_t done =
       cublasLtMatmul(handle, plan.product.get(), &g.alpha, g.a.data, plan.a.get(), g.b.data, plan.b.get(), &g.beta, g.c,
                      plan.c.get(), g.c, plan.c.get(), &plan.algorithm, workspace, workspace_bytes, stream);
-  return done == CUBLAS_STATUS_SUCCESS ? 0 : kCublas + done;
+  return done == CUBLAS_STATUS_SUCCESS ? 0 : kGemmCublasError + done;
 }
 
 }  // namespace graft::cuda

@@ -97,7 +97,7 @@ GRAFT_DEVICE int nearest(const float* map, float x) {
 }
 
 GRAFT_DEVICE float scale_of(const Nf4Dequantize& a, float offset, std::int64_t block) {
-  return a.map[a.scales8[block]] * a.group_scales[block / kNf4Group] + offset;
+  return rounded_twice(a.map[a.scales8[block]], a.group_scales[block / kNf4Group], offset);
 }
 
 // Each lane holds a level, and the warp looks them up together. A thread writes eight neighbours where no row begins within a

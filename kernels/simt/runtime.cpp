@@ -79,6 +79,10 @@ extern "C" void graft_runtime_use(void* memory, std::size_t bytes) {
   simt::in_order([=] { simt::set_bytes(memory, bytes); });
 }
 
+extern "C" void graft_runtime_prefetch(const void*, std::size_t) {}
+
+extern "C" const char* graft_runtime_error_text(int) { return "invalid argument"; }
+
 extern "C" const char* graft_runtime_synchronize() {
   static std::string fault;
   try {
