@@ -72,10 +72,11 @@ int graft_estimate(const Context& context) {
   const std::int64_t in_layers = spec.parameters() - spec.vocab * spec.hidden * (spec.tied_head ? 1 : 2);
   const auto multiplied = static_cast<double>(spec.parameters() - (fast ? in_layers / 2 : 0));
   const double flops = work.tokens_per_step * 2 * multiplied * passes * 1.5;
-  const double step_seconds =
-      flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute);
-  const double seconds = step_seconds * static_cast<double>(work.steps);
   const bool timed = kernels::device() == kernels::Device::cpu;  // nothing is known of another's speed
+  const double step_seconds =
+      timed ? flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute)
+            : 0;
+  const double seconds = step_seconds * static_cast<double>(work.steps);
   if (context.json) {
     print_json({{"memory", plan.json()},
                 {"adapter_parameters", parameters},
@@ -90,11 +91,11 @@ int graft_estimate(const Context& context) {
     std::vector<std::vector<std::string>> rows = {
         {"adapter", cat(human_count(static_cast<double>(parameters)), " parameters of ",
                         human_count(static_cast<double>(spec.parameters())))},
-        {"step", cat("about ", fixed(step_seconds, 1), " s for ", human_count(work.tokens_per_step), " tokens in ",
-                     name_of(dtypes.compute), base_note(train))}};
+        {"step", cat(timed ? cat("about ", fixed(step_seconds, 1), " s for ") : "", human_count(work.tokens_per_step),
+                     " tokens in ", name_of(dtypes.compute), base_note(train))}};
     if (!timed)
-      rows.push_back(
-          {"training", cat("unknown: the step is the CPU's, and device is ", kernels::device_name(kernels::device()))});
+      rows.push_back({"training", cat("unknown: only the CPU's speed can be estimated, and device is ",
+                                      kernels::device_name(kernels::device()))});
     else if (work.steps > 0)
       rows.push_back({"training", cat("about ", human_time(seconds), " for ", work.steps, " steps, without evaluations")});
     else
