@@ -1,68 +1,21 @@
 #include "cli/engine/survival.h"
 
-#include <algorithm>
-#include <cmath>
-#include <string_view>
-
 #include "cli/engine/output.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "export/ladders.h"
 
 namespace graft::cli {
 namespace {
-
-using Ladder = std::vector<std::string_view>;
-
-// Of files for the same servers, from small to large; what is in none of them goes on in the one for directories.
-const std::vector<Ladder>& ladders() {
-  static const std::vector<Ladder> all = {
-      {"gguf-q4_0", "gguf-q4_0-imatrix", "gguf-q4_k_s", "gguf-q4_k_s-imatrix", "gguf-q4_k_m", "gguf-q4_k_m-imatrix", "gguf-q4_1",
-       "gguf-q4_1-imatrix", "gguf-q5_0", "gguf-q5_0-imatrix", "gguf-q5_k_m", "gguf-q5_k_m-imatrix", "gguf-q5_1",
-       "gguf-q5_1-imatrix", "gguf-q6_k", "gguf-q6_k-imatrix", "gguf-q8_0", "gguf-bf16"},
-      {"gptq-g128", "gptq-g128-gptq", "gptq-g64", "gptq-g64-gptq", "gptq-g32", "gptq-g32-gptq", "ct-w8a16-g128", "hf"},
-      {"awq-g128", "awq-g128-awq", "awq-g64", "awq-g64-awq", "awq-g32", "awq-g32-awq", "ct-w8a16-g128", "hf"},
-      {"modelopt-fp8-static", "fp8", "modelopt-fp8", "fp8-block", "ct-fp8-block", "ct-fp8", "ct-fp8-gptq", "hf"},
-      {"ct-w4a16-g128",
-       "ct-w4a16-g128-gptq",
-       "ct-w4a16-g64",
-       "ct-w4a16-g64-gptq",
-       "ct-w4a16-g32",
-       "ct-w4a16-g32-gptq",
-       "ct-w4a16-asym-g128",
-       "ct-w4a16-asym-g128-awq",
-       "ct-w4a16-asym-g128-awq-gptq",
-       "ct-w4a16-asym-g64",
-       "ct-w4a16-asym-g64-awq",
-       "ct-w4a16-asym-g64-awq-gptq",
-       "ct-w4a16-asym-g32",
-       "ct-w4a16-asym-g32-awq",
-       "ct-w4a16-asym-g32-awq-gptq",
-       "ct-w4w8a16-asym-g32-awq-gptq",
-       "ct-w8a8",
-       "ct-w8a8-smooth",
-       "ct-fp8-static",
-       "ct-fp8",
-       "ct-fp8-gptq",
-       "ct-w8a16-g128",
-       "ct-w8a16-g64",
-       "ct-w8a16-g32",
-       "hf"}};
-  return all;
-}
 
 bool same_servers(const std::string& a, const std::string& b) { return a.starts_with("gguf") == b.starts_with("gguf"); }
 
 // The next larger one that this base can be written in and that is not known to be poor too; the last of a ladder always can.
 std::string larger(const Session& session, const std::string& format, const std::vector<Score>& scores, double least) {
-  for (const Ladder& ladder : ladders()) {
-    const auto at = std::find(ladder.begin(), ladder.end(), format);
-    if (at == ladder.end()) continue;
-    for (auto next = at + 1; next < ladder.end(); ++next) {
-      const std::string candidate(*next);
-      const auto share = survival(scores, candidate);
-      const bool written = exports::find_exporter(candidate).refusal(session.base->spec(), session.config.lora).empty();
-      if (written && !(share && *share < least)) return candidate;
-    }
+  for (const std::string& candidate : exports::larger_formats(format)) {
+    const auto share = survival(scores, candidate);
+    const bool written = exports::find_exporter(candidate).refusal(session.base->spec(), session.config.lora).empty();
+    if (written && !(share && *share < least)) return candidate;
   }
   return format.starts_with("gguf") ? "gguf-bf16" : "hf";
 }

@@ -67,7 +67,7 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
     contains(poor.err, "gptq-g32 keeps ");
     contains(poor.err, "it was not kept: try gptq-g32-gptq");
     contains(poor.err, "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no groups of 128
-    contains(poor.err, "it was not kept: try ct-w4w8a16-asym-g32-awq-gptq");
+    contains(poor.err, "it was not kept: try ct-w4w8a16-asym-g32");
   }
   SECTION("a run says so in its report, and keeps the rest") {
     const Outcome poor = workshop.graft("run", {"export.min_survival=1", "export.formats=[gguf-q4_0, peft]"});
