@@ -55,8 +55,8 @@ GRAFT_SIMD void merge(const float* w, const float* b, const float* a, float scal
 }  // namespace
 
 const Adapter* AdapterSet::find(const std::string& module) const {
-  const auto it = std::find_if(adapters.begin(), adapters.end(), [&](const auto& a) { return a->module == module; });
-  return it == adapters.end() ? nullptr : it->get();
+  const auto it = by_module.find(module);
+  return it == by_module.end() ? nullptr : it->second;
 }
 
 std::unique_ptr<AdapterSet> allocate(const LoraConfig& config, const std::vector<AdapterShape>& shapes, bool trainable) {
@@ -86,6 +86,7 @@ std::unique_ptr<AdapterSet> allocate(const LoraConfig& config, const std::vector
       low_rank.grad_b = view(set->gradients, b, shape.out, r);
     }
     offset = b + r * shape.out;
+    set->by_module.emplace(shape.module, adapter.get());
     set->adapters.push_back(std::move(adapter));
   }
   return set;
@@ -149,17 +150,11 @@ void check_base(const AdapterSet& set, const model::WeightSource& base) {
                         "; use the base that the adapter was trained on"));
 }
 
-at::Tensor merged_weight(const AdapterSet& set, const std::string& module, const at::Tensor& weight_f32) {
-  const Adapter* adapter = set.find(module);
-  if (!adapter) return weight_f32;
-  check_shape(*adapter, weight_f32.size(0), weight_f32.size(1));
-  return merged_rows(set, module, 0, weight_f32);
-}
-
 at::Tensor merged_rows(const AdapterSet& set, const std::string& module, std::int64_t begin, const at::Tensor& rows_f32) {
   const Adapter* adapter = set.find(module);
   if (!adapter) return rows_f32;
   const at::Tensor a = adapter->low_rank.a.contiguous(), b = adapter->low_rank.b.contiguous(), w = rows_f32.contiguous();
+  if (w.size(1) != a.size(1) || begin + w.size(0) > b.size(0)) throw std::logic_error(cat("not rows of ", module));
   at::Tensor merged = at::empty(w.sizes(), at::kFloat);
   const std::int64_t columns = a.size(1), rank = a.size(0);
   const float *const a_values = a.const_data_ptr<float>(), *const b_values = b.const_data_ptr<float>() + begin * rank;

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "core/json.h"
@@ -30,6 +31,7 @@ struct Adapter {
 struct AdapterSet {
   LoraConfig config;
   std::vector<std::unique_ptr<Adapter>> adapters;
+  std::unordered_map<std::string, const Adapter*> by_module;  // the same: a mixture of experts has thousands
   at::Tensor parameters, gradients;  // (P) f32 flat; gradients undefined when loaded for inference
   std::string base_identity;         // WeightSource::identity() of the base trained on; empty when unknown
   std::int64_t count() const { return parameters.numel(); }
@@ -69,9 +71,8 @@ void save_peft(const AdapterSet& set, const std::filesystem::path& directory, co
 // is refused by name (UnsupportedError): DoRA, biases, modules_to_save, rank patterns, ... FormatError for a malformed file.
 std::unique_ptr<AdapterSet> load_peft(const std::filesystem::path& directory);
 
-// W + scale * B A in f32 (N, K) for the tensor "<module>.weight"; returns W unchanged when the module has no adapter.
-at::Tensor merged_weight(const AdapterSet& set, const std::string& module, const at::Tensor& weight_f32);
-// The same for rows of it, of which the first is row `begin`.
+// W + scale * B A in f32 for rows of the tensor "<module>.weight", f32 (n, K), of which the first is row `begin`; these rows
+// unchanged when the module has no adapter. std::logic_error for rows that the adapter has no factors for: check_shapes() first.
 at::Tensor merged_rows(const AdapterSet& set, const std::string& module, std::int64_t begin, const at::Tensor& rows_f32);
 
 }  // namespace graft::lora

@@ -200,7 +200,7 @@ TEST_CASE("a base that is quantized so is exported as what it is, dequantized", 
   const auto again = write("hf", {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
   CHECK(!read_json(again.path / "config.json").contains("quantization_config"));
   const std::string name = "model.layers.1.mlp.up_proj.weight";
-  const at::Tensor expected = lora::merged_weight(*adapter, "model.layers.1.mlp.up_proj", base->load(name, at::kFloat));
+  const at::Tensor expected = lora::merged_rows(*adapter, "model.layers.1.mlp.up_proj", 0, base->load(name, at::kFloat));
   CHECK(at::equal(model::open_weights(again.path)->load(name, at::kFloat), expected.to(at::kBFloat16).to(at::kFloat)));
 }
 

@@ -69,7 +69,7 @@ TEST_CASE("every layout is written, read and verified", "[export][layouts]") {
     // What was verified is the merged model, or the base where the adapter lies beside it.
     const std::string name = "model.layers.0.mlp.down_proj.weight";
     const at::Tensor source = scene.base->load(name, at::kFloat), read = reopened->load(name, at::kFloat);
-    const at::Tensor merged = lora::merged_weight(*scene.adapter, "model.layers.0.mlp.down_proj", source);
+    const at::Tensor merged = lora::merged_rows(*scene.adapter, "model.layers.0.mlp.down_proj", 0, source);
     const bool beside = std::string(kind.name) == "bnb-nf4";
     CHECK(((read - merged).abs().mean() < (read - source).abs().mean()).item<bool>() == !beside);
     CHECK(fs::exists(artifact.path / "adapter/adapter_model.safetensors") == beside);
@@ -169,7 +169,7 @@ TEST_CASE("experts are written under their own names, routers as they are", "[ex
     for (const char* suffix : suffixes) CHECK(file.tensors().contains(linear + suffix));
     CHECK(file.tensors().at(block + "gate.weight").dtype == DType::bf16);
     const auto reopened = model::open_weights(made.path);
-    const at::Tensor merged = lora::merged_weight(*adapter, linear, base->load(linear + ".weight", at::kFloat));
+    const at::Tensor merged = lora::merged_rows(*adapter, linear, 0, base->load(linear + ".weight", at::kFloat));
     CHECK((reopened->load(linear + ".weight", at::kFloat) - merged).abs().max().item<double>() <
           0.15 * merged.abs().max().item<double>());
   }

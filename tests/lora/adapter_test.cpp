@@ -103,6 +103,8 @@ TEST_CASE("parameters and gradients are views into their arenas", "[lora]") {
     }
   }
   CHECK(total == set->count());
+  for (const auto& adapter : set->adapters) CHECK(set->find(adapter->module) == adapter.get());
+  CHECK(set->find("lm_head.weight") == nullptr);
 }
 
 TEST_CASE("attach refuses an adapter for another base and changes nothing", "[lora]") {

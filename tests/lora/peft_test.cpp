@@ -68,10 +68,11 @@ TEST_CASE("adapters that PEFT wrote are read and merged as PEFT merges them", "[
     const at::Tensor before = read_tensor(merged, "before"), after = read_tensor(merged, "after");
     // PEFT multiplies a bf16 adapter in bf16: three significant digits.
     const double tolerance = name == "pattern" ? 1e-2 : 1e-6;
-    CHECK((merged_weight(*set, kModule, before) - after).abs().max().item<double>() <
+    CHECK((merged_rows(*set, kModule, 0, before) - after).abs().max().item<double>() <
           tolerance * after.abs().max().item<double>());
-    CHECK(merged_weight(*set, "model.layers.0.mlp.up_proj", before).is_same(before));
-    CHECK_THROWS_AS(merged_weight(*set, kModule, before.t()), DataError);
+    CHECK(merged_rows(*set, "model.layers.0.mlp.up_proj", 0, before).is_same(before));
+    CHECK_THROWS_AS(merged_rows(*set, kModule, 0, before.t()), std::logic_error);
+    CHECK_THROWS_AS(merged_rows(*set, kModule, 1, before), std::logic_error);
   }
   CHECK(load_peft(kGolden / "pattern")->config.target_modules ==
         std::vector<std::string>{"model.layers.1.mlp.down_proj", "model.layers.1.self_attn.o_proj"});

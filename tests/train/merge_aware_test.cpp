@@ -59,7 +59,7 @@ struct Model {
   }
   // What a server has.
   at::Tensor served(const std::string& module) const {
-    return rounded(lora::merged_weight(*adapters, module, source.load(module + ".weight", decoder->compute()).to(at::kFloat)));
+    return rounded(lora::merged_rows(*adapters, module, 0, source.load(module + ".weight", decoder->compute()).to(at::kFloat)));
   }
   // The same model with those weights and no adapter, written without the class under test.
   std::unique_ptr<model::Decoder> server(at::ScalarType compute = at::kFloat) const {
