@@ -9,10 +9,8 @@ namespace graft::exports {
 // int4.cpp: model/layouts/gptq.cpp and awq.cpp, from codes of any rounding. Scales are F16 there, as their first tools write
 // them; values that bf16 holds, so that a server that computes in bf16 reads the same numbers. A scale below 2^-17 is not exact
 // in F16: the group gets the scale 2^-17.
-model::CompressedScheme gptq_scheme(std::int64_t group);  // symmetric
-model::CompressedScheme awq_scheme(std::int64_t group);   // with zero points
-LinearFormat gptq_format(std::int64_t group, const RoundLinear& round);
-LinearFormat awq_format(std::int64_t group, const RoundLinear& round);
+LinearFormat gptq_format(std::int64_t group, const RoundLinear& round);  // of symmetric grids
+LinearFormat awq_format(std::int64_t group, const RoundLinear& round);   // of grids with zero points
 
 // fp8.cpp: model/fp8_layout.h. Activations are rounded to fp8 when served. scale_dims: 0, 1 or 2 dimensions of the scale, as the
 // server's own tools write it.

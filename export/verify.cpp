@@ -107,13 +107,6 @@ class TensorComparison {
 
 }  // namespace
 
-at::Tensor rounding_bound(const std::string& stored_as, const at::Tensor& x) {
-  const at::Tensor values = x.contiguous();
-  at::Tensor bound = at::empty(x.sizes(), at::kFloat);
-  rounding_bounds(stored_as, values.const_data_ptr<float>(), values.numel(), bound.mutable_data_ptr<float>());
-  return bound;
-}
-
 double verify_model(const MergedModel& source, const model::WeightSource& written, const Fingerprints& made) {
   const std::string file = written.path().string();
   compare_specs(source.spec(), written);

@@ -4,18 +4,11 @@
 // exactly what its writer noted of the values it stands for (export/fingerprint.h).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <string>
-
 #include "export/fingerprint.h"
 #include "export/merge.h"
 #include "model/weights.h"
 
 namespace graft::exports {
-
-// The largest |stored - x| per element, f32, of x's shape. UnsupportedError for a type without one.
-at::Tensor rounding_bound(const std::string& stored_as, const at::Tensor& x);
 
 // Compares names, shapes, the numbers of the spec and every value. made: of the tensors that no bound is for. Returns the largest
 // |written - source| / max |source| over tensors. FormatError naming the tensor, and the two values that disagree.

@@ -102,9 +102,6 @@ constexpr Exporter kFormats[] = {
 
 }  // namespace
 
-model::CompressedScheme gptq_scheme(std::int64_t group) { return by_groups(group, true); }
-model::CompressedScheme awq_scheme(std::int64_t group) { return by_groups(group, false); }
-
 LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
   return {
       .stored_as = [group](const model::TensorSpec&) { return cat("GPTQ INT4 by ", group); },

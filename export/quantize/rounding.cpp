@@ -35,10 +35,6 @@ Rounded rounded_to_nearest(const at::Tensor& weight, const model::CompressedSche
   return {std::move(grid), std::move(codes)};
 }
 
-RoundLinear to_nearest(const model::CompressedScheme& scheme) {
-  return [scheme](const model::TensorSpec&, const at::Tensor& weight) { return rounded_to_nearest(weight, scheme); };
-}
-
 RoundLinear to_nearest(const LinearSchemes& schemes, const model::ModelSpec& spec) {
   return [of = schemes.of(spec)](const model::TensorSpec& tensor, const at::Tensor& weight) {
     return rounded_to_nearest(weight, of(tensor.name));

@@ -41,7 +41,6 @@ struct Rounded {
 using RoundLinear = std::function<Rounded(const model::TensorSpec& tensor, const at::Tensor& weight)>;
 
 Rounded rounded_to_nearest(const at::Tensor& weight, const model::CompressedScheme& scheme);
-RoundLinear to_nearest(const model::CompressedScheme& scheme);
 RoundLinear to_nearest(const LinearSchemes& schemes, const model::ModelSpec& spec);
 
 }  // namespace graft::exports

@@ -37,6 +37,13 @@ model::TensorSpec linear() {
   return spec;
 }
 
+exports::RoundLinear nearest(bool symmetric) {
+  const model::CompressedScheme scheme{model::CompressedFormat::packed, 4, 32, symmetric};
+  return [=](const model::TensorSpec&, const at::Tensor& values) { return exports::rounded_to_nearest(values, scheme); };
+}
+exports::LinearFormat gptq() { return exports::gptq_format(32, nearest(true)); }
+exports::LinearFormat awq() { return exports::awq_format(32, nearest(false)); }
+
 bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
   return a.nbytes() == b.nbytes() &&
          std::memcmp(a.contiguous().const_data_ptr(), b.contiguous().const_data_ptr(), a.nbytes()) == 0;
@@ -65,8 +72,7 @@ TEST_CASE("int4 words are those of vLLM's packers", "[export][layouts]") {
     const char* name;
     exports::LinearFormat format;
   };
-  const Kind kinds[] = {{"gptq.", exports::gptq_format(32, exports::to_nearest(exports::gptq_scheme(32)))},
-                        {"awq.", exports::awq_format(32, exports::to_nearest(exports::awq_scheme(32)))}};
+  const Kind kinds[] = {{"gptq.", gptq()}, {"awq.", awq()}};
   for (const Kind& kind : kinds) {
     INFO(kind.name);
     const auto layout = kind.format.layout(linear());
@@ -87,8 +93,7 @@ TEST_CASE("groups too small for scales in f16 move to the smallest that is exact
   at::Tensor tiny = weight();
   tiny.select(0, 1).mul_(1e-6);
   for (const bool symmetric : {true, false}) {
-    const auto format = symmetric ? exports::gptq_format(32, exports::to_nearest(exports::gptq_scheme(32)))
-                                  : exports::awq_format(32, exports::to_nearest(exports::awq_scheme(32)));
+    const auto format = symmetric ? gptq() : awq();
     const exports::EncodedLinear encoded = format.encode(linear(), tiny);
     const at::Tensor scales = encoded.parts.back().to(at::kFloat);
     CHECK(scales.min().item<double>() == 0x1p-17);
@@ -97,7 +102,7 @@ TEST_CASE("groups too small for scales in f16 move to the smallest that is exact
     CHECK(at::equal(encoded.values().select(0, 2), format.encode(linear(), weight()).values().select(0, 2)));
   }
   tiny.select(0, 1).mul_(1e15);
-  CHECK_THROWS_AS(exports::gptq_format(32, exports::to_nearest(exports::gptq_scheme(32))).encode(linear(), tiny), DataError);
+  CHECK_THROWS_AS(gptq().encode(linear(), tiny), DataError);
 }
 
 TEST_CASE("fp8 has the codes and scales of its tiles", "[export][layouts]") {
