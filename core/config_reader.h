@@ -29,8 +29,8 @@
 namespace graft {
 
 struct ConfigOverride {
-  std::string path,
-      value;  // from --set a.b=value; the value is YAML. Items of a list are numbered: corpus.sources.0.path
+  // From --set a.b=value; the value is YAML. Items of a list are numbered: corpus.sources.0.path
+  std::string path, value;
 };
 
 // ---- The description of one config object, with pointers to its values.

@@ -1,9 +1,11 @@
 // GGUF version 3, read and written (specification: llama.cpp ggml/include/gguf.h; what graft does with it: docs/formats.md).
 //
-//   "GGUF" | u32 version = 3 (2 is the same and is read too) | i64 tensors | i64 pairs | pairs | tensor infos | pad to
-//   alignment | data pair:        string key | i32 type | value          string: u64 length | bytes tensor info: string
-//   name | u32 dimensions | i64 size per dimension, fastest first | i32 type | u64 offset in data integers
-//   little-endian; alignment is general.alignment (default 32, a power of two up to 64 KiB)
+//   "GGUF" | u32 version | i64 tensors | i64 pairs | pairs | tensor infos | pad to alignment | data
+//   version:     3 (2 is the same and is read too)
+//   pair:        string key | i32 type | value
+//   string:      u64 length | bytes
+//   tensor info: string name | u32 dimensions | i64 size per dimension, fastest first | i32 type | u64 offset in data
+//   integers little-endian; alignment is general.alignment (default 32, a power of two up to 64 KiB)
 //
 // The reader bounds every count before it allocates: the file's size limits each, dimensions are 1 to 4, sizes are
 // checked for overflow, tensors must lie inside the file and not overlap. FormatError names the file and the field.

@@ -35,8 +35,8 @@ MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::S
 model::BasePrecision base_precision(const TrainConfig& config);
 
 // Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what its control group or one above it (version 2) has
-// left when that is less.
-// 0 when neither can be read. The roots are parameters for the tests. With device: cuda, what the GPU has free.
+// left when that is less. 0 when neither can be read. The roots are parameters for the tests. With device: cuda, what the GPU has
+// free.
 std::uint64_t available_memory(const fs::path& proc = "/proc", const fs::path& cgroup = "/sys/fs/cgroup");
 
 // MachineError when the file system of `run_dir` has no room for `keep` checkpoints, the one being written and the adapter, less

@@ -6,8 +6,8 @@
 //   weight.absmax                           F32 (blocks); U8 with double quantisation, and then
 //   weight.nested_absmax, nested_quant_map  F32 (groups of 256 blocks), F32 (256)
 //   weight.quant_state.bitsandbytes__nf4    U8: JSON with shape, sizes of blocks, nested_offset
-//   value                                   quant_map[code] * absmax      in f32, absmax = map[U8] * nested_absmax +
-//   nested_offset
+//
+//   value = quant_map[code] * absmax, in f32; absmax = nested_quant_map[U8] * nested_absmax + nested_offset
 #include <ATen/ATen.h>
 
 #include "core/error.h"
