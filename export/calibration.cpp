@@ -196,16 +196,14 @@ const LayerInputs& Calibration::inputs() {
 }
 
 at::Tensor Calibration::importance(const std::string& tensor) {
-  constexpr std::string_view suffix = ".weight";
-  if (!tensor.ends_with(suffix)) return {};
-  const auto seen = inputs().find(tensor.substr(0, tensor.size() - suffix.size()));
+  const auto seen = inputs().find(model::module_of(tensor));
   if (seen == inputs_.end()) return {};
   return (seen->second->squares / static_cast<double>(seen->second->rows)).to(at::kFloat);
 }
 
 float Calibration::input_scale(const std::string& tensor) {
   constexpr double largest_e4m3 = 448;
-  const std::string name = linear_of_any_expert(tensor.substr(0, tensor.size() - std::string_view(".weight").size()));
+  const std::string name = linear_of_any_expert(model::module_of(tensor));
   if (largest_.empty())
     for (const auto& [linear, sums] : inputs()) {
       double& largest = largest_[linear_of_any_expert(linear)];

@@ -155,7 +155,7 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
     std::int64_t above = 0;  // rows of the parts before
     for (const model::TensorSpec& part : tensor.parts) {
       const at::Tensor importance = importance_of(request, quantizer, part.name);
-      const bool turned = interleave && part.rotary_heads > 0, shifted = part.norm && offset != 0;
+      const bool turned = interleave && part.rotary_heads > 0, shifted = part.role == model::TensorRole::norm && offset != 0;
       const bool noted = importance.defined() || is_searched(tensor.type);
       const std::int64_t head = turned ? part.shape[0] / part.rotary_heads : kRowStep;  // rows of it change places
       const std::vector<RowRange> pieces = pieces_of(part, head);

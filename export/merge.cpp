@@ -24,12 +24,10 @@ const model::TensorSpec* MergedModel::find(const std::string& name) const {
 }
 
 at::Tensor MergedModel::rows(const model::TensorSpec& tensor, std::int64_t begin, std::int64_t end) const {
-  constexpr std::string_view suffix = ".weight";
   const at::ScalarType type = exact_.contains(tensor.name) ? at::kFloat : storage_;
   const at::Tensor weight = base_.load_rows(tensor.name, begin, end, type).to(at::kFloat).contiguous();
-  if (!adapter_ || !tensor.name.ends_with(suffix)) return folds_.apply(tensor.name, weight, begin).contiguous();
-  const std::string module = tensor.name.substr(0, tensor.name.size() - suffix.size());
-  return folds_.apply(tensor.name, lora::merged_rows(*adapter_, module, begin, weight), begin).contiguous();
+  const at::Tensor merged = adapter_ ? lora::merged_rows(*adapter_, model::module_of(tensor.name), begin, weight) : weight;
+  return folds_.apply(tensor.name, merged, begin).contiguous();
 }
 
 at::Tensor MergedModel::load(const std::string& name) const {

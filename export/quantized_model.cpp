@@ -16,12 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kSuffix = ".weight";
-
-bool is_router(const model::ModelSpec& spec, const std::string& name) {
-  return spec.moe.experts > 0 && name.ends_with(spec.moe.block + ".gate.weight");
-}
-
 // On all threads where all rows came at once.
 void note(Fingerprints& made, const model::TensorSpec& tensor, std::int64_t begin, const at::Tensor& values) {
   const std::int64_t rows = values.size(0);
@@ -37,10 +31,10 @@ void note(Fingerprints& made, const model::TensorSpec& tensor, std::int64_t begi
 Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format, Fingerprints& made) {
   const Encoding plain = bf16_encoding();
   return {[=](const model::TensorSpec& tensor) {
-            return is_quantized_linear(spec, tensor) ? format.layout(tensor) : plain.layout(tensor);
+            return tensor.role == model::TensorRole::linear ? format.layout(tensor) : plain.layout(tensor);
           },
           [=, &made](const model::TensorSpec& tensor, std::int64_t begin, at::Tensor values) {
-            if (!is_quantized_linear(spec, tensor)) return plain.encode(tensor, begin, std::move(values));
+            if (tensor.role != model::TensorRole::linear) return plain.encode(tensor, begin, std::move(values));
             try {
               EncodedLinear encoded = format.encode(tensor, values);
               values.reset();  // what is read back takes its memory
@@ -51,7 +45,7 @@ Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format, F
             }
           },
           [=](const model::TensorSpec& tensor) {
-            return is_quantized_linear(spec, tensor) ? format.rows_along(tensor) : std::optional(0);
+            return tensor.role == model::TensorRole::linear ? format.rows_along(tensor) : std::optional(0);
           }};
 }
 
@@ -59,7 +53,7 @@ Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format, F
 std::string group_refusal(const model::ModelSpec& spec, std::int64_t group) {
   const auto undivided = [&](std::int64_t by) -> std::optional<model::TensorSpec> {
     for (const model::TensorSpec& tensor : model::tensors_of(spec))
-      if (is_quantized_linear(spec, tensor) && tensor.shape[1] % by != 0) return tensor;
+      if (tensor.role == model::TensorRole::linear && tensor.shape[1] % by != 0) return tensor;
     return std::nullopt;
   };
   const auto tensor = undivided(group);
@@ -76,7 +70,7 @@ LinearFormat with_input_scale(LinearFormat format, const std::function<float(con
   const std::vector<std::int64_t> shape = format.input_scale;
   format.layout = [=, inner = format.layout](const model::TensorSpec& linear) {
     std::vector<StoredTensor> parts = inner(linear);
-    parts.insert(parts.begin(), StoredTensor{model::module_of(linear.name) + "input_scale", DType::f32, shape});
+    parts.insert(parts.begin(), StoredTensor{model::module_of(linear.name) + ".input_scale", DType::f32, shape});
     return parts;
   };
   format.encode = [=, inner = format.encode](const model::TensorSpec& linear, const at::Tensor& weight) {
@@ -97,7 +91,7 @@ LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target,
 
 void check_input_scales(const MergedModel& source, const model::WeightSource& written, Calibration& calibration) {
   for (const model::TensorSpec& tensor : source.tensors())
-    if (is_quantized_linear(source.spec(), tensor))
+    if (tensor.role == model::TensorRole::linear)
       if (const float read = written.input_scale(tensor.name), meant = calibration.input_scale(tensor.name); read != meant)
         throw FormatError(
             cat(written.path().string(), ": the input_scale of ", tensor.name, " reads back as ", read, ", not ", meant));
@@ -107,7 +101,7 @@ void check_input_scales(const MergedModel& source, const model::WeightSource& wr
 void check_stored_as(const MergedModel& source, const model::WeightSource& written, const LinearFormat& format) {
   std::map<std::string, std::string> quantized;  // how each is to be stored
   for (const model::TensorSpec& tensor : source.tensors())
-    if (is_quantized_linear(source.spec(), tensor)) quantized.emplace(tensor.name, format.stored_as(tensor));
+    if (tensor.role == model::TensorRole::linear) quantized.emplace(tensor.name, format.stored_as(tensor));
   for (const model::WeightInfo& weight : written.weights())
     if (const auto meant = quantized.find(weight.name); meant != quantized.end() && weight.stored_as != meant->second)
       throw FormatError(cat(written.path().string(), ": tensor ", weight.name, " is stored as ", weight.stored_as, " where ",
@@ -116,15 +110,10 @@ void check_stored_as(const MergedModel& source, const model::WeightSource& writt
 
 }  // namespace
 
-bool is_quantized_linear(const model::ModelSpec& spec, const model::TensorSpec& tensor) {
-  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") && tensor.name.ends_with(kSuffix) &&
-         !is_router(spec, tensor.name);
-}
-
 std::vector<std::string> kept_plain(const model::ModelSpec& spec) {
   std::vector<std::string> names = {"lm_head"};
   for (const model::TensorSpec& tensor : model::tensors_of(spec))
-    if (is_router(spec, tensor.name)) names.push_back(tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
+    if (tensor.role == model::TensorRole::router) names.push_back(model::module_of(tensor.name));
   return names;
 }
 

@@ -56,7 +56,6 @@ struct LinearTarget {
   LinearRounding rounding;
 };
 
-bool is_quantized_linear(const model::ModelSpec& spec, const model::TensorSpec& tensor);  // a linear of the layers
 std::vector<std::string> kept_plain(const model::ModelSpec& spec);  // "lm_head", "model.layers.0.mlp.gate" of each router
 
 std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target);

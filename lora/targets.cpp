@@ -10,8 +10,6 @@
 namespace graft::lora {
 namespace {
 
-constexpr std::string_view kWeight = ".weight";
-
 // '*' stands for any characters. Linear in text * stars: after a mismatch only the last star moves on.
 bool glob(std::string_view pattern, std::string_view text) {
   std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
@@ -68,8 +66,7 @@ std::int64_t parameter_count(const LoraConfig& config, const model::WeightSource
   const std::set<std::string> modules(chosen.begin(), chosen.end());
   std::int64_t count = 0;
   for (const model::WeightInfo& weight : base.weights())
-    if (weight.name.ends_with(kWeight) && modules.contains(weight.name.substr(0, weight.name.size() - kWeight.size())))
-      count += config.rank * (weight.shape[0] + weight.shape[1]);
+    if (modules.contains(model::module_of(weight.name))) count += config.rank * (weight.shape[0] + weight.shape[1]);
   return count;
 }
 

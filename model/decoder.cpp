@@ -114,12 +114,6 @@ void add_present(std::vector<FrozenLinear*>& list, std::initializer_list<FrozenL
   }
 }
 
-// Of a layer, but no router: what has a FrozenLinear.
-bool is_linear(const TensorSpec& tensor, const ModelSpec& spec) {
-  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.") &&
-         !(spec.moe.experts > 0 && tensor.name.ends_with(spec.moe.block + ".gate.weight"));
-}
-
 std::int64_t elements(const TensorSpec& tensor) {
   return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
 }
@@ -205,7 +199,7 @@ std::int64_t weight_bytes(const ModelSpec& spec, at::ScalarType compute, BasePre
   std::int64_t bytes = 0;
   for (const TensorSpec& tensor : tensors_of(spec)) {
     const std::int64_t size = elements(tensor);
-    if (precision == BasePrecision::full || !is_linear(tensor, spec))
+    if (precision == BasePrecision::full || tensor.role != TensorRole::linear)
       bytes += size * static_cast<std::int64_t>(c10::elementSize(compute));
     else if (precision == BasePrecision::int8)
       bytes += 2 * size + 8 * (tensor.shape[0] + tensor.shape[1]);  // codes in two directions; a scale and a sum for each column
@@ -252,7 +246,7 @@ std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, Bas
   std::int64_t numbers = 0;  // of one weight in NF4, where the products are the library's
   if (precision == BasePrecision::nf4)
     for (const TensorSpec& tensor : tensors_of(spec))
-      if (is_linear(tensor, spec)) numbers = std::max(numbers, elements(tensor));
+      if (tensor.role == TensorRole::linear) numbers = std::max(numbers, elements(tensor));
   const std::int64_t chunk =
       std::min(tokens, kernels::linear_cross_entropy_chunk(spec.vocab, element)) * spec.vocab;  // of logits
   const std::int64_t scratch = kernels::device() == kernels::Device::cpu ? scratch_bytes(spec, compute, tokens, 2 * ffn) : 0;

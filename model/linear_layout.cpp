@@ -33,10 +33,8 @@ Json without_quantization(const Json& config) {
   return plain;
 }
 
-std::string module_of(const std::string& weight) { return weight.substr(0, weight.size() - std::string_view("weight").size()); }
-
 LayoutPart input_scale_part(const TensorSpec& linear) {
-  return {module_of(linear.name) + "input_scale", {DType::f32, DType::bf16, DType::f16}, {1}, false, true};
+  return {module_of(linear.name) + ".input_scale", {DType::f32, DType::bf16, DType::f16}, {1}, false, true};
 }
 
 float input_scale_of(const at::Tensor& part) {

@@ -71,7 +71,6 @@ std::unique_ptr<LinearLayout> read_layout(const Json& config, const std::string&
 // config.json as it is for the model's numbers: without quantization_config.
 Json without_quantization(const Json& config);
 
-std::string module_of(const std::string& weight);       // "model.layers.0.mlp.up_proj." of "model.layers.0.mlp.up_proj.weight"
 LayoutPart input_scale_part(const TensorSpec& linear);  // "<module>.input_scale", one number
 float input_scale_of(const at::Tensor& part);           // FormatError when it is not a positive number
 at::ScalarType scalar_type(DType type);                 // UnsupportedError for one that at:: lacks

@@ -12,14 +12,14 @@ namespace {
 // Tensors of every layer, names without "model.layers.N." and "blk.N.".
 std::vector<TensorSpec> layer_tensors(const ModelSpec& s) {
   std::vector<TensorSpec> table;
-  auto add = [&](std::string name, std::string gguf, std::vector<std::int64_t> shape) -> TensorSpec& {
-    return table.emplace_back(TensorSpec{std::move(name), std::move(gguf), std::move(shape)});
+  auto add = [&](std::string name, std::string gguf, std::vector<std::int64_t> shape, TensorRole role) -> TensorSpec& {
+    return table.emplace_back(TensorSpec{std::move(name), std::move(gguf), std::move(shape), role});
   };
-  auto norm = [&](const char* name, const char* gguf, std::int64_t size) { add(name, gguf, {size}).norm = true; };
+  auto norm = [&](const char* name, const char* gguf, std::int64_t size) { add(name, gguf, {size}, TensorRole::norm); };
   auto linear = [&](const std::string& name, const std::string& gguf, std::int64_t out, std::int64_t in, bool bias,
                     std::int64_t rotary_heads = 0) {
-    add(name + ".weight", gguf + ".weight", {out, in}).rotary_heads = rotary_heads;
-    if (bias) add(name + ".bias", gguf + ".bias", {out}).rotary_heads = rotary_heads;
+    add(name + ".weight", gguf + ".weight", {out, in}, TensorRole::linear).rotary_heads = rotary_heads;
+    if (bias) add(name + ".bias", gguf + ".bias", {out}, TensorRole::bias).rotary_heads = rotary_heads;
   };
   const std::int64_t q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
 
@@ -43,12 +43,12 @@ std::vector<TensorSpec> layer_tensors(const ModelSpec& s) {
     norm("post_attention_layernorm.weight", "ffn_norm.weight", s.hidden);
   }
   if (s.moe.experts > 0) {
-    add(s.moe.block + ".gate.weight", "ffn_gate_inp.weight", {s.moe.experts, s.hidden});
+    add(s.moe.block + ".gate.weight", "ffn_gate_inp.weight", {s.moe.experts, s.hidden}, TensorRole::router);
     for (std::int64_t e = 0; e < s.moe.experts; ++e) {
       const std::string expert = cat(s.moe.block, ".experts.", e, ".");
-      add(expert + s.moe.gate + ".weight", "ffn_gate_exps.weight", {s.moe.ffn, s.hidden}).expert = e;
-      add(expert + s.moe.up + ".weight", "ffn_up_exps.weight", {s.moe.ffn, s.hidden}).expert = e;
-      add(expert + s.moe.down + ".weight", "ffn_down_exps.weight", {s.hidden, s.moe.ffn}).expert = e;
+      add(expert + s.moe.gate + ".weight", "ffn_gate_exps.weight", {s.moe.ffn, s.hidden}, TensorRole::linear).expert = e;
+      add(expert + s.moe.up + ".weight", "ffn_up_exps.weight", {s.moe.ffn, s.hidden}, TensorRole::linear).expert = e;
+      add(expert + s.moe.down + ".weight", "ffn_down_exps.weight", {s.hidden, s.moe.ffn}, TensorRole::linear).expert = e;
     }
   } else if (s.fused_gate_up) {
     linear("mlp.gate_up_proj", "ffn_up", 2 * s.ffn, s.hidden, s.mlp_bias);
@@ -63,10 +63,9 @@ std::vector<TensorSpec> layer_tensors(const ModelSpec& s) {
 }
 
 std::vector<TensorSpec> outer_tensors(const ModelSpec& s) {
-  std::vector<TensorSpec> table = {{"model.embed_tokens.weight", "token_embd.weight", {s.vocab, s.hidden}},
-                                   {"model.norm.weight", "output_norm.weight", {s.hidden}}};
-  table[1].norm = true;
-  if (!s.tied_head) table.push_back({"lm_head.weight", "output.weight", {s.vocab, s.hidden}});
+  std::vector<TensorSpec> table = {{"model.embed_tokens.weight", "token_embd.weight", {s.vocab, s.hidden}, TensorRole::embedding},
+                                   {"model.norm.weight", "output_norm.weight", {s.hidden}, TensorRole::norm}};
+  if (!s.tied_head) table.push_back({"lm_head.weight", "output.weight", {s.vocab, s.hidden}, TensorRole::head});
   return table;
 }
 
@@ -109,13 +108,16 @@ std::vector<TensorSpec> tensors_of(const ModelSpec& spec) {
   return table;
 }
 
-std::vector<LinearSpec> linears_of(const ModelSpec& spec) {
+std::string module_of(const std::string& tensor) {
   constexpr std::string_view kWeight = ".weight";
-  const std::string router = "." + spec.moe.block + ".gate.weight";
+  return tensor.ends_with(kWeight) ? tensor.substr(0, tensor.size() - kWeight.size()) : "";
+}
+
+std::vector<LinearSpec> linears_of(const ModelSpec& spec) {
   std::vector<LinearSpec> linears;
   for (const TensorSpec& tensor : tensors_of(spec))
-    if (tensor.shape.size() == 2 && tensor.name != "model.embed_tokens.weight" && !tensor.name.ends_with(router))
-      linears.push_back({tensor.name.substr(0, tensor.name.size() - kWeight.size()), tensor.expert});
+    if (tensor.role == TensorRole::linear || tensor.role == TensorRole::head)
+      linears.push_back({module_of(tensor.name), tensor.expert});
   return linears;
 }
 

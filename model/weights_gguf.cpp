@@ -88,7 +88,7 @@ class GgufSource : public TableSource {
     const TensorSpec& spec = table_[row];
     const GgufTensor& tensor = *located_[row];
     const std::span<const std::byte> bytes = bytes_of(row);
-    if (spec.norm && spec_.norm_gain_offset != 0)
+    if (spec.role == TensorRole::norm && spec_.norm_gain_offset != 0)
       return (decode(tensor, bytes, spec.shape, at::kFloat) - spec_.norm_gain_offset).to(type);
     const at::Tensor values = decode(tensor, bytes, spec.shape, type);
     return permuted_ && spec.rotary_heads > 0 ? separated_rows(values, spec.rotary_heads) : values;

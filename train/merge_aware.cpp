@@ -12,7 +12,6 @@
 namespace graft::train {
 namespace {
 
-constexpr std::string_view kSuffix = ".weight";
 constexpr std::int64_t kPieceElements = 1 << 22,
                        kAlignment = 128;  // what is rounded at a time; rows that a piece is a multiple of
 
@@ -39,11 +38,11 @@ MergeAware::MergeAware(Served served, std::int64_t first, const model::WeightSou
                        lora::AdapterSet& adapters, model::Decoder& decoder)
     : served_(std::move(served)), first_(first), base_(base), storage_(storage), adapters_(adapters) {
   std::map<std::string, at::Tensor> weights = {{"model.embed_tokens.weight", decoder.embedding()}};
-  for (const model::Linear* linear : decoder.linears()) weights[cat(linear->name, kSuffix)] = linear->weight;
+  for (const model::Linear* linear : decoder.linears()) weights[linear->name + ".weight"] = linear->weight;
   for (const model::TensorSpec& tensor : model::tensors_of(base.spec())) {
     const auto weight = weights.find(tensor.name);
     if (weight == weights.end()) continue;  // norms, biases, routers: formats do not put them on grids
-    const std::string module = tensor.name.substr(0, tensor.name.size() - kSuffix.size());
+    const std::string module = model::module_of(tensor.name);
     matrices_.push_back({tensor, adapters.find(module) != nullptr ? module : "", weight->second});
   }
 }

@@ -147,7 +147,7 @@ std::string experts_refusal(const model::ModelSpec& spec) {
 // Exporter::served.
 at::Tensor rows_on(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows,
                    const LinearSchemes& schemes) {
-  if (!is_quantized_linear(spec, tensor)) return rows.to(at::kBFloat16).to(at::kFloat);
+  if (tensor.role != model::TensorRole::linear) return rows.to(at::kBFloat16).to(at::kFloat);
   return nearest_values(rows, schemes.of(spec)(tensor.name));
 }
 

@@ -43,7 +43,7 @@ constexpr model::CompressedScheme by_groups(std::int64_t group, bool symmetric) 
 
 std::string refusal(const model::ModelSpec& spec) {
   for (const model::TensorSpec& tensor : model::tensors_of(spec))
-    if (is_quantized_linear(spec, tensor) && tensor.shape[0] % kPerWord != 0)
+    if (tensor.role == model::TensorRole::linear && tensor.shape[0] % kPerWord != 0)
       return cat(tensor.name, " has ", tensor.shape[0], " rows, which words of ", kPerWord, " codes do not divide");
   return "";
 }
@@ -116,10 +116,10 @@ LinearFormat gptq_format(std::int64_t group, const RoundLinear& round) {
           [group](const model::TensorSpec& linear) {
             const std::int64_t out = linear.shape[0], in = linear.shape[1];
             const std::string module = model::module_of(linear.name);
-            return std::vector<StoredTensor>{{module + "qweight", DType::i32, {in / kPerWord, out}},
-                                             {module + "qzeros", DType::i32, {in / group, out / kPerWord}},
-                                             {module + "g_idx", DType::i32, {in}},
-                                             {module + "scales", DType::f16, {in / group, out}}};
+            return std::vector<StoredTensor>{{module + ".qweight", DType::i32, {in / kPerWord, out}},
+                                             {module + ".qzeros", DType::i32, {in / group, out / kPerWord}},
+                                             {module + ".g_idx", DType::i32, {in}},
+                                             {module + ".scales", DType::f16, {in / group, out}}};
           },
       .encode =
           [group, round](const model::TensorSpec& linear, const at::Tensor& weight) {
@@ -147,9 +147,9 @@ LinearFormat awq_format(std::int64_t group, const RoundLinear& round) {
           [group](const model::TensorSpec& linear) {
             const std::int64_t out = linear.shape[0], in = linear.shape[1];
             const std::string module = model::module_of(linear.name);
-            return std::vector<StoredTensor>{{module + "qweight", DType::i32, {in, out / kPerWord}},
-                                             {module + "qzeros", DType::i32, {in / group, out / kPerWord}},
-                                             {module + "scales", DType::f16, {in / group, out}}};
+            return std::vector<StoredTensor>{{module + ".qweight", DType::i32, {in, out / kPerWord}},
+                                             {module + ".qzeros", DType::i32, {in / group, out / kPerWord}},
+                                             {module + ".scales", DType::f16, {in / group, out}}};
           },
       .encode =
           [round](const model::TensorSpec& linear, const at::Tensor& weight) {

@@ -19,7 +19,7 @@ std::vector<std::string> sensitive_linears(const model::ModelSpec& spec) {
 std::function<model::CompressedScheme(const std::string& tensor)> LinearSchemes::of(const model::ModelSpec& spec) const {
   if (!mixed) return [scheme = all](const std::string&) { return scheme; };
   return [*this, targets = model::ModuleTargets(sensitive_linears(spec), "")](const std::string& tensor) {
-    return targets.names(tensor.substr(0, tensor.size() - std::string_view(".weight").size())) ? sensitive : all;
+    return targets.names(model::module_of(tensor)) ? sensitive : all;
   };
 }
 

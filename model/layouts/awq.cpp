@@ -28,7 +28,7 @@ class Awq : public LinearLayout {
   std::string stored_as(const std::string&) const override {
     return cat("AWQ INT4", group_ == 0 ? " by row" : cat(" by ", group_));
   }
-  std::string sign(const std::string& weight) const override { return module_of(weight) + "qweight"; }
+  std::string sign(const std::string& weight) const override { return module_of(weight) + ".qweight"; }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
     const std::int64_t out = linear.shape[0], in = linear.shape[1];
@@ -37,9 +37,9 @@ class Awq : public LinearLayout {
     const std::int64_t groups = group_ == 0 ? 1 : in / group_;
     const std::string module = module_of(linear.name);
     std::vector<LayoutPart> parts = {
-        {module + "qweight", {DType::i32}, {in, out / 8}, false, false, {1, 1, 8}},
-        {module + "scales", {DType::f16, DType::bf16, DType::f32}, {groups, out}, false, false, {1}}};
-    if (zero_points_) parts.push_back({module + "qzeros", {DType::i32}, {groups, out / 8}, false, false, {1, 1, 8}});
+        {module + ".qweight", {DType::i32}, {in, out / 8}, false, false, {1, 1, 8}},
+        {module + ".scales", {DType::f16, DType::bf16, DType::f32}, {groups, out}, false, false, {1}}};
+    if (zero_points_) parts.push_back({module + ".qzeros", {DType::i32}, {groups, out / 8}, false, false, {1, 1, 8}});
     return parts;
   }
 

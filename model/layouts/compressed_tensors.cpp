@@ -96,8 +96,7 @@ class MixedLayout : public LinearLayout {
 
  private:
   const LinearLayout* find(const std::string& weight) const {
-    std::string module = module_of(weight);
-    module.pop_back();
+    const std::string module = module_of(weight);
     const LinearLayout* found = nullptr;
     for (const Group& group : groups_) {
       if (!group.targets.names(module)) continue;

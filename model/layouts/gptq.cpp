@@ -22,17 +22,17 @@ class Gptq : public LinearLayout {
   std::string stored_as(const std::string&) const override {
     return cat("GPTQ INT", bits_, group_ == 0 ? " by row" : cat(" by ", group_));
   }
-  std::string sign(const std::string& weight) const override { return module_of(weight) + "qweight"; }
+  std::string sign(const std::string& weight) const override { return module_of(weight) + ".qweight"; }
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
     const std::int64_t out = linear.shape[0], in = linear.shape[1], per_word = 32 / bits_;
     if (in % per_word != 0 || out % per_word != 0)
       throw FormatError(cat("a matrix of ", out, " x ", in, " does not divide into words of ", per_word, " codes"));
     const std::string module = module_of(linear.name);
-    return {{module + "qweight", {DType::i32}, {in / per_word, out}, false, false, {1}},
-            {module + "qzeros", {DType::i32}, {groups(in), out / per_word}, false, false, {1, 1, per_word}},
-            {module + "scales", {DType::f16, DType::bf16, DType::f32}, {groups(in), out}, false, false, {1}},
-            {module + "g_idx", {DType::i32}, {in}, true, true}};
+    return {{module + ".qweight", {DType::i32}, {in / per_word, out}, false, false, {1}},
+            {module + ".qzeros", {DType::i32}, {groups(in), out / per_word}, false, false, {1, 1, per_word}},
+            {module + ".scales", {DType::f16, DType::bf16, DType::f32}, {groups(in), out}, false, false, {1}},
+            {module + ".g_idx", {DType::i32}, {in}, true, true}};
   }
 
   void check(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {

@@ -173,6 +173,22 @@ TEST_CASE("names of GGUF and Hugging Face translate both ways", "[families][gguf
   }
 }
 
+TEST_CASE("a linear is a matrix of a layer that is no router", "[families]") {
+  for (const std::string& name : golden_models()) {
+    for (const TensorSpec& tensor : tensors_of(spec_of(config_of(name)))) {
+      INFO(name << " " << tensor.name);
+      const bool router = tensor.name.ends_with(".block_sparse_moe.gate.weight") || tensor.name.ends_with(".mlp.gate.weight");
+      const bool matrix = tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.");
+      CHECK((tensor.role == TensorRole::router) == router);
+      CHECK((tensor.role == TensorRole::linear) == (matrix && !router));
+      CHECK((tensor.role == TensorRole::bias) == tensor.name.ends_with(".bias"));
+      CHECK((tensor.role == TensorRole::norm) == tensor.name.ends_with("norm.weight"));
+    }
+  }
+  CHECK(module_of("model.layers.0.mlp.up_proj.weight") == "model.layers.0.mlp.up_proj");
+  CHECK(module_of("model.layers.0.self_attn.q_proj.bias").empty());
+}
+
 TEST_CASE("a config that asks for other mathematics is refused by name", "[families][hostile]") {
   auto with = [](const char* model, const char* key, const Json& value) {
     Json config = config_of(model);

@@ -45,7 +45,7 @@ class TinyModel final : public model::WeightSource {
       const auto fan_in = static_cast<double>(tensor.shape.back());
       if (tensor.name == "model.embed_tokens.weight")
         add(tensor, 1 / spec_.embed_scale, 0);
-      else if (tensor.norm)
+      else if (tensor.role == model::TensorRole::norm)
         add(tensor, 0.2, 1 - spec_.norm_gain_offset);
       else if (tensor.shape.size() == 1)
         add(tensor, 0.1, 0);  // a bias
