@@ -28,16 +28,16 @@ std::future<void> check_content(const ExportRequest& request) {
 }
 
 Source source_of(const Exporter& exporter, const ExportRequest& request) {
-  return {request.name,
-          request.base.identity(),
-          adapter_hash(request.adapter),
-          request.storage == at::kBFloat16 ? "bf16" : "f32",
-          request.config_hash,
-          exporter.calibrates ? request.calibration->text() : "",
-          "graft " GRAFT_VERSION,
-          request.corpus,
-          exporter.merges ? "" : request.base.path().string(),
-          companions_hash(request.base, request.stop_ids)};
+  return {.model = request.name,
+          .base = request.base.identity(),
+          .adapter = adapter_hash(request.adapter),
+          .storage = request.storage == at::kBFloat16 ? "bf16" : "f32",
+          .config = request.config_hash,
+          .calibration = exporter.calibrates ? request.calibration->text() : "",
+          .program = "graft " GRAFT_VERSION,
+          .corpus = request.corpus,
+          .base_path = exporter.merges ? "" : request.base.path().string(),
+          .companions = companions_hash(request.base, request.stop_ids)};
 }
 
 // Both read the whole artifact, side by side.
@@ -143,7 +143,7 @@ std::vector<Artifact> export_all(const std::vector<std::string>& formats, const 
     throw_if_stopped();
     const Exporter& exporter = find_exporter(name);
     const Artifact* done = manifest.find(std::string(exporter.name));
-    if (done != nullptr && done->source == source_of(exporter, request) && changed_files(*done).empty()) {
+    if (done != nullptr && done->source.makes_the_same(source_of(exporter, request)) && changed_files(*done).empty()) {
       artifacts.push_back(*done);
       artifacts.back().reused = true;
       log::info("export", done->path.string(), " is complete, kept");

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <set>
-#include <tuple>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -22,21 +21,30 @@ constexpr const char* kName = "manifest.json";
 constexpr const char* kSignature = "manifest.json.sig";
 constexpr const char* kServing = "serving";  // files for servers, which people edit
 
+// Source or const Source. `needed`: the manifest of any program has it; what is not is left out where it is empty.
+template <class S, class Visit>
+void visit(S& source, const Visit& field) {
+  constexpr bool needed = true, optional = false;
+  field("model", source.model, needed);
+  field("base", source.base, needed);
+  field("adapter", source.adapter, needed);
+  field("storage", source.storage, needed);
+  field("config", source.config, needed);
+  field("calibration", source.calibration, optional);
+  field("program", source.program, needed);
+  field("corpus", source.corpus, optional);
+  field("base_path", source.base_path, optional);
+  field("companions", source.companions, optional);
+}
+
 Artifact artifact_from(const Json& json, const fs::path& directory, const std::string& origin) {
   const auto text = [&](const char* key) { return json_get<std::string>(json, key, origin); };
   Artifact artifact;
   artifact.format = text("format");
   artifact.path = inside(directory, text("path"));
-  artifact.source = {text("model"),
-                     text("base"),
-                     text("adapter"),
-                     text("storage"),
-                     text("config"),
-                     json_get_or<std::string>(json, "calibration", "", origin),
-                     text("program"),
-                     json_get_or<std::string>(json, "corpus", "", origin),
-                     json_get_or<std::string>(json, "base_path", "", origin),
-                     json_get_or<std::string>(json, "companions", "", origin)};
+  visit(artifact.source, [&](const char* name, std::string& value, bool needed) {
+    value = needed ? text(name) : json_get_or<std::string>(json, name, "", origin);
+  });
   artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
   artifact.sha256 = text("sha256");
   artifact.max_error = json_get<double>(json, "max_error", origin);
@@ -72,11 +80,9 @@ std::string hash_of(const fs::path& file) {
 
 }  // namespace
 
-bool Source::operator==(const Source& other) const {
-  const auto decisive = [](const Source& s) {
-    return std::tie(s.model, s.base, s.adapter, s.storage, s.calibration, s.program, s.corpus, s.base_path, s.companions);
-  };
-  return decisive(*this) == decisive(other);
+bool Source::makes_the_same(Source other) const {
+  other.config = config;
+  return *this == other;
 }
 
 std::string Artifact::id() const {
@@ -89,23 +95,12 @@ std::string Artifact::id() const {
 Json Artifact::json() const {
   Json list = Json::array();
   for (const FileRecord& file : files) list.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
-  Json json = {{"id", id()},
-               {"format", format},
-               {"path", path.filename().string()},
-               {"model", source.model},
-               {"base", source.base},
-               {"adapter", source.adapter},
-               {"corpus", source.corpus},
-               {"storage", source.storage},
-               {"config", source.config},
-               {"program", source.program},
-               {"companions", source.companions},
-               {"bytes", bytes},
-               {"sha256", sha256},
-               {"max_error", max_error},
+  Json json = {{"id", id()},     {"format", format}, {"path", path.filename().string()},
+               {"bytes", bytes}, {"sha256", sha256}, {"max_error", max_error},
                {"files", list}};
-  if (!source.calibration.empty()) json["calibration"] = source.calibration;
-  if (!source.base_path.empty()) json["base_path"] = source.base_path;
+  visit(source, [&](const char* name, const std::string& value, bool needed) {
+    if (needed || !value.empty()) json[name] = value;
+  });
   return json;
 }
 

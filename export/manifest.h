@@ -1,9 +1,10 @@
 // manifest.json of an export directory: what was written, from what, and the hash of every file, so that an artifact can be
 // traced and a finished one recognised. manifest.json.sig, when there is one, is the Ed25519 signature of its bytes.
 //
-//   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "corpus", "storage", "config", "program",
+//   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "storage", "config", "program",
 //     "companions", "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
-//   "calibration" besides, where documents were looked at; "base_path", where there is an adapter without its base
+//   besides, "corpus" where it is known; "calibration", where documents were looked at; "base_path", where there is an adapter
+//   without its base
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,7 @@ struct FileRecord {
   std::string sha256;
 };
 
-// What an artifact was made from. Two artifacts of one format with equal sources have equal bytes. The config is for the record:
-// what of it decides the bytes is in the others.
+// What an artifact was made from.
 struct Source {
   std::string model;        // name given to the model
   std::string base;         // WeightSource::identity()
@@ -35,7 +35,9 @@ struct Source {
   std::string corpus;       // snapshot of what the adapter was trained on, or empty
   std::string base_path;    // which the files of an adapter name; empty for those of a merged model
   std::string companions;   // companions_hash(), export/hf_model.h; empty in the manifest of an older program
-  bool operator==(const Source& other) const;
+  bool operator==(const Source& other) const = default;
+  // Two artifacts of one format have equal bytes. The config is for the record: what of it decides them is in the others.
+  bool makes_the_same(Source other) const;
 };
 
 struct Artifact {
