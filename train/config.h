@@ -95,7 +95,7 @@ struct CalibrationConfig {
   template <class V>
   void visit(V& v) {
     v.field(rows, "rows", 1, 1 << 20,
-            "packed rows of train.length training tokens that quantizers look at (formats ending in gptq, awq, smooth, imatrix)");
+            "packed rows of train.length training tokens for the formats that look at documents (graft help formats)");
   }
 };
 
