@@ -77,7 +77,7 @@ BpeSource bpe_source_from_gguf(const GgufFile& file) {
     const bool special = types[id] == GgufTokenType::control || types[id] == GgufTokenType::unknown;
     const bool added = special || types[id] == GgufTokenType::user_defined;
     if (source.tokens[id].empty()) continue;
-    if (added) source.added.push_back({static_cast<std::int32_t>(id), source.tokens[id], special, false, false, false});
+    if (added) source.added.push_back({.id = static_cast<std::int32_t>(id), .content = source.tokens[id], .special = special});
     // Added tokens are literals, not spelled in the byte-level alphabet; unused ones fill holes in the numbering.
     if (types[id] == GgufTokenType::user_defined || types[id] == GgufTokenType::unused) source.tokens[id].clear();
   }

@@ -16,12 +16,10 @@ class Fp8Layout : public LinearLayout {
 
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
     const std::int64_t out = linear.shape[0], in = linear.shape[1];
-    std::vector<LayoutPart> parts = {{linear.name, {DType::f8_e4m3}, linear.shape, false, false, {0}},
+    std::vector<LayoutPart> parts = {{linear.name, {DType::f8_e4m3}, linear.shape, {0}},
                                      {linear.name + suffix_,
                                       {DType::f32, DType::bf16, DType::f16},
                                       {tiles_.down(out), tiles_.across(in)},
-                                      false,
-                                      false,
                                       tiles_.rows == 0 ? RowOrder{} : RowOrder{0, 1, tiles_.rows}}};
     if (tiles_.input_scale) parts.push_back(input_scale_part(linear));
     return parts;

@@ -34,7 +34,10 @@ Json without_quantization(const Json& config) {
 }
 
 LayoutPart input_scale_part(const TensorSpec& linear) {
-  return {module_of(linear.name) + ".input_scale", {DType::f32, DType::bf16, DType::f16}, {1}, false, true};
+  return {.name = module_of(linear.name) + ".input_scale",
+          .types = {DType::f32, DType::bf16, DType::f16},
+          .shape = {1},
+          .checked = true};
 }
 
 float input_scale_of(const at::Tensor& part) {

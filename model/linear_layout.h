@@ -32,11 +32,11 @@ struct RowOrder {
 };
 
 struct LayoutPart {
-  std::string name;                        // of the tensor in the file
-  std::vector<DType> types;                // those that are read; what graft writes comes first
-  std::vector<std::int64_t> shape;         // dimensions of one element do not count; {kAnySize}: one dimension of any size
-  bool optional = false, checked = false;  // checked: small, and looked at when the file is opened
+  std::string name;                 // of the tensor in the file
+  std::vector<DType> types;         // those that are read; what graft writes comes first
+  std::vector<std::int64_t> shape;  // dimensions of one element do not count; {kAnySize}: one dimension of any size
   RowOrder order = {};
+  bool optional = false, checked = false;  // checked: small, and looked at when the file is opened
 };
 
 class LinearLayout {

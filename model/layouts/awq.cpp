@@ -36,10 +36,9 @@ class Awq : public LinearLayout {
     if (group_ > 0 && in % group_ != 0) throw FormatError(cat("rows of ", in, ", which groups of ", group_, " do not divide"));
     const std::int64_t groups = group_ == 0 ? 1 : in / group_;
     const std::string module = module_of(linear.name);
-    std::vector<LayoutPart> parts = {
-        {module + ".qweight", {DType::i32}, {in, out / 8}, false, false, {1, 1, 8}},
-        {module + ".scales", {DType::f16, DType::bf16, DType::f32}, {groups, out}, false, false, {1}}};
-    if (zero_points_) parts.push_back({module + ".qzeros", {DType::i32}, {groups, out / 8}, false, false, {1, 1, 8}});
+    std::vector<LayoutPart> parts = {{module + ".qweight", {DType::i32}, {in, out / 8}, {1, 1, 8}},
+                                     {module + ".scales", {DType::f16, DType::bf16, DType::f32}, {groups, out}, {1}}};
+    if (zero_points_) parts.push_back({module + ".qzeros", {DType::i32}, {groups, out / 8}, {1, 1, 8}});
     return parts;
   }
 

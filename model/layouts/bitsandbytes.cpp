@@ -37,13 +37,12 @@ class Nf4 : public LinearLayout {
   std::vector<LayoutPart> parts(const TensorSpec& linear) const override {
     const std::int64_t in = linear.shape[1], elements = linear.shape[0] * in, blocks = blocks_of(elements, kBlock);
     std::vector<LayoutPart> parts = {
-        {linear.name, {DType::u8}, {(elements + 1) / 2}, false, false, {0, in, 2}},
-        {linear.name + ".quant_state.bitsandbytes__nf4", {DType::u8}, {kAnySize}, false, true},
+        {linear.name, {DType::u8}, {(elements + 1) / 2}, {0, in, 2}},
+        {.name = linear.name + ".quant_state.bitsandbytes__nf4", .types = {DType::u8}, .shape = {kAnySize}, .checked = true},
         {linear.name + ".quant_map", {DType::f32}, {16}},
-        {linear.name + ".absmax", {nested_ ? DType::u8 : DType::f32}, {blocks}, false, false, {0, in, kBlock}}};
+        {linear.name + ".absmax", {nested_ ? DType::u8 : DType::f32}, {blocks}, {0, in, kBlock}}};
     if (nested_) {
-      parts.push_back(
-          {linear.name + ".nested_absmax", {DType::f32}, {blocks_of(blocks, kGroup)}, false, false, {0, in, kBlock * kGroup}});
+      parts.push_back({linear.name + ".nested_absmax", {DType::f32}, {blocks_of(blocks, kGroup)}, {0, in, kBlock * kGroup}});
       parts.push_back({linear.name + ".nested_quant_map", {DType::f32}, {256}});
     }
     return parts;

@@ -27,16 +27,16 @@ class CompressedLayout : public LinearLayout {
     if (scheme_.group > 0 && columns % scheme_.group != 0)
       throw FormatError(cat("rows of ", columns, ", which groups of ", scheme_.group, " do not divide"));
     const std::int64_t groups = scheme_.groups(columns);
-    const LayoutPart scale = {linear.name + "_scale", {DType::bf16, DType::f16, DType::f32}, {rows, groups}, false, false, {0}};
+    const LayoutPart scale = {linear.name + "_scale", {DType::bf16, DType::f16, DType::f32}, {rows, groups}, {0}};
     const DType codes = scheme_.format == CompressedFormat::integer ? DType::i8 : DType::f8_e4m3;
-    std::vector<LayoutPart> parts = {{linear.name, {codes}, linear.shape, false, false, {0}}, scale};
+    std::vector<LayoutPart> parts = {{linear.name, {codes}, linear.shape, {0}}, scale};
     if (packed()) {
       const std::vector<std::int64_t> words = {rows, (columns + per_word - 1) / per_word};
-      parts.front() = {linear.name + "_packed", {DType::i32}, words, false, false, {0}};
-      parts.push_back({linear.name + "_shape", {DType::i64}, {2}, false, true});
+      parts.front() = {linear.name + "_packed", {DType::i32}, words, {0}};
+      parts.push_back({.name = linear.name + "_shape", .types = {DType::i64}, .shape = {2}, .checked = true});
     }
     const std::vector<std::int64_t> zeros = {(rows + per_word - 1) / per_word, groups};
-    if (!scheme_.symmetric) parts.push_back({linear.name + "_zero_point", {DType::i32}, zeros, false, false, {0, 1, per_word}});
+    if (!scheme_.symmetric) parts.push_back({linear.name + "_zero_point", {DType::i32}, zeros, {0, 1, per_word}});
     if (inputs_.fixed) parts.push_back(input_scale_part(linear));
     return parts;
   }

@@ -29,10 +29,10 @@ class Gptq : public LinearLayout {
     if (in % per_word != 0 || out % per_word != 0)
       throw FormatError(cat("a matrix of ", out, " x ", in, " does not divide into words of ", per_word, " codes"));
     const std::string module = module_of(linear.name);
-    return {{module + ".qweight", {DType::i32}, {in / per_word, out}, false, false, {1}},
-            {module + ".qzeros", {DType::i32}, {groups(in), out / per_word}, false, false, {1, 1, per_word}},
-            {module + ".scales", {DType::f16, DType::bf16, DType::f32}, {groups(in), out}, false, false, {1}},
-            {module + ".g_idx", {DType::i32}, {in}, true, true}};
+    return {{module + ".qweight", {DType::i32}, {in / per_word, out}, {1}},
+            {module + ".qzeros", {DType::i32}, {groups(in), out / per_word}, {1, 1, per_word}},
+            {module + ".scales", {DType::f16, DType::bf16, DType::f32}, {groups(in), out}, {1}},
+            {.name = module + ".g_idx", .types = {DType::i32}, .shape = {in}, .optional = true, .checked = true}};
   }
 
   void check(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
