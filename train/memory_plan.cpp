@@ -135,10 +135,6 @@ MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std
 // An evaluation's windows go through the same layers without keeping anything for a backward pass.
 std::int64_t step_tokens(const TrainConfig& config) { return config.micro_rows * config.length; }
 
-model::Recompute recompute_of(const TrainConfig& config) {
-  return config.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
-}
-
 // S of the adapters (kernels/lora_linear/lora_linear.h), if they are on every linear: q, k, v, o; gate, up, down.
 std::int64_t low_rank_bytes(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute) {
   const std::int64_t linears = 4 + 3 * (spec.moe.experts > 0 ? spec.moe.per_token : 1);
@@ -147,6 +143,10 @@ std::int64_t low_rank_bytes(const RunConfig& config, const model::ModelSpec& spe
 }
 
 }  // namespace
+
+model::Recompute recompute_of(const TrainConfig& config) {
+  return config.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
+}
 
 model::BasePrecision base_precision(const TrainConfig& config) {
   if (config.base_precision == "int8") return model::BasePrecision::int8;

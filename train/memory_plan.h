@@ -33,6 +33,7 @@ MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::S
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available);
 
 model::BasePrecision base_precision(const TrainConfig& config);
+model::Recompute recompute_of(const TrainConfig& config);
 
 // Bytes this process may still allocate: MemAvailable of /proc/meminfo, or what its control group or one above it (version 2) has
 // left when that is less. 0 when neither can be read. The roots are parameters for the tests. With device: cuda, what the GPU has

@@ -14,6 +14,7 @@
 #include "kernels/adamw/adamw.h"
 #include "kernels/copy_rows/copy_rows.h"
 #include "kernels/device.h"
+#include "train/memory_plan.h"
 #include "train/schedule.h"
 
 namespace graft::train {
@@ -112,7 +113,7 @@ void Trainer::step() {
     trained += micro.back().trained_tokens();
   }
 
-  const auto recompute = config_.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
+  const model::Recompute recompute = recompute_of(config_);
   const Random dropout(static_cast<std::uint64_t>(config_.seed), Stream::dropout, static_cast<std::uint64_t>(state_.step));
   const double scale = trained > 0 ? 1.0 / static_cast<double>(trained) : 0;
   double sum = 0;

@@ -100,7 +100,7 @@ int bench_step(const Session& session, const Context& context, const BenchOption
     trained += batch.trained_tokens();
     segments += static_cast<std::int64_t>(batch.starts.size()) - 1;
   }
-  const auto recompute = train.recompute == "layers" ? model::Recompute::layers : model::Recompute::none;
+  const model::Recompute recompute = train::recompute_of(train);
   const auto step = [&] {
     throw_if_stopped();
     kernels::zero(adapters->gradients);

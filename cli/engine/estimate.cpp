@@ -67,7 +67,7 @@ int graft_estimate(const Context& context) {
   // Two products with each weight per token (forward, gradient of the input; none for the frozen weight), three when the forward
   // is repeated, and half as much again for attention, norms and the adapters: measured on SmolLM2-135M with rank 16.
   // In int8 the layers' products are twice as fast.
-  const double passes = train.recompute == "layers" ? 3 : 2;
+  const double passes = train::recompute_of(train) == model::Recompute::layers ? 3 : 2;
   const bool fast = train.base_precision == "int8" && kernels::cpu::has_int8_dot();
   const std::int64_t in_layers = spec.parameters() - spec.vocab * spec.hidden * (spec.tied_head ? 1 : 2);
   const auto multiplied = static_cast<double>(spec.parameters() - (fast ? in_layers / 2 : 0));
