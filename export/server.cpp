@@ -23,12 +23,14 @@ const Server& find_server(const std::string& name) {
                         nearest.empty() ? "there are " : cat("did you mean '", nearest, "'? There are "), list));
 }
 
-std::vector<ServerFinding> findings_of(const Server& server, const ServingPlan& plan) {
-  std::vector<ServerFinding> findings = server.findings(plan);
-  const bool served = std::any_of(findings.begin(), findings.end(), [&](const ServerFinding& finding) {
-    return finding.state == "ok" && has_format(plan.formats, finding.topic);
+std::string_view name_of(State state) { return state == State::ok ? "ok" : state == State::note ? "note" : "fault"; }
+
+std::vector<Finding> findings_of(const Server& server, const ServingPlan& plan) {
+  std::vector<Finding> findings = server.findings(plan);
+  const bool served = std::any_of(findings.begin(), findings.end(), [&](const Finding& finding) {
+    return finding.state == State::ok && has_format(plan.formats, finding.topic);
   });
-  if (!served) findings.push_back({"formats", "fault", cat(server.title, " reads none of export.formats")});
+  if (!served) findings.push_back({"formats", State::fault, cat(server.title, " reads none of export.formats")});
   return findings;
 }
 

@@ -23,9 +23,14 @@ struct ServingPlan {
   std::int64_t tensor_parallel = 1;  // devices that share each matrix
 };
 
-struct ServerFinding {
-  std::string topic, state,
-      detail;  // topic: a format, or what else it is about; state: "ok", "note", "fault" as in `graft doctor`
+enum class State { ok, note, fault };
+std::string_view name_of(State state);
+
+// A line of `graft doctor`.
+struct Finding {
+  std::string topic;  // a format, or what else it is about
+  State state;
+  std::string detail;
 };
 
 // What is served from an export directory. Commands are run in that directory; in a container it is mounted at /models,
@@ -51,7 +56,7 @@ struct ServingFile {
 struct Server {
   std::string_view name, title;  // what the user writes: "llama.cpp"; what it is called
   // Each format it reads, or refuses (a fault), or does not read at all (a note).
-  std::vector<ServerFinding> (*findings)(const ServingPlan& plan);
+  std::vector<Finding> (*findings)(const ServingPlan& plan);
   // The command that serves a format; empty when it does not read it.
   std::string (*command)(const Served& served, const std::string& format);
   std::vector<ServingFile> (*files)(const Served& served) = nullptr;  // null: it needs none
@@ -61,7 +66,7 @@ std::span<const Server* const> all_servers();
 const Server& find_server(const std::string& name);  // ConfigError with the known names and the nearest
 
 // Findings of one server, and one more fault when it reads none of the formats.
-std::vector<ServerFinding> findings_of(const Server& server, const ServingPlan& plan);
+std::vector<Finding> findings_of(const Server& server, const ServingPlan& plan);
 
 std::string shell_word(const std::string& text);  // as a shell reads it back
 bool has_format(const std::vector<std::string>& formats, std::string_view name);

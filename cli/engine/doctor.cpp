@@ -22,9 +22,8 @@
 namespace graft::cli {
 namespace {
 
-struct Finding {
-  std::string topic, state, detail;  // state: "ok", "note", "fault"
-};
+using exports::Finding;
+using exports::State;
 
 std::string joined(const std::vector<std::string>& words) {
   std::string out;
@@ -47,25 +46,25 @@ std::vector<Finding> machine() {
   std::vector<Finding> findings;
   const auto extensions = processor_extensions();
   const bool avx2 = !extensions.empty() && extensions.front() == "AVX2";
-  findings.push_back(
-      {"processor", avx2 ? "ok" : "note", cat(processor_name(), ", ", processor_count(), " processors; ", joined(extensions))});
-  findings.push_back({"memory", "ok",
+  findings.push_back({"processor", avx2 ? State::ok : State::note,
+                      cat(processor_name(), ", ", processor_count(), " processors; ", joined(extensions))});
+  findings.push_back({"memory", State::ok,
                       cat(human_bytes(static_cast<double>(total_memory())), ", ",
                           human_bytes(static_cast<double>(train::available_memory())), " available")});
   const std::string pages = transparent_huge_pages();
-  findings.push_back({"huge pages", pages == "never" ? "note" : "ok",
+  findings.push_back({"huge pages", pages == "never" ? State::note : State::ok,
                       pages == "never" ? "never; 'madvise' would make large products faster" : pages});
-  findings.push_back(
-      {"LibTorch", "ok", cat(TORCH_VERSION, ", ", at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads")});
-  findings.push_back(
-      {"computes in", "ok", cat(name_of(model::fastest_compute_type()), " on the processor with train.dtype: auto (measured)")});
+  findings.push_back({"LibTorch", State::ok,
+                      cat(TORCH_VERSION, ", ", at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads")});
+  findings.push_back({"computes in", State::ok,
+                      cat(name_of(model::fastest_compute_type()), " on the processor with train.dtype: auto (measured)")});
   const bool fast = kernels::cpu::has_int8_dot();
-  findings.push_back({"int8 products", fast ? "ok" : "note",
+  findings.push_back({"int8 products", fast ? State::ok : State::note,
                       fast ? "AVX512-VNNI, for train.base_precision: int8"
                            : "no AVX512-VNNI: train.base_precision: int8 gives the same results, but no speed"});
   const kernels::DeviceSupport support = kernels::device_support(nvidia_driver(), /*ask_gpu=*/true);
-  findings.push_back({"GPU", "note", gpu_text(support)});
-  findings.push_back({"simulator", "ok",
+  findings.push_back({"GPU", State::note, gpu_text(support)});
+  findings.push_back({"simulator", State::ok,
                       support.simt_library ? "libgraft_simt.so: device: simt runs the CUDA kernels on the CPU, for tests"
                                            : "no libgraft_simt.so, which only device: simt needs"});
   return findings;
@@ -74,9 +73,9 @@ std::vector<Finding> machine() {
 // Runs one check of the config; what it throws becomes a finding instead of the end.
 void check(std::vector<Finding>& findings, const char* topic, const std::function<std::string()>& what) {
   try {
-    findings.push_back({topic, "ok", what()});
+    findings.push_back({topic, State::ok, what()});
   } catch (const std::exception& error) {  // of the file system, too
-    findings.push_back({topic, "fault", error.what()});
+    findings.push_back({topic, State::fault, error.what()});
   }
 }
 
@@ -104,14 +103,13 @@ std::vector<Finding> config_findings(train::RunConfig config, const std::vector<
                  joined(config.export_.formats));
     });
     for (const std::string& server : servers) {
-      std::vector<exports::ServerFinding> found;
+      std::vector<Finding> found;
       try {
         found = server_findings(*session, server);
       } catch (const Error& error) {
-        found = {{"formats", "fault", error.what()}};
+        found = {{"formats", State::fault, error.what()}};
       }
-      for (const exports::ServerFinding& finding : found)
-        findings.push_back({cat(server, ": ", finding.topic), finding.state, finding.detail});
+      for (const Finding& finding : found) findings.push_back({cat(server, ": ", finding.topic), finding.state, finding.detail});
     }
   }
   for (const auto& source : config.corpus.sources)
@@ -149,9 +147,9 @@ int graft_doctor(const Context& context, const DoctorOptions& options) {
   Json list = Json::array();
   std::vector<std::vector<std::string>> rows = {{"", "", "graft " GRAFT_VERSION}};
   for (const Finding& finding : findings) {
-    fault = fault || finding.state == "fault";
-    list.push_back({{"topic", finding.topic}, {"state", finding.state}, {"detail", finding.detail}});
-    rows.push_back({finding.topic, finding.state, finding.detail});
+    fault = fault || finding.state == State::fault;
+    list.push_back({{"topic", finding.topic}, {"state", name_of(finding.state)}, {"detail", finding.detail}});
+    rows.push_back({finding.topic, std::string(name_of(finding.state)), finding.detail});
   }
   if (context.json)
     print_json({{"version", GRAFT_VERSION}, {"findings", list}});

@@ -60,8 +60,9 @@ bool reads(const exports::Server& server, const std::string& format) {
   model::ModelSpec spec;
   spec.family = "llama";  // the one that every server reads
   const auto findings = server.findings({spec, {}, {}, {format}});
-  return std::any_of(findings.begin(), findings.end(),
-                     [&](const exports::ServerFinding& finding) { return finding.topic == format && finding.state == "ok"; });
+  return std::any_of(findings.begin(), findings.end(), [&](const exports::Finding& finding) {
+    return finding.topic == format && finding.state == exports::State::ok;
+  });
 }
 
 // Who loads a format; transformers and peft are no servers of export/servers/.

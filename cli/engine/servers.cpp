@@ -61,15 +61,15 @@ std::vector<std::int32_t> stop_ids(const Session& session) {
   return chat != nullptr && session.trained_on_conversations() ? chat->stop_ids() : std::vector<std::int32_t>();
 }
 
-std::vector<exports::ServerFinding> server_findings(const Session& session, const std::string& server) {
+std::vector<exports::Finding> server_findings(const Session& session, const std::string& server) {
   return exports::findings_of(exports::find_server(server), plan_of(session, session.config.export_.formats));
 }
 
 void check_servers(const Session& session, const std::vector<std::string>& formats) {
   std::string problems;
   for (const std::string& server : session.config.export_.serve)
-    for (const exports::ServerFinding& finding : exports::findings_of(exports::find_server(server), plan_of(session, formats)))
-      if (finding.state == "fault")
+    for (const exports::Finding& finding : exports::findings_of(exports::find_server(server), plan_of(session, formats)))
+      if (finding.state == exports::State::fault)
         problems += cat(problems.empty() ? "" : "\n", "export.serve ", server, ": ", finding.topic, ": ", finding.detail);
   if (!problems.empty()) throw ConfigError(problems);
 }

@@ -11,7 +11,7 @@
 namespace graft::cli {
 
 // ConfigError for a server or format that is not known.
-std::vector<exports::ServerFinding> server_findings(const Session& session, const std::string& server);
+std::vector<exports::Finding> server_findings(const Session& session, const std::string& server);
 
 // ConfigError with the faults of every server of export.serve for these formats.
 void check_servers(const Session& session, const std::vector<std::string>& formats);

@@ -8,17 +8,17 @@
 namespace graft::exports {
 namespace {
 
-std::vector<ServerFinding> findings(const ServingPlan& plan) {
-  std::vector<ServerFinding> findings;
+std::vector<Finding> findings(const ServingPlan& plan) {
+  std::vector<Finding> findings;
   for (const std::string& format : plan.formats) {
     if (!format.starts_with("gguf")) {
-      findings.push_back({format, "note", "not for this server"});
+      findings.push_back({format, State::note, "not for this server"});
     } else if (const std::string refusal = find_exporter(format).refusal(plan.spec, plan.lora); !refusal.empty()) {
-      findings.push_back({format, "fault", refusal});
+      findings.push_back({format, State::fault, refusal});
     } else if (format != "gguf-lora") {
-      findings.push_back({format, "ok", "serve the file"});
+      findings.push_back({format, State::ok, "serve the file"});
     } else {
-      findings.push_back({format, "ok",
+      findings.push_back({format, State::ok,
                           cat(plan.base_is_gguf ? "" : "the base must be there as a GGUF file too; ",
                               plan.lora.rslora ? "rsLoRA is unknown to it: its scale is written into alpha"
                                                : "scaled by alpha / rank as in training")});
@@ -28,7 +28,7 @@ std::vector<ServerFinding> findings(const ServingPlan& plan) {
       std::any_of(plan.spec.layers.begin(), plan.spec.layers.end(), [](const auto& layer) { return layer.window > 0; });
   if (window && (plan.spec.family == "mistral" || plan.spec.family == "mixtral"))
     findings.push_back(
-        {"window", "note", "GGUF has no sliding window for this family: beyond it more is attended to than was trained"});
+        {"window", State::note, "GGUF has no sliding window for this family: beyond it more is attended to than was trained"});
   return findings;
 }
 

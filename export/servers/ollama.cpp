@@ -42,9 +42,9 @@ std::string dated_llama3(const std::string& dates) {
 
 bool reads(const std::string& format) { return format.starts_with("gguf"); }
 
-std::vector<ServerFinding> findings(const ServingPlan& plan) {
-  std::vector<ServerFinding> findings = find_server("llama.cpp").findings(plan);
-  for (ServerFinding& finding : findings)
+std::vector<Finding> findings(const ServingPlan& plan) {
+  std::vector<Finding> findings = find_server("llama.cpp").findings(plan);
+  for (Finding& finding : findings)
     if (finding.topic == "peft")
       finding.detail = "not for this server: its own converter orders q and k differently; gguf-lora is";
   return findings;

@@ -13,34 +13,36 @@ bool is_fp8(const std::string& format) {
   return format.starts_with("ct-fp8") || format == "fp8-block" || format.starts_with("modelopt-fp8");
 }
 
-ServerFinding adapter_finding(const ServingPlan& plan) {
-  if (const std::string refusal = shard_refusal(plan, "hf"); !refusal.empty()) return {"peft", "fault", refusal};
+Finding adapter_finding(const ServingPlan& plan) {
+  if (const std::string refusal = shard_refusal(plan, "hf"); !refusal.empty()) return {"peft", State::fault, refusal};
   if (adapts_head(plan))
-    return {"peft", "fault",
+    return {"peft", State::fault,
             "TensorRT-LLM takes no adapter of lm_head; take it out of lora.target_modules, or export hf instead of peft"};
   if (plan.base_is_gguf && !has_format(plan.formats, "hf-base"))
-    return {"peft", "fault", "the base is a GGUF file, TensorRT-LLM needs a directory to serve adapters on; export hf-base too"};
-  return {"peft", "ok",
+    return {"peft", State::fault,
+            "the base is a GGUF file, TensorRT-LLM needs a directory to serve adapters on; export hf-base too"};
+  return {"peft", State::ok,
           "loaded with serving/tensorrt-llm/peft.yaml and named in each request; missing parts of q, k and v are filled with "
           "zeros; not run here"};
 }
 
-ServerFinding finding_of(const ServingPlan& plan, const std::string& format) {
+Finding finding_of(const ServingPlan& plan, const std::string& format) {
   if (format == "peft") return adapter_finding(plan);
-  if (format == "ct-w8a8") return {format, "note", "not for this server: it takes 8 bits by row for fp8, whatever their type"};
+  if (format == "ct-w8a8")
+    return {format, State::note, "not for this server: it takes 8 bits by row for fp8, whatever their type"};
   if (format.starts_with("ct-w"))
-    return {format, "note", "not for this server: it reads compressed-tensors in fp8 only, by row or by blocks"};
+    return {format, State::note, "not for this server: it reads compressed-tensors in fp8 only, by row or by blocks"};
   if (format == "ct-fp8-static")
-    return {format, "note",
+    return {format, State::note,
             "not for this server: it scales the activations of compressed-tensors as they come; modelopt-fp8-static has scales"};
   const bool fp8 = is_fp8(format);
-  if (!fp8 && format != "hf" && format != "hf-base") return {format, "note", "not for this server"};
-  if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) return {format, "fault", refusal};
-  return {format, "ok", fp8 ? "needs a GPU of compute capability 8.9; not run here" : "serve the directory; not run here"};
+  if (!fp8 && format != "hf" && format != "hf-base") return {format, State::note, "not for this server"};
+  if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) return {format, State::fault, refusal};
+  return {format, State::ok, fp8 ? "needs a GPU of compute capability 8.9; not run here" : "serve the directory; not run here"};
 }
 
-std::vector<ServerFinding> findings(const ServingPlan& plan) {
-  std::vector<ServerFinding> findings;
+std::vector<Finding> findings(const ServingPlan& plan) {
+  std::vector<Finding> findings;
   for (const std::string& format : plan.formats) findings.push_back(finding_of(plan, format));
   return findings;
 }

@@ -10,13 +10,13 @@ namespace {
 constexpr const char* kRepository = "serving/triton-vllm";
 
 // The backends' own findings, the first that is ok.
-std::vector<ServerFinding> findings(const ServingPlan& plan) {
+std::vector<Finding> findings(const ServingPlan& plan) {
   const auto vllm = find_server("vllm").findings(plan), tensorrt = find_server("tensorrt-llm").findings(plan);
-  std::vector<ServerFinding> findings;
+  std::vector<Finding> findings;
   for (std::size_t i = 0; i < plan.formats.size(); ++i) {  // both begin with one for each format
-    const bool second = vllm[i].state != "ok" && tensorrt[i].state == "ok";
-    ServerFinding finding = second ? tensorrt[i] : vllm[i];
-    if (finding.state == "ok") finding.detail = cat(second ? "TensorRT-LLM" : "vLLM", " backend: ", finding.detail);
+    const bool second = vllm[i].state != State::ok && tensorrt[i].state == State::ok;
+    Finding finding = second ? tensorrt[i] : vllm[i];
+    if (finding.state == State::ok) finding.detail = cat(second ? "TensorRT-LLM" : "vLLM", " backend: ", finding.detail);
     findings.push_back(std::move(finding));
   }
   return findings;

@@ -35,8 +35,8 @@ bool loads_head(const std::string& family) {
   return family == "llama" || family == "mixtral" || family == "qwen3" || family == "qwen3_moe";
 }
 
-ServerFinding adapter_finding(const ServingPlan& plan) {
-  const auto fault = [](const std::string& detail) { return ServerFinding{"peft", "fault", detail}; };
+Finding adapter_finding(const ServingPlan& plan) {
+  const auto fault = [](const std::string& detail) { return Finding{"peft", State::fault, detail}; };
   if (const std::string refusal = shard_refusal(plan, "hf"); !refusal.empty()) return fault(refusal);
   if (vllm_rank(plan.lora.rank) == 0) return fault(cat("lora.rank is ", plan.lora.rank, ", vLLM takes at most 512"));
   if (adapts_head(plan) && plan.spec.tied_head)
@@ -49,22 +49,23 @@ ServerFinding adapter_finding(const ServingPlan& plan) {
   const bool experts = std::any_of(plan.modules.begin(), plan.modules.end(),
                                    [](const std::string& module) { return module.find(".experts.") != std::string::npos; });
   if (experts)
-    return {"peft", "note", "adapters on experts: vLLM has loaders for them, which have not been tried; hf is the safe choice"};
-  return {"peft", "ok", cat("served with --max-lora-rank ", vllm_rank(plan.lora.rank), "; vLLM's own default is 16")};
+    return {"peft", State::note,
+            "adapters on experts: vLLM has loaders for them, which have not been tried; hf is the safe choice"};
+  return {"peft", State::ok, cat("served with --max-lora-rank ", vllm_rank(plan.lora.rank), "; vLLM's own default is 16")};
 }
 
-std::vector<ServerFinding> findings(const ServingPlan& plan) {
-  std::vector<ServerFinding> findings;
+std::vector<Finding> findings(const ServingPlan& plan) {
+  std::vector<Finding> findings;
   for (const std::string& format : plan.formats) {
     const Kind* kind = kind_of(format);
     if (format == "peft") {
       findings.push_back(adapter_finding(plan));
     } else if (kind == nullptr) {
-      findings.push_back({format, "note", "not for this server"});
+      findings.push_back({format, State::note, "not for this server"});
     } else if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) {
-      findings.push_back({format, "fault", refusal});
+      findings.push_back({format, State::fault, refusal});
     } else {
-      findings.push_back({format, "ok", kind->needs.empty() ? "serve the directory" : cat("needs ", kind->needs)});
+      findings.push_back({format, State::ok, kind->needs.empty() ? "serve the directory" : cat("needs ", kind->needs)});
     }
   }
   return findings;

@@ -7,7 +7,7 @@
 
 using namespace graft;
 using namespace graft::testing;
-using exports::ServerFinding;
+using exports::Finding;
 
 namespace {
 
@@ -27,9 +27,9 @@ struct Plan {
   // "format: state: detail" of a server's findings, one line each.
   std::string lines(const std::string& server) const {
     std::string text;
-    for (const ServerFinding& finding :
+    for (const Finding& finding :
          exports::findings_of(exports::find_server(server), {spec, lora, modules, formats, base_is_gguf, tensor_parallel}))
-      text += cat(finding.topic, ": ", finding.state, ": ", finding.detail, "\n");
+      text += cat(finding.topic, ": ", name_of(finding.state), ": ", finding.detail, "\n");
     return text;
   }
 };
