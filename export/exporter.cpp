@@ -12,6 +12,7 @@
 #include "core/stop.h"
 #include "export/calibration.h"
 #include "export/hf_model.h"
+#include "model/compute_type.h"
 
 namespace graft::exports {
 namespace {
@@ -31,7 +32,7 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
   return {request.name,
           request.base.identity(),
           adapter_hash(request.adapter),
-          request.storage == at::kBFloat16 ? "bf16" : "f32",
+          model::name_of(request.storage),
           request.config_hash,
           exporter.calibrates ? request.calibration->text() : "",
           "graft " GRAFT_VERSION,

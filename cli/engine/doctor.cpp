@@ -57,8 +57,8 @@ std::vector<Finding> machine() {
                       pages == "never" ? "never; 'madvise' would make large products faster" : pages});
   findings.push_back(
       {"LibTorch", "ok", cat(TORCH_VERSION, ", ", at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads")});
-  findings.push_back(
-      {"computes in", "ok", cat(name_of(model::fastest_compute_type()), " on the processor with train.dtype: auto (measured)")});
+  findings.push_back({"computes in", "ok",
+                      cat(model::name_of(model::fastest_compute_type()), " on the processor with train.dtype: auto (measured)")});
   const bool fast = kernels::cpu::has_int8_dot();
   findings.push_back({"int8 products", fast ? "ok" : "note",
                       fast ? "AVX512-VNNI, for train.base_precision: int8"
