@@ -59,6 +59,41 @@ void check_same_run(const fs::path& run_dir, const Json& then, const Json& now) 
                       "\nBegin anew with --fresh (its checkpoints are removed), or name another run_dir"));
 }
 
+struct Opened {
+  Pins pins;
+  Dtypes dtypes;
+  int threads;
+  bool corpus_changed;  // since it began
+};
+
+// What this run is. begun: goes on with what the directory holds; DataError when that is another one.
+Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const model::WeightSource& base,
+                const data::Tokenizer& tokenizer, const ServedFormat& served) {
+  const std::optional<Pins> then = begun ? read_pins(run.path()) : std::nullopt;
+  if (begun && !then)
+    throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
+  const Pins today = pin_corpus(config.corpus.dir);
+  Pins pins = then ? *then : today;
+  const int threads = set_threads(config.threads);
+  const Dtypes dtypes = dtypes_of(config.train, then);
+  const std::string snapshot = pins.text("corpus");
+  pins.identity = run_identity(config, {.base = base.identity(),
+                                        .tokenizer = tokenizer.hash(),
+                                        .corpus = snapshot,
+                                        .device = kernels::device_name(kernels::device()),
+                                        .threads = threads,
+                                        .storage = storage_name(dtypes, config.train),
+                                        .compute = model::name_of(dtypes.compute),
+                                        .calibration_rows = served.calibration_rows});
+  if (then) check_same_run(run.path(), then->identity, pins.identity);
+  const bool corpus_changed = today.identity["corpus"] != snapshot;
+  if (corpus_changed)
+    log::warn("train",
+              "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
+              "them name another run_dir, or begin anew with --fresh");
+  return {pins, dtypes, threads, corpus_changed};
+}
+
 // Of the adapter's two files, for train.json.
 Json adapter_sums(const fs::path& adapter) {
   Json sums = Json::object();
@@ -115,38 +150,18 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   if (resume == Resume::required && !begun)
     throw DataError(cat(run.path().string(), " holds no checkpoint to go on from; run without --resume to begin"));
 
-  // What this run is, and whether the directory holds the same one.
-  const std::optional<Pins> then = begun ? read_pins(run.path()) : std::nullopt;
-  if (begun && !then)
-    throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
-  const Pins today = pin_corpus(config.corpus.dir);
-  Pins pins = then ? *then : today;
-  const int threads = set_threads(config.threads);
-  const Dtypes dtypes = dtypes_of(config.train, then);
-  const std::string snapshot = pins.text("corpus");
-  pins.identity = run_identity(config, {.base = base.identity(),
-                                        .tokenizer = tokenizer.hash(),
-                                        .corpus = snapshot,
-                                        .device = kernels::device_name(kernels::device()),
-                                        .threads = threads,
-                                        .storage = storage_name(dtypes, config.train),
-                                        .compute = model::name_of(dtypes.compute),
-                                        .calibration_rows = served.calibration_rows});
-  if (then) check_same_run(run.path(), then->identity, pins.identity);
-  const bool corpus_changed = then && today.identity["corpus"] != snapshot;
-  if (corpus_changed)
-    log::warn("train",
-              "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
-              "them name another run_dir, or begin anew with --fresh");
+  const Opened opened = open_run(run, begun, config, base, tokenizer, served);
+  const Pins& pins = opened.pins;
+  const Dtypes dtypes = opened.dtypes;
   if (begun)
     if (auto report = finished(run, pins.identity)) {
-      report->corpus_changed = corpus_changed;
+      report->corpus_changed = opened.corpus_changed;
       return *report;
     }
 
   // The data.
   throw_if_stopped();
-  const auto corpus = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), snapshot);
+  const auto corpus = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), pins.text("corpus"));
   std::map<std::string, std::unique_ptr<data::Corpus>> heldout;
   for (const auto& [set, pinned] : pins.heldout)
     heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
@@ -181,7 +196,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
       "train",
       loaded ? cat("going on after step ", state.step, " of ", steps) : cat(steps, " steps of ", config.train.rows, " rows"),
       "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", model::name_of(dtypes.compute), " on ",
-      threads, " threads");
+      opened.threads, " threads");
 
   std::optional<MergeAware> merge_aware;
   if (rounding) {
@@ -214,7 +229,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   lora::save_peft(*adapters, writer.path(), base.path().string());
   writer.commit();
   TrainReport report{.adapter = run.adapter(),
-                     .corpus_changed = corpus_changed,
+                     .corpus_changed = opened.corpus_changed,
                      .resumed_from = loaded ? loaded->step : -1,
                      .steps = state.step,
                      .skipped = state.step - state.updates,
@@ -226,7 +241,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                      .seconds = state.seconds,
                      .planned_memory = plan.total(),
                      .peak_memory = peak_memory(),
-                     .threads = threads,
+                     .threads = opened.threads,
                      .storage_dtype = storage_name(dtypes, config.train),
                      .compute_dtype = model::name_of(dtypes.compute),
                      .dropped_tokens = batches->dropped_tokens(),
