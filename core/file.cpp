@@ -176,10 +176,14 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-void create_directories(const fs::path& directory) {
+fs::path create_directories(const fs::path& directory) {
   std::error_code error;
-  fs::create_directories(directory, error);
+  if (directory.empty() || fs::is_directory(directory, error)) return directory;
+  graft::create_directories(directory.parent_path());
+  const bool is_new = fs::create_directory(directory, error);
   if (error) throw_machine_error("create", directory, error.value());
+  if (is_new) fsync_directory(parent_of(directory));
+  return directory;
 }
 
 void fsync_directory(const fs::path& directory) {

@@ -129,8 +129,10 @@ class DirectoryLock {
   int descriptor_ = -1;
 };
 
-// MachineError with the reason when it fails. Written graft::create_directories, since the argument brings in std::filesystem's.
-void create_directories(const fs::path& directory);
+// Makes what is missing of the path, each with an fsync of its parent: a file that is durable in a directory that is not would be
+// lost with it. Returns the path. MachineError with the reason when it fails. Written graft::create_directories, since the
+// argument brings in std::filesystem's.
+fs::path create_directories(const fs::path& directory);
 void fsync_directory(const fs::path& directory);
 
 // directory/name, a relative path that stays inside even when links are followed; FormatError otherwise. For names out of files

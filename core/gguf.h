@@ -87,6 +87,7 @@ class GgufFile {
   MappedFile map_;
   std::map<std::string, GgufPair> pairs_;
   std::vector<GgufTensor> tensors_;
+  std::map<std::string, std::size_t> index_;  // of tensors_, by name
 };
 
 // Streams a file: declare everything, then write each tensor's bytes in the declared order, in one or more pieces; or, after

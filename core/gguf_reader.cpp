@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <set>
 
 #include "core/error.h"
 #include "core/gguf.h"
@@ -229,16 +228,17 @@ GgufFile::GgufFile(const fs::path& file) : map_(file) {
   }
   const std::uint64_t alignment = read_alignment(in, pairs_);
 
-  std::set<std::string_view> names;
-  for (std::uint64_t i = 0; i < tensor_count; ++i) tensors_.push_back(read_tensor(in));
-  for (const GgufTensor& tensor : tensors_)
-    if (!names.insert(tensor.name).second) in.fail("the tensor ", quote(tensor.name), " is there twice");
+  for (std::uint64_t i = 0; i < tensor_count; ++i) {
+    tensors_.push_back(read_tensor(in));
+    const std::string& name = tensors_.back().name;
+    if (!index_.emplace(name, tensors_.size() - 1).second) in.fail("the tensor ", quote(name), " is there twice");
+  }
   place_tensors(in, tensors_, alignment);
 }
 
 const GgufTensor* GgufFile::find(const std::string& name) const {
-  const auto at = std::find_if(tensors_.begin(), tensors_.end(), [&](const GgufTensor& tensor) { return tensor.name == name; });
-  return at == tensors_.end() ? nullptr : &*at;
+  const auto at = index_.find(name);
+  return at == index_.end() ? nullptr : &tensors_[at->second];
 }
 
 std::span<const std::byte> GgufFile::data(const GgufTensor& tensor) const {

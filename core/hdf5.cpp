@@ -394,7 +394,7 @@ Listing from_json(const Json& json) {
   return out;
 }
 
-// What `work` returns, in a process of its own that may crash or hang; nothing when it did.
+// What `work` returns, in a process of its own that may crash or hang; nothing when it did or threw.
 std::optional<std::string> isolated(const std::function<std::string()>& work) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw MachineError(cat("cannot make a pipe: ", std::strerror(errno)));
@@ -407,7 +407,12 @@ std::optional<std::string> isolated(const std::function<std::string()>& work) {
     for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL}) std::signal(signal, SIG_DFL);
     const rlimit limit{kMaxSeconds, kMaxSeconds};
     setrlimit(RLIMIT_CPU, &limit);
-    const std::string answer = work();
+    std::string answer;
+    try {
+      answer = work();
+    } catch (...) {
+      _exit(1);  // the stack above is the parent's: its files in the making are not the child's to remove
+    }
     for (std::size_t at = 0; at < answer.size();) {
       const ssize_t wrote = write(ends[1], answer.data() + at, answer.size() - at);
       if (wrote < 0 && errno != EINTR) _exit(1);
@@ -443,12 +448,15 @@ Listing list(const std::filesystem::path& file) {
       out["listing"] = to_json(Lister(file, size).run());
     } catch (const FormatError& refusal) {
       out["refusal"] = refusal.what();
+    } catch (const std::exception& failure) {
+      out["failure"] = failure.what();
     }
     const auto bytes = Json::to_cbor(out);
     return std::string(bytes.begin(), bytes.end());
   });
   if (!answer) throw FormatError(cat(file.string(), ": libhdf5 crashes or hangs on it; the file is damaged"));
   const Json out = Json::from_cbor(*answer);
+  if (out.contains("failure")) throw MachineError(cat(file.string(), ": ", out.at("failure").get<std::string>()));
   if (out.contains("refusal")) throw FormatError(out.at("refusal").get<std::string>());
   return from_json(out.at("listing"));
 }

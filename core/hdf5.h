@@ -68,7 +68,8 @@ struct Listing {
   std::map<std::string, std::string> strings;
 };
 
-// FormatError naming the file, the object and the reason. Every address and size in the answer lies inside the file.
+// FormatError naming the file, the object and the reason; MachineError when there is no memory for it. Every address and size in
+// the answer lies inside the file.
 Listing list(const std::filesystem::path& file);
 
 }  // namespace graft::hdf5

@@ -23,7 +23,6 @@ void write(Level level, std::string_view module, const std::string& message) {
   line += module;
   line += "] ";
   if (level == Level::warn) line += "warning: ";
-  if (level == Level::error) line += "error: ";
   line += message;
   // Names of files may carry terminal escapes.
   for (std::size_t i = start; i < line.size(); ++i) {

@@ -9,9 +9,9 @@
 
 namespace graft::log {
 
-enum class Level { info, warn, error };
+enum class Level { info, warn, none };
 
-void set_level(Level level);  // default info
+void set_level(Level level);  // the least that is shown; default info
 bool shows(Level level);
 void write(Level level, std::string_view module, const std::string& message);
 
@@ -23,10 +23,6 @@ void info(std::string_view module, const Args&... args) {
 template <class... Args>
 void warn(std::string_view module, const Args&... args) {
   write(Level::warn, module, cat(args...));
-}
-template <class... Args>
-void error(std::string_view module, const Args&... args) {
-  write(Level::error, module, cat(args...));
 }
 
 }  // namespace graft::log

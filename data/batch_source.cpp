@@ -36,10 +36,7 @@ void append_piece(const Corpus& corpus, const Piece& piece, Batch& batch, std::v
 
 class PackedSource : public BatchSource {
  public:
-  // shuffled: rows come in a new order in every epoch, and a batch may reach into the next epoch. Otherwise in their
-  // own order, and a batch ends with the epoch.
-  PackedSource(const Corpus& corpus, PackedRows rows, bool shuffled)
-      : corpus_(corpus), rows_(std::move(rows)), shuffled_(shuffled) {
+  PackedSource(const Corpus& corpus, PackedRows rows) : corpus_(corpus), rows_(std::move(rows)) {
     if (rows_per_epoch() > 0) return;
     throw DataError(cat("the corpus has ", corpus.tokens(), " tokens in ", corpus.documents(),
                         " documents, and none of them can be trained on: a document needs at least 2 tokens",
@@ -59,9 +56,8 @@ class PackedSource : public BatchSource {
     std::vector<std::uint8_t> loss;
     std::optional<Permutation> order;
     while (batch.rows < rows) {
-      if (shuffled_ && !order) order.emplace(rows_per_epoch(), cursor.seed, cursor.epoch);
-      const std::size_t at = static_cast<std::size_t>(cursor.row);
-      const std::size_t row = order ? static_cast<std::size_t>((*order)(at)) : at;
+      if (!order) order.emplace(rows_per_epoch(), cursor.seed, cursor.epoch);
+      const auto row = static_cast<std::size_t>((*order)(static_cast<std::size_t>(cursor.row)));
       for (std::int64_t i = rows_.starts[row]; i < rows_.starts[row + 1]; ++i) {
         append_piece(corpus_, rows_.pieces[static_cast<std::size_t>(i)], batch, loss);
       }
@@ -70,7 +66,6 @@ class PackedSource : public BatchSource {
       cursor.row = 0;
       ++cursor.epoch;
       order.reset();
-      if (!shuffled_) break;
     }
     return batch;
   }
@@ -78,12 +73,7 @@ class PackedSource : public BatchSource {
  private:
   const Corpus& corpus_;
   const PackedRows rows_;
-  const bool shuffled_;
 };
-
-void check_length(std::int64_t length) {
-  if (length < 2 || length > kMaxRow) throw ConfigError(cat("a row of ", length, " tokens; it must have 2 to ", kMaxRow));
-}
 
 }  // namespace
 
@@ -96,26 +86,14 @@ std::int64_t Batch::trained_tokens() const {
 }
 
 std::unique_ptr<BatchSource> pack(const Corpus& corpus, std::int64_t length, LongDocuments policy) {
-  check_length(length);
+  if (length < 2 || length > kMaxRow) throw ConfigError(cat("a row of ", length, " tokens; it must have 2 to ", kMaxRow));
   CutDocuments cut = cut_documents(corpus, length, policy);
   if (cut.conversations > 0)
     log::warn("pack", cut.conversations, " conversations are longer than a row of ", length,
               " tokens and were split between their turns; ", cut.cut_turns, " of them have a turn that was cut itself");
   PackedRows rows = best_fit(cut.pieces, length);
   rows.dropped = std::move(cut.dropped);
-  return std::make_unique<PackedSource>(corpus, std::move(rows), true);
-}
-
-std::unique_ptr<BatchSource> in_order(const Corpus& corpus, std::int64_t length) {
-  check_length(length);
-  PackedRows rows;
-  CutDocuments cut = cut_documents(corpus, length, LongDocuments::split);
-  rows.pieces = std::move(cut.pieces);
-  rows.dropped = std::move(cut.dropped);
-  rows.starts.resize(rows.pieces.size() + 1);
-  std::iota(rows.starts.begin(), rows.starts.end(), 0);
-  for (const Piece& piece : rows.pieces) rows.tokens += piece.length;
-  return std::make_unique<PackedSource>(corpus, std::move(rows), false);
+  return std::make_unique<PackedSource>(corpus, std::move(rows));
 }
 
 }  // namespace graft::data

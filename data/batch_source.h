@@ -45,8 +45,8 @@ class BatchSource {
   virtual ~BatchSource() = default;
   virtual std::int64_t rows_per_epoch() const = 0;
   virtual std::int64_t tokens_per_epoch() const = 0;
-  // Reads `rows` rows and advances the cursor past them; in_order() stops at the end of the epoch. DataError for a cursor beyond
-  // it.
+  // Reads `rows` rows, which may reach into the next epoch, and advances the cursor past them. DataError for a cursor beyond the
+  // end of its epoch.
   virtual Batch read(Cursor& cursor, std::int64_t rows) const = 0;
   virtual const std::map<std::string, std::int64_t>& dropped_tokens() const = 0;  // by reason
 };

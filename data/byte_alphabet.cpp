@@ -7,47 +7,26 @@
 namespace graft::data {
 namespace {
 
-struct Alphabet {
-  std::array<std::uint16_t, 256> code{};   // byte -> code point
-  std::array<std::int16_t, 0x144> byte{};  // code point -> byte, -1 when none
-  Alphabet() {
-    byte.fill(-1);
-    std::uint16_t next = 0x100;
-    for (int b = 0; b < 256; ++b) {
-      const bool printable = (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
-      code[static_cast<std::size_t>(b)] = printable ? static_cast<std::uint16_t>(b) : next++;
-      byte[code[static_cast<std::size_t>(b)]] = static_cast<std::int16_t>(b);
-    }
+constexpr auto kByteOf = [] {  // by code point; -1: not of the alphabet
+  std::array<std::int16_t, 0x144> byte_of{};
+  byte_of.fill(-1);
+  std::size_t next = 0x100;
+  for (std::int16_t byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    byte_of[printable ? static_cast<std::size_t>(byte) : next++] = byte;
   }
-};
-const Alphabet& alphabet() {
-  static const Alphabet instance;
-  return instance;
-}
+  return byte_of;
+}();
 
 }  // namespace
-
-std::string spell_bytes(std::string_view bytes) {
-  std::string out;
-  for (const char c : bytes) {
-    const std::uint16_t code = alphabet().code[static_cast<unsigned char>(c)];
-    if (code < 0x80) {
-      out += static_cast<char>(code);
-    } else {
-      out += static_cast<char>(0xC0 | code >> 6);
-      out += static_cast<char>(0x80 | (code & 63));
-    }
-  }
-  return out;
-}
 
 std::optional<std::string> bytes_of_spelling(std::string_view spelled) {
   std::string out;
   const char* end = spelled.data() + spelled.size();
   for (const char* p = spelled.data(); p < end;) {
     const CodePoint point = decode_utf8(p, end);
-    if (point.value >= alphabet().byte.size() || alphabet().byte[point.value] < 0) return std::nullopt;
-    out += static_cast<char>(alphabet().byte[point.value]);
+    if (point.value >= kByteOf.size() || kByteOf[point.value] < 0) return std::nullopt;
+    out += static_cast<char>(kByteOf[point.value]);
     p += point.bytes;
   }
   return out;

@@ -8,7 +8,6 @@
 
 namespace graft::data {
 
-std::string spell_bytes(std::string_view bytes);
 // Nothing when a character is not of the alphabet.
 std::optional<std::string> bytes_of_spelling(std::string_view spelled);
 

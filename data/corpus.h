@@ -57,7 +57,5 @@ class Corpus {
 
 // Packs the corpus into rows of `length` tokens; see batch_source.h. `corpus` must outlive the source.
 std::unique_ptr<BatchSource> pack(const Corpus& corpus, std::int64_t length, LongDocuments policy);
-// Every document once, in order, split into pieces of at most `length`: for evaluation. Cursor.row counts pieces.
-std::unique_ptr<BatchSource> in_order(const Corpus& corpus, std::int64_t length);
 
 }  // namespace graft::data

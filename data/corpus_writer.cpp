@@ -10,11 +10,6 @@
 namespace graft::data {
 namespace {
 
-const fs::path& made(const fs::path& directory) {
-  graft::create_directories(directory);
-  return directory;
-}
-
 std::vector<std::string> source_names(const CorpusConfig& config) {
   std::vector<std::string> names;
   for (const SourceConfig& source : config.sources) {
@@ -35,7 +30,7 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
       tokenizer_hash_(tokenizer.hash()),
       vocab_size_(tokenizer.vocab_size()),
       sources_(source_names(config)),
-      lock_(made(config.dir)),
+      lock_(graft::create_directories(config.dir)),
       existing_(read_manifest(config.dir)) {
   remove_leftovers(config.dir);
   remove_unrecorded();

@@ -3,12 +3,12 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/special_tokens.h"
 
 namespace graft::data {
 namespace {
 
 constexpr std::int64_t kNoId = 0xFFFFFFFF;  // some writers store "none" so
-constexpr const char* kEndOfTurn[] = {"<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>"};
 
 // Families whose tokenizer takes a whole piece that is a token as it is, and adds bos unless told otherwise.
 bool of_tiktoken_kind(PreTokenizer kind) { return kind == PreTokenizer::llama3 || kind == PreTokenizer::tekken; }
@@ -89,7 +89,7 @@ BpeSource bpe_source_from_gguf(const GgufFile& file) {
       throw FormatError(cat(source.origin, ": tokenizer.ggml.merges[", i, "] is not a pair of tokens"));
     source.merges.emplace_back(merges[i].substr(0, space), merges[i].substr(space + 1));
   }
-  source.unknown = static_cast<std::int32_t>(file.integer_or("tokenizer.ggml.unknown_token_id", kNoToken));
+  source.unknown = special_tokens_from_gguf(file).unknown;
   return source;
 }
 

@@ -4,12 +4,12 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "data/special_tokens.h"
 
 namespace graft::data {
 namespace {
 
 constexpr std::uint64_t kMaxTemplate = 4 << 20;
-constexpr const char* kEndOfTurn[] = {"<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>"};
 
 // "<s>", or {"content": "<s>", ...}, or null.
 std::string token_literal(const Json& config, const char* key, const std::string& origin) {

@@ -14,28 +14,26 @@
 namespace graft::data {
 
 struct InputStream::Inflater {
+  Inflater() {
+    if (inflateInit2(&stream, 15 + 16) != Z_OK) throw MachineError("zlib does not start; is there enough memory?");
+  }
+  ~Inflater() { inflateEnd(&stream); }
   z_stream stream{};
   std::array<unsigned char, 1 << 16> input;
   bool ended = false, in_member = false;
 };
 
-InputStream::InputStream(const std::string& path)
-    : path_(path), descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-  if (descriptor_ < 0) throw UserError(cat(path, ": ", std::strerror(errno)));
-  if (!path.ends_with(".gz")) return;
-  inflater_ = std::make_unique<Inflater>();
-  if (inflateInit2(&inflater_->stream, 15 + 16) != Z_OK) throw MachineError("zlib does not start; is there enough memory?");
+InputStream::InputStream(const std::string& path) : path_(path), descriptor_(open_retrying(path, O_RDONLY | O_NONBLOCK)) {
+  if (descriptor_.get() < 0) throw UserError(cat(path, ": ", std::strerror(errno)));
+  if (path.ends_with(".gz")) inflater_ = std::make_unique<Inflater>();
 }
 
-InputStream::~InputStream() {
-  if (inflater_) inflateEnd(&inflater_->stream);
-  if (descriptor_ >= 0) close(descriptor_);
-}
+InputStream::~InputStream() = default;
 
 std::size_t InputStream::read_file(char* into, std::size_t size) {
   ssize_t got;
   do {
-    got = ::read(descriptor_, into, size);
+    got = ::read(descriptor_.get(), into, size);
   } while (got < 0 && errno == EINTR);
   if (got < 0) throw DataError(cat(path_, ": cannot be read: ", std::strerror(errno)));
   consumed_ += static_cast<std::uint64_t>(got);

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/descriptor.h"
+
 namespace graft::data {
 
 class InputStream {
@@ -28,7 +30,7 @@ class InputStream {
   std::size_t read_file(char* into, std::size_t size);
 
   std::string path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   std::uint64_t consumed_ = 0, produced_ = 0;
   std::unique_ptr<Inflater> inflater_;  // none for plain files
 };

@@ -12,6 +12,7 @@
 #include "data/corpus.h"
 #include "export/exporter.h"
 #include "export/quantize/gptq.h"
+#include "model/compute_type.h"
 #include "model/layer_walk.h"
 
 namespace graft::exports {
@@ -167,8 +168,8 @@ Calibration::Calibration(MergedModel source, CalibrationRows rows, at::ScalarTyp
 Calibration::~Calibration() = default;
 
 std::string Calibration::text() const {
-  return cat(documents_.rows, " rows of ", documents_.length, " tokens, ", compute_ == at::kBFloat16 ? "bf16" : "f32",
-             ", corpus ", documents_.snapshot);
+  return cat(documents_.rows, " rows of ", documents_.length, " tokens, ", model::name_of(compute_), ", corpus ",
+             documents_.snapshot);
 }
 
 const std::vector<model::Packed>& Calibration::rows() {

@@ -12,6 +12,7 @@
 #include "core/stop.h"
 #include "export/calibration.h"
 #include "export/hf_model.h"
+#include "model/compute_type.h"
 
 namespace graft::exports {
 namespace {
@@ -31,7 +32,7 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
   return {.model = request.name,
           .base = request.base.identity(),
           .adapter = adapter_hash(request.adapter),
-          .storage = request.storage == at::kBFloat16 ? "bf16" : "f32",
+          .storage = model::name_of(request.storage),
           .config = request.config_hash,
           .calibration = exporter.calibrates ? request.calibration->text() : "",
           .program = "graft " GRAFT_VERSION,

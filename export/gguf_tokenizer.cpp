@@ -13,14 +13,14 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "data/gguf_vocabulary.h"
 #include "data/pretokenizer.h"
 #include "data/spm_model.h"
 
 namespace graft::exports {
 namespace {
 
-// tokenizer.ggml.token_type; SentencePiece's own piece types have the same numbers.
-enum TokenType : std::int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+using data::GgufTokenType;
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 // conversion/llama.py forbids a beginning-of-text token for this size, whatever the files say: Granite's and SmolLM's vocabulary.
@@ -29,7 +29,7 @@ constexpr double kAddedScore = -1000, kUnusedScore = -10000;
 
 struct Vocabulary {
   std::vector<std::string> tokens;
-  std::vector<std::int64_t> types;
+  std::vector<GgufTokenType> types;
   std::vector<double> scores;  // SentencePiece only
 };
 
@@ -69,14 +69,14 @@ void place_added(Vocabulary& vocabulary, std::int64_t id, const std::string& con
   const auto i = static_cast<std::size_t>(id);
   const bool control = special || (!literal && looks_special(content));
   vocabulary.tokens[i] = control || literal ? content : replace_all(content, kSpaceMark, " ");
-  vocabulary.types[i] = control ? kControl : kUserDefined;
+  vocabulary.types[i] = control ? GgufTokenType::control : GgufTokenType::user_defined;
   if (!vocabulary.scores.empty()) vocabulary.scores[i] = kAddedScore;
 }
 
 Vocabulary padding(std::int64_t size, bool scores) {
   Vocabulary vocabulary;
   for (std::int64_t i = 0; i < size; ++i) vocabulary.tokens.push_back(cat("[PAD", i, "]"));
-  vocabulary.types.assign(static_cast<std::size_t>(size), kUnused);
+  vocabulary.types.assign(static_cast<std::size_t>(size), GgufTokenType::unused);
   if (scores) vocabulary.scores.assign(static_cast<std::size_t>(size), kUnusedScore);
   return vocabulary;
 }
@@ -108,7 +108,7 @@ Vocabulary bpe_vocabulary(const Files& files, std::int64_t size) {
     if (!id.is_number_integer()) throw FormatError(cat(origin, ": the id of token ", quote(token), " is not an integer"));
     const auto i = static_cast<std::size_t>(checked_id(id.get<std::int64_t>(), size, origin));
     vocabulary.tokens[i] = token;
-    vocabulary.types[i] = kNormal;
+    vocabulary.types[i] = GgufTokenType::normal;
   }
   for (const Json& token : json_get_or<Json>(files.tokenizer, "added_tokens", Json::array(), origin))
     place_added(vocabulary, checked_id(json_get<std::int64_t>(token, "id", origin), size, origin),
@@ -143,8 +143,7 @@ Vocabulary spm_vocabulary(const Files& files, std::int64_t size, bool literal) {
   for (std::size_t i = 0; i < std::min(pieces.size(), vocabulary.tokens.size()); ++i) {
     vocabulary.tokens[i] = pieces[i].text;
     vocabulary.scores[i] = static_cast<double>(pieces[i].score);
-    const auto type = static_cast<std::int64_t>(pieces[i].type);
-    vocabulary.types[i] = type == kUserDefined ? kNormal : type;
+    vocabulary.types[i] = pieces[i].type == GgufTokenType::user_defined ? GgufTokenType::normal : pieces[i].type;
   }
   const auto added_file = files.directory / "added_tokens.json";
   if (std::filesystem::is_regular_file(added_file)) {
@@ -154,7 +153,7 @@ Vocabulary spm_vocabulary(const Files& files, std::int64_t size, bool literal) {
         const auto i = static_cast<std::size_t>(id.get<std::int64_t>());
         vocabulary.tokens[i] = content;
         vocabulary.scores[i] = kAddedScore;
-        vocabulary.types[i] = kUserDefined;
+        vocabulary.types[i] = GgufTokenType::user_defined;
       }
   }
   each_configured_token(files, size, [&](std::int64_t id, const std::string& content, bool special) {
@@ -302,7 +301,9 @@ void write_tokenizer(GgufWriter& writer, const std::filesystem::path& directory,
   }
   writer.pair("tokenizer.ggml.tokens", {GgufType::string, true, vocabulary.tokens});
   if (spm) writer.pair("tokenizer.ggml.scores", {GgufType::f32, true, vocabulary.scores});
-  writer.pair("tokenizer.ggml.token_type", {GgufType::i32, true, vocabulary.types});
+  std::vector<std::int64_t> types;
+  for (const GgufTokenType type : vocabulary.types) types.push_back(static_cast<std::int64_t>(type));
+  writer.pair("tokenizer.ggml.token_type", {GgufType::i32, true, std::move(types)});
   if (!spm) writer.pair("tokenizer.ggml.merges", {GgufType::string, true, merges_of(files)});
   write_special(writer, files, spec.vocab, llama);
   write_chat_template(writer, files);

@@ -37,4 +37,6 @@ at::ScalarType fastest_compute_type() {
   return type;
 }
 
+const char* name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
+
 }  // namespace graft::model

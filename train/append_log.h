@@ -5,18 +5,15 @@
 #include <cstdint>
 #include <string_view>
 
-#include "core/file.h"
+#include "core/descriptor.h"
 
 namespace graft::train {
 
 class AppendLog {
  public:
   // Opens or creates the file and cuts it to `position` bytes. A file that is shorter (it was removed or cut by hand) is kept
-  // as it is, with a warning: what was logged is lost, the run is not.
+  // as it is, with a warning: what was logged is lost, the run is not. The name of a new file is durable on return.
   AppendLog(const fs::path& file, std::uint64_t position);
-  ~AppendLog();
-  AppendLog(const AppendLog&) = delete;
-  AppendLog& operator=(const AppendLog&) = delete;
 
   void append(std::string_view bytes);  // visible to readers at once
   void sync();                          // on disk; called before a checkpoint that refers to position()
@@ -24,8 +21,8 @@ class AppendLog {
 
  private:
   fs::path file_;
-  int descriptor_ = -1;
-  std::uint64_t position_ = 0;
+  std::uint64_t position_;
+  Descriptor descriptor_;
 };
 
 }  // namespace graft::train

@@ -134,11 +134,14 @@ void verify(const fs::path& checkpoint) {
   if (lines.size() != kFiles.size())
     throw FormatError(cat((checkpoint / kSums).string(), " has ", lines.size(), " lines, not ", kFiles.size()));
   for (std::size_t i = 0; i < kFiles.size(); ++i) {
-    const std::string actual = cat(sha256_file(checkpoint / kFiles[i]), "  ", kFiles[i]);
-    if (lines[i] != actual) throw FormatError(cat((checkpoint / kFiles[i]).string(), " differs from its sha256 in ", kSums));
+    const fs::path file = checkpoint / kFiles[i];
+    if (!fs::exists(file)) throw FormatError(cat(file.string(), " is missing"));
+    if (lines[i] != cat(sha256_file(file), "  ", kFiles[i]))
+      throw FormatError(cat(file.string(), " differs from its sha256 in ", kSums));
   }
 }
 
+// FormatError when it is damaged, DataError when it is whole and of another run.
 TrainState load(const fs::path& checkpoint, const Json& identity, Parameters& parameters) {
   verify(checkpoint);
   const fs::path state_file = checkpoint / "state.json";
@@ -146,7 +149,7 @@ TrainState load(const fs::path& checkpoint, const Json& identity, Parameters& pa
   const auto format = json_get<int>(json, "format", state_file.string());
   if (format != kFormat) throw FormatError(cat(state_file.string(), ": format ", format, ", this program reads ", kFormat));
   if (json_get<Json>(json, "identity", state_file.string()) != identity)
-    throw DataError(cat(checkpoint.string(), " belongs to another run"));
+    throw DataError(cat(checkpoint.string(), " belongs to another run; begin anew with --fresh, or name another run_dir"));
   const TrainState state = from_json(json_get<Json>(json, "state", state_file.string()), state_file.string());
 
   // Into copies first: a checkpoint that fails half-way must not leave half of itself in the parameters.
@@ -219,7 +222,7 @@ std::optional<TrainState> Checkpoints::load_newest(Parameters& parameters) {
       for (const auto& bad : damaged) set_aside(bad);
       if (!damaged.empty()) log::warn("train", "going on from the older checkpoint ", path.string());
       return state;
-    } catch (const UserError& error) {
+    } catch (const FormatError& error) {
       log::warn("train", "checkpoint ", path.string(), " is damaged: ", error.what());
       damaged.push_back(path);
     }

@@ -50,7 +50,7 @@ class Checkpoints {
   // MachineError when the disk fails (older checkpoints stay) or when a value is not finite (nothing is written).
   fs::path save(const TrainState& state, const Parameters& parameters);
   // The newest checkpoint that verifies; newer damaged ones are renamed to damaged-*, with a warning that says why. Nothing when
-  // there are none; DataError when there are some and all are damaged.
+  // there are none; DataError when there are some and all are damaged, or when one is whole and of another run.
   std::optional<TrainState> load_newest(Parameters& parameters);
   // Deletes all but the newest `keep`, once the newest has been read back and verified.
   void prune(std::int64_t keep);

@@ -10,11 +10,6 @@ namespace {
 
 double wall_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
-fs::path made(const fs::path& directory) {
-  graft::create_directories(directory);
-  return directory;
-}
-
 std::string line(const Json& json) { return json.dump() + "\n"; }
 
 }  // namespace
@@ -23,7 +18,7 @@ std::string line(const Json& json) { return json.dump() + "\n"; }
 Metrics::Metrics(const fs::path& run_dir, const LogPositions& at)
     : loss_(run_dir / "loss.jsonl", at.loss),
       metrics_(run_dir / "metrics.jsonl", at.metrics),
-      events_(made(run_dir / "tensorboard") / "events.out.tfevents.graft", at.events) {
+      events_(graft::create_directories(run_dir / "tensorboard") / "events.out.tfevents.graft", at.events) {
   if (events_.position() == 0) events_.append(version_record(wall_time()));
 }
 

@@ -7,11 +7,6 @@ namespace {
 
 constexpr std::uint64_t kMaxPinsBytes = 16 << 20;
 
-fs::path created(const fs::path& path) {
-  graft::create_directories(path);
-  return path;
-}
-
 }  // namespace
 
 std::string Pins::text(const char* key) const { return json_get<std::string>(identity, key, "run.json"); }
@@ -24,7 +19,7 @@ std::optional<Pins> read_pins(const fs::path& run_dir) {
               json_get<std::map<std::string, std::string>>(json, "heldout", file.string())};
 }
 
-RunDir::RunDir(const fs::path& path) : path_(created(path)), lock_(path_) {
+RunDir::RunDir(const fs::path& path) : path_(graft::create_directories(path)), lock_(path_) {
   remove_leftovers(path_);
   if (fs::exists(checkpoints())) remove_leftovers(checkpoints());
 }

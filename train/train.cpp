@@ -14,6 +14,7 @@
 #include "kernels/device.h"
 #include "model/compute_type.h"
 #include "train/checkpoint.h"
+#include "train/dtypes.h"
 #include "train/identity.h"
 #include "train/memory_plan.h"
 #include "train/run_dir.h"
@@ -29,23 +30,9 @@ int set_threads(std::int64_t wanted) {
   return at::get_num_threads();
 }
 
-const char* name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
-
-struct Types {
-  at::ScalarType storage, compute;
-};
-
-std::string storage_name(const Types& types, const TrainConfig& config) {
-  const std::string full = name_of(types.storage);
+std::string storage_name(const Dtypes& dtypes, const TrainConfig& config) {
+  const std::string full = model::name_of(dtypes.storage);
   return base_precision(config) == model::BasePrecision::full ? full : cat(config.base_precision, " of ", full);
-}
-
-// pinned: what a run that has begun computes in. "auto" is settled once, so that a resume does not depend on a timing.
-Types types_of(const std::string& dtype, const std::optional<Pins>& pins) {
-  if (dtype == "fp32") return {at::kFloat, at::kFloat};
-  if (dtype == "bf16") return {at::kBFloat16, at::kBFloat16};
-  if (pins) return {at::kBFloat16, pins->identity.value("compute_dtype", "") == "bf16" ? at::kBFloat16 : at::kFloat};
-  return {at::kBFloat16, model::fastest_compute_type()};
 }
 
 // The corpus as it is now: its training shards and every other split as a held-out set.
@@ -70,6 +57,41 @@ void check_same_run(const fs::path& run_dir, const Json& then, const Json& now) 
   for (const auto& line : lines) list += "\n  " + line;
   throw DataError(cat(run_dir.string(), " holds a run that differs from this one:", list,
                       "\nBegin anew with --fresh (its checkpoints are removed), or name another run_dir"));
+}
+
+struct Opened {
+  Pins pins;
+  Dtypes dtypes;
+  int threads;
+  bool corpus_changed;  // since it began
+};
+
+// What this run is. begun: goes on with what the directory holds; DataError when that is another one.
+Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const model::WeightSource& base,
+                const data::Tokenizer& tokenizer, const ServedFormat& served) {
+  const std::optional<Pins> then = begun ? read_pins(run.path()) : std::nullopt;
+  if (begun && !then)
+    throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
+  const Pins today = pin_corpus(config.corpus.dir);
+  Pins pins = then ? *then : today;
+  const int threads = set_threads(config.threads);
+  const Dtypes dtypes = dtypes_of(config.train, then);
+  const std::string snapshot = pins.text("corpus");
+  pins.identity = run_identity(config, {.base = base.identity(),
+                                        .tokenizer = tokenizer.hash(),
+                                        .corpus = snapshot,
+                                        .device = kernels::device_name(kernels::device()),
+                                        .threads = threads,
+                                        .storage = storage_name(dtypes, config.train),
+                                        .compute = model::name_of(dtypes.compute),
+                                        .calibration_rows = served.calibration_rows});
+  if (then) check_same_run(run.path(), then->identity, pins.identity);
+  const bool corpus_changed = today.identity["corpus"] != snapshot;
+  if (corpus_changed)
+    log::warn("train",
+              "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
+              "them name another run_dir, or begin anew with --fresh");
+  return {pins, dtypes, threads, corpus_changed};
 }
 
 // Of the adapter's two files, for train.json.
@@ -128,38 +150,18 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   if (resume == Resume::required && !begun)
     throw DataError(cat(run.path().string(), " holds no checkpoint to go on from; run without --resume to begin"));
 
-  // What this run is, and whether the directory holds the same one.
-  const std::optional<Pins> then = begun ? read_pins(run.path()) : std::nullopt;
-  if (begun && !then)
-    throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
-  const Pins today = pin_corpus(config.corpus.dir);
-  Pins pins = then ? *then : today;
-  const int threads = set_threads(config.threads);
-  const Types types = types_of(config.train.dtype, then);
-  const std::string snapshot = pins.text("corpus");
-  pins.identity = run_identity(config, {.base = base.identity(),
-                                        .tokenizer = tokenizer.hash(),
-                                        .corpus = snapshot,
-                                        .device = kernels::device_name(kernels::device()),
-                                        .threads = threads,
-                                        .storage = storage_name(types, config.train),
-                                        .compute = name_of(types.compute),
-                                        .calibration_rows = served.calibration_rows});
-  if (then) check_same_run(run.path(), then->identity, pins.identity);
-  const bool corpus_changed = then && today.identity["corpus"] != snapshot;
-  if (corpus_changed)
-    log::warn("train",
-              "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
-              "them name another run_dir, or begin anew with --fresh");
+  const Opened opened = open_run(run, begun, config, base, tokenizer, served);
+  const Pins& pins = opened.pins;
+  const Dtypes dtypes = opened.dtypes;
   if (begun)
     if (auto report = finished(run, pins.identity)) {
-      report->corpus_changed = corpus_changed;
+      report->corpus_changed = opened.corpus_changed;
       return *report;
     }
 
   // The data.
   throw_if_stopped();
-  const auto corpus = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), snapshot);
+  const auto corpus = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), pins.text("corpus"));
   std::map<std::string, std::unique_ptr<data::Corpus>> heldout;
   for (const auto& [set, pinned] : pins.heldout)
     heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
@@ -171,14 +173,14 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   throw_if_stopped();
   const std::int64_t parameter_count = lora::parameter_count(config.lora, base);
   const MemoryPlan plan =
-      plan_run(config, base.spec(), types.compute, parameter_count, batches->rows_per_epoch(), available_memory());
+      plan_run(config, base.spec(), dtypes.compute, parameter_count, batches->rows_per_epoch(), available_memory());
   log::info("train", plan.text());
   plan.check();
   check_disk(run.path(), parameter_count, config.train.keep_checkpoints);
   if (resume == Resume::fresh) run.clear();
   run.write_pins(pins);
   const Served rounding = served.values ? served.values() : Served();
-  const auto decoder = model::Decoder::load(base, types.storage, types.compute, base_precision(config.train));
+  const auto decoder = model::Decoder::load(base, dtypes.storage, dtypes.compute, base_precision(config.train));
   throw_if_stopped();
   const auto adapters = lora::create(config.lora, *decoder, static_cast<std::uint64_t>(config.train.seed));
   adapters->base_identity = base.identity();
@@ -193,12 +195,12 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   log::info(
       "train",
       loaded ? cat("going on after step ", state.step, " of ", steps) : cat(steps, " steps of ", config.train.rows, " rows"),
-      "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", name_of(types.compute), " on ", threads,
-      " threads");
+      "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", model::name_of(dtypes.compute), " on ",
+      opened.threads, " threads");
 
   std::optional<MergeAware> merge_aware;
   if (rounding) {
-    merge_aware.emplace(rounding, steps_before_merge_aware(config.train, steps), base, types.storage, *adapters, *decoder);
+    merge_aware.emplace(rounding, steps_before_merge_aware(config.train, steps), base, dtypes.storage, *adapters, *decoder);
     log::info("train", "merge-aware from step ", merge_aware->first() + 1, " on: the weights are rounded as in ",
               config.train.merge_aware.format);
   }
@@ -227,7 +229,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   lora::save_peft(*adapters, writer.path(), base.path().string());
   writer.commit();
   TrainReport report{.adapter = run.adapter(),
-                     .corpus_changed = corpus_changed,
+                     .corpus_changed = opened.corpus_changed,
                      .resumed_from = loaded ? loaded->step : -1,
                      .steps = state.step,
                      .skipped = state.step - state.updates,
@@ -239,9 +241,9 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                      .seconds = state.seconds,
                      .planned_memory = plan.total(),
                      .peak_memory = peak_memory(),
-                     .threads = threads,
-                     .storage_dtype = storage_name(types, config.train),
-                     .compute_dtype = name_of(types.compute),
+                     .threads = opened.threads,
+                     .storage_dtype = storage_name(dtypes, config.train),
+                     .compute_dtype = model::name_of(dtypes.compute),
                      .dropped_tokens = batches->dropped_tokens(),
                      .merge_aware = config.train.merge_aware.format,
                      .merge_aware_from = merge_aware ? merge_aware->first() + 1 : 0,

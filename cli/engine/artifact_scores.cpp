@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/stop.h"
 #include "export/merged_weights.h"
+#include "model/compute_type.h"
 
 namespace graft::cli {
 namespace {
@@ -99,7 +100,7 @@ fs::path write_base(const Session& session, const exports::Artifact& artifact, c
 
 std::vector<Score> score_base_in(const Session& session, ScoreBook& book, const exports::Artifact& artifact) {
   const std::string identity =
-      cat(identity_of(*session.base, nullptr), " ", name_of(session.dtypes().storage), " in ", artifact.format);
+      cat(identity_of(*session.base, nullptr), " ", model::name_of(session.dtypes().storage), " in ", artifact.format);
   std::optional<DirectoryWriter> scratch;  // never committed
   std::optional<FileDecoder> decoder;
   try {

@@ -17,6 +17,7 @@
 #include "kernels/lora_linear/lora_linear.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
+#include "model/compute_type.h"
 
 namespace graft::cli {
 namespace {
@@ -197,7 +198,7 @@ int bench_ops(const Session& session, const Context& context, const BenchOptions
     rows.push_back({line.op, fixed(1e3 * line.seconds, 2), line.bytes > 0 ? fixed(line.bytes / line.seconds / kGiga, 1) : "",
                     line.flops > 0 ? fixed(line.flops / line.seconds / kGiga, 0) : "",
                     line.bound > 0 ? fixed(100 * line.bound / line.seconds, 0) : ""});
-  std::cout << context.config.train.length << " tokens, " << name_of(types.compute) << ", " << at::get_num_threads()
+  std::cout << context.config.train.length << " tokens, " << model::name_of(types.compute) << ", " << at::get_num_threads()
             << " threads; a copy moves " << fixed(ops.copy_rate() / kGiga, 1)
             << " GB/s\nbound: a copy of the bytes that must move, or the bare product of the same size\n\n"
             << columns(rows);

@@ -18,6 +18,7 @@
 #include "kernels/copy_rows/copy_rows.h"
 #include "kernels/cpu/threads.h"
 #include "kernels/device.h"
+#include "model/compute_type.h"
 #include "train/memory_plan.h"
 #include "train/trainer.h"
 
@@ -139,7 +140,7 @@ int bench_step(const Session& session, const Context& context, const BenchOption
     print_json(
         {{"processor", processor()},
          {"threads", at::get_num_threads()},
-         {"compute", name_of(types.compute)},
+         {"compute", model::name_of(types.compute)},
          {"base_precision", train.base_precision},
          {"tokens", tokens},
          {"trained_tokens", trained},
@@ -155,8 +156,8 @@ int bench_step(const Session& session, const Context& context, const BenchOption
          {"operators", operators}});
     return kDone;
   }
-  std::cout << processor() << "; " << at::get_num_threads() << " threads, " << name_of(types.compute) << base_note(train) << "; "
-            << tokens << " tokens in " << segments << " documents, rank " << context.config.lora.rank << "\n\n";
+  std::cout << processor() << "; " << at::get_num_threads() << " threads, " << model::name_of(types.compute) << base_note(train)
+            << "; " << tokens << " tokens in " << segments << " documents, rank " << context.config.lora.rank << "\n\n";
   const auto row = [&](const char* name, const Cost& cost) -> std::vector<std::string> {
     return {name, fixed(1e3 * cost.wall, 0), fixed(1e3 * cost.cpu, 0), fixed(100 * cost.wall / one.wall, 1)};
   };

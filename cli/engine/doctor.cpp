@@ -57,7 +57,7 @@ std::vector<Finding> machine() {
   findings.push_back({"LibTorch", State::ok,
                       cat(TORCH_VERSION, ", ", at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads")});
   findings.push_back({"computes in", State::ok,
-                      cat(name_of(model::fastest_compute_type()), " on the processor with train.dtype: auto (measured)")});
+                      cat(model::name_of(model::fastest_compute_type()), " on the processor with train.dtype: auto (measured)")});
   const bool fast = kernels::cpu::has_int8_dot();
   findings.push_back({"int8 products", fast ? State::ok : State::note,
                       fast ? "AVX512-VNNI, for train.base_precision: int8"

@@ -11,6 +11,7 @@
 #include "data/corpus.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/device.h"
+#include "model/compute_type.h"
 #include "train/memory_plan.h"
 #include "train/trainer.h"
 
@@ -84,7 +85,7 @@ int graft_estimate(const Context& context) {
                 {"tokens_per_step", work.tokens_per_step},
                 {"seconds_per_step", timed ? Json(step_seconds) : Json()},
                 {"seconds", timed ? Json(seconds) : Json()},
-                {"compute", name_of(dtypes.compute)},
+                {"compute", model::name_of(dtypes.compute)},
                 {"base_precision", train.base_precision}});
   } else {
     std::cout << plan.text() << "\n\n";
@@ -92,7 +93,7 @@ int graft_estimate(const Context& context) {
         {"adapter", cat(human_count(static_cast<double>(parameters)), " parameters of ",
                         human_count(static_cast<double>(spec.parameters())))},
         {"step", cat(timed ? cat("about ", fixed(step_seconds, 1), " s for ") : "", human_count(work.tokens_per_step),
-                     " tokens in ", name_of(dtypes.compute), base_note(train))}};
+                     " tokens in ", model::name_of(dtypes.compute), base_note(train))}};
     if (!timed)
       rows.push_back({"training", cat("unknown: only the CPU's speed can be estimated, and device is ",
                                       kernels::device_name(kernels::device()))});

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "eval/generate.h"
 #include "export/manifest.h"
+#include "model/compute_type.h"
 
 namespace graft::cli {
 namespace {
@@ -89,7 +90,8 @@ std::vector<std::string> ScoreBook::sets() const {
 }
 
 std::string ScoreBook::key(const std::string& identity, Dtypes dtypes, const std::string& what) const {
-  return sha256_hex(cat(identity, "\n", name_of(dtypes.storage), " ", name_of(dtypes.compute), "\n", what, "\n", GRAFT_VERSION));
+  return sha256_hex(
+      cat(identity, "\n", model::name_of(dtypes.storage), " ", model::name_of(dtypes.compute), "\n", what, "\n", GRAFT_VERSION));
 }
 
 std::string ScoreBook::heldout_key(const std::string& identity, Dtypes dtypes, const std::string& set) const {

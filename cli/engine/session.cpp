@@ -58,8 +58,6 @@ kernels::Device device_of(const train::RunConfig& config) {
   return device;
 }
 
-std::string name_of(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
-
 std::string base_note(const train::TrainConfig& config) {
   if (config.base_precision == "full") return "";
   return config.base_precision == "int8" ? ", frozen products of the layers in int8" : ", frozen weights of the layers in NF4";
@@ -71,14 +69,6 @@ Session::Session(const train::RunConfig& c) : config(c), base(open_base(c)) {
   if (tokenizer->vocab_size() > base->spec().vocab)
     throw DataError(cat(config.base, ": the tokenizer has ", tokenizer->vocab_size(), " ids, the model's embedding ",
                         base->spec().vocab, " rows; they are not of the same model"));
-}
-
-Dtypes Session::dtypes() const {
-  if (config.train.dtype == "fp32") return {at::kFloat, at::kFloat};
-  if (config.train.dtype == "bf16") return {at::kBFloat16, at::kBFloat16};
-  const std::optional<train::Pins> run = train::read_pins(run_dir());
-  if (!run) return {at::kBFloat16, model::fastest_compute_type()};
-  return {at::kBFloat16, run->text("compute_dtype") == "bf16" ? at::kBFloat16 : at::kFloat};
 }
 
 std::unique_ptr<lora::AdapterSet> Session::adapter(const std::string& path) const {
@@ -98,7 +88,7 @@ bool Session::trained_on_conversations() const {
 
 model::Decoder& LazyDecoder::get() {
   if (!decoder_) {
-    log::info("model", "loading ", weights_.path().string(), " in ", name_of(dtypes_.compute));
+    log::info("model", "loading ", weights_.path().string(), " in ", model::name_of(dtypes_.compute));
     decoder_ = model::Decoder::load(weights_, dtypes_.storage, dtypes_.compute);
   }
   return *decoder_;

@@ -1,8 +1,6 @@
 // What most commands open first: the config's base model (headers only; weights come later) and its tokenizer.
 #pragma once
 
-#include <c10/core/ScalarType.h>
-
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,14 +12,12 @@
 #include "model/decoder.h"
 #include "model/weights.h"
 #include "train/config.h"
-#include "train/run_dir.h"
+#include "train/dtypes.h"
 
 namespace graft::cli {
 
-struct Dtypes {
-  at::ScalarType storage, compute;
-};
-std::string name_of(at::ScalarType type);                 // "bf16", "f32"
+using train::Dtypes;
+
 std::string base_note(const train::TrainConfig& config);  // ", frozen products of the layers in int8"; empty: in full
 
 // The errors of kernels/device.h; ConfigError when training is not made for it.
@@ -36,7 +32,7 @@ struct Session {
   std::unique_ptr<model::WeightSource> base;
   std::unique_ptr<data::Tokenizer> tokenizer;
 
-  Dtypes dtypes() const;  // train.dtype; "auto" is what the run settled on, else what this machine does fastest
+  Dtypes dtypes() const { return train::dtypes_of(config.train, train::read_pins(run_dir())); }
   fs::path run_dir() const { return config.run_dir; }
   fs::path export_dir() const { return run_dir() / config.export_.dir; }
   // The adapter at `path`, or the run's own when it is empty; checked against the base. DataError when there is none.

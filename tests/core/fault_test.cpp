@@ -65,6 +65,7 @@ const std::map<std::string, Scenario> scenarios = {
     {"torn_log",
      {[](const fs::path& dir) { write_file(dir / "log", "one\ntwo\nto"); },
       [](const fs::path& dir) { append_line(dir / "log", "three"); }}},
+    {"directories", {[](const fs::path&) {}, [](const fs::path& dir) { graft::create_directories(dir / "a/b/c"); }}},
     {"lock", {[](const fs::path&) {}, [](const fs::path& dir) { DirectoryLock lock(dir); }}},
 };
 
@@ -130,6 +131,7 @@ TEST_CASE("a failing disk leaves the old state or the new one", "[fault]") {
     INFO(name << ": " << clean.output);
     REQUIRE(clean.exit_code == 0);
     REQUIRE(clean.calls >= 2);
+    if (name == "directories") CHECK(clean.calls == 3 * 2);  // each is made, and its parent synced
     const auto new_state = visible(dir);
 
     for (const Fault& fault : faults) {

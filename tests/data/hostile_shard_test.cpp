@@ -1,17 +1,32 @@
 // Shards and manifests that were damaged or made to harm: refused with the reason, in little memory, and nothing outside of the
 // corpus directory is opened.
+#include <dlfcn.h>
 #include <sys/inotify.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <new>
 #include <random>
 
+#include "core/hdf5.h"
 #include "core/json.h"
 #include "data/token_file.h"
 #include "tests/data/support.h"
 
 using namespace graft;
 using namespace graft::data;
+
+namespace {
+enum class Memory { enough, none_for_libhdf5, none_for_us } memory = Memory::enough;
+}
+
+// In the place of libhdf5's: the first thing that listing a file does.
+extern "C" int H5Pset_file_locking(std::int64_t access, bool use, bool ignore) {
+  if (memory == Memory::none_for_libhdf5) return -1;
+  if (memory == Memory::none_for_us) throw std::bad_alloc();
+  static const auto real = reinterpret_cast<int (*)(std::int64_t, bool, bool)>(dlsym(RTLD_NEXT, "H5Pset_file_locking"));
+  return real(access, use, ignore);
+}
 
 namespace {
 
@@ -133,6 +148,23 @@ constexpr Hostile kHostile[] = {
 };
 
 }  // namespace
+
+TEST_CASE("a lack of memory in the child that lists a shard is no damage, and leaves the parent's files alone",
+          "[shard][hostile]") {
+  const TempDir dir;
+  const fs::path plain = golden("data/plain.h5");
+  FileWriter writer(dir / "unfinished");
+  writer.write("text");
+  for (const auto& [lack, text] : {std::pair{Memory::none_for_libhdf5, "libhdf5 could not begin; is there enough memory?"},
+                                   {Memory::none_for_us, "std::bad_alloc"}}) {
+    memory = lack;
+    const std::string message = message_of<MachineError>([&] { hdf5::list(plain); });
+    memory = Memory::enough;
+    CHECK(message == plain.string() + ": " + text);
+  }
+  CHECK(hdf5::list(plain).datasets.contains("tokens"));
+  CHECK_NOTHROW(writer.commit());
+}
 
 TEST_CASE("what h5py can put into a shard is read when it is ours, refused when it is not", "[shard][hostile]") {
   TempDir dir;

@@ -236,26 +236,6 @@ TEST_CASE("a batch is a function of its cursor", "[batch_source]") {
       if (epoch0(at) == epoch1(next)) CHECK(row_of({42, 0, at}) == row_of({42, 1, next}));
 }
 
-TEST_CASE("evaluation reads every document once and in order", "[batch_source]") {
-  const Lengths corpus(random_lengths(100, 300, 2));
-  const auto source = in_order(corpus, 50);
-  CHECK(source->tokens_per_epoch() + sum(source->dropped_tokens()) == corpus.tokens());
-  Cursor cursor;
-  std::vector<std::int64_t> documents;
-  std::int32_t last = -1;
-  while (cursor.epoch == 0) {
-    const Batch batch = source->read(cursor, 4);  // stops at the end
-    CHECK(batch.rows == static_cast<std::int64_t>(batch.documents.size()));
-    for (const std::int32_t token : batch.tokens) {
-      CHECK(token > last);
-      last = token;
-    }
-    documents.insert(documents.end(), batch.documents.begin(), batch.documents.end());
-  }
-  CHECK(cursor == Cursor{0, 1, 0});
-  CHECK(std::is_sorted(documents.begin(), documents.end()));
-}
-
 TEST_CASE("a cursor or a row length that does not fit is named", "[batch_source]") {
   const Lengths corpus({5, 5, 5});
   const auto source = pack(corpus, 10, LongDocuments::split);

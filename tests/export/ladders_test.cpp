@@ -1,6 +1,6 @@
 // Where a file lost too much, the next larger one is named.
-#include "export/exporter.h"
 #include "export/ladders.h"
+#include "export/exporter.h"
 #include "tests/support/catch.h"
 
 using namespace graft;

@@ -37,9 +37,7 @@ TEST_CASE("rounding bounds hold for the writers and not for twice as much", "[ex
   at::manual_seed(3);
   const at::Tensor x = at::randn({64, 96}, at::kFloat) * at::exp2(at::randint(-20, 10, {64, 1}).to(at::kFloat));
   const auto error_of = [&](const at::Tensor& y) { return (y - x).abs(); };
-  const auto within = [&](const char* type, const at::Tensor& error) {
-    return error.le(bounds(type, x)).all().item<bool>();
-  };
+  const auto within = [&](const char* type, const at::Tensor& error) { return error.le(bounds(type, x)).all().item<bool>(); };
   std::vector<std::pair<std::string, at::Tensor>> stored = {{"BF16", x.to(at::kBFloat16).to(at::kFloat)},
                                                             {"F16", x.to(at::kHalf).to(at::kFloat)}};
   for (const GgmlType type : {GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1, GgmlType::q8_0})

@@ -30,7 +30,7 @@ long peak_kib() {
 
 // Warnings about keys that nobody knows, thousands of them here.
 struct Quiet {
-  Quiet() { log::set_level(log::Level::error); }
+  Quiet() { log::set_level(log::Level::none); }
   ~Quiet() { log::set_level(log::Level::info); }
 };
 

@@ -143,7 +143,12 @@ TEST_CASE("a checkpoint of another run is not loaded", "[train]") {
   Fixture f;
   f.checkpoints.save(f.at_step(10), f.parameters);
   Checkpoints other(f.dir / "checkpoints", {{"train.rows", 8}, {"base", "abc"}});
-  CHECK_THROWS_AS(other.load_newest(f.parameters), DataError);
+  f.checkpoints.save(f.at_step(20), f.parameters);
+  other.save(f.at_step(30), f.parameters);
+  CHECK(message_of<DataError>([&] { f.checkpoints.load_newest(f.parameters); }) ==
+        (f.dir / "checkpoints/step-00000030 belongs to another run; begin anew with --fresh, or name another run_dir").string());
+  CHECK(message_of<DataError>([&] { other.load_newest(f.parameters); }).empty());
+  CHECK(f.names() == std::vector<std::string>{"step-00000010", "step-00000020", "step-00000030"});  // none is set aside
 }
 
 TEST_CASE("values that are not finite are never saved", "[train]") {

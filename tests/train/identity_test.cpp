@@ -1,6 +1,9 @@
 #include "train/identity.h"
 
+#include "core/error.h"
+#include "model/compute_type.h"
 #include "tests/support/catch.h"
+#include "train/dtypes.h"
 
 namespace graft::train {
 namespace {
@@ -54,6 +57,21 @@ TEST_CASE("merge-aware training is part of the identity where there is any", "[t
   others.calibration_rows = 16;
   CHECK(differences(run_identity(config, parts), run_identity(config, others)) ==
         std::vector<std::string>{"export.calibration.rows: 8 then, 16 now"});
+}
+
+TEST_CASE("a run goes on in the types that it began in", "[train]") {
+  TrainConfig config;
+  const auto computes = [&](const std::optional<Pins>& began) { return dtypes_of(config, began).compute; };
+  CHECK(computes(std::nullopt) == model::fastest_compute_type());
+  for (const char* type : {"bf16", "f32"})
+    CHECK(model::name_of(computes(Pins{{{"compute_dtype", type}}, {}})) == std::string(type));
+  CHECK_THROWS_AS(computes(Pins{Json::object(), {}}), FormatError);
+  CHECK(dtypes_of(config, Pins{{{"compute_dtype", "f32"}}, {}}).storage == at::kBFloat16);
+  config.dtype = "fp32";
+  CHECK(dtypes_of(config, std::nullopt).storage == at::kFloat);
+  CHECK(computes(Pins{{{"compute_dtype", "bf16"}}, {}}) == at::kFloat);
+  config.dtype = "bf16";
+  CHECK(computes(Pins{{{"compute_dtype", "f32"}}, {}}) == at::kBFloat16);
 }
 
 TEST_CASE("an identity survives its file", "[train]") {

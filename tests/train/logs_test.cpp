@@ -1,9 +1,11 @@
 // The append-only logs and TensorBoard's events, byte by byte.
+#include <cstdlib>
 #include <limits>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "tests/support/catch.h"
+#include "tests/support/fault.h"
 #include "tests/support/files.h"
 #include "train/append_log.h"
 #include "train/events.h"
@@ -51,6 +53,25 @@ TEST_CASE("a log is cut back to the position of a checkpoint and goes on from th
   AppendLog shorter(dir / "log", 100);  // warns; keeps what there is
   CHECK(shorter.position() == 6);
   CHECK_THROWS_AS(AppendLog(dir / "none/log", 0), MachineError);
+}
+
+TEST_CASE("log child", "[.log-child]") {  // run by the test below
+  if (const char* dir = std::getenv("GRAFT_FAULT_DIR")) AppendLog(fs::path(dir) / "log", 0);
+}
+
+TEST_CASE("a new log's name is durable, an old one's was", "[train]") {
+  const TempDir dir;
+  const std::string command = cat("'", fs::read_symlink("/proc/self/exe").string(), "' '[.log-child]'");
+  const FaultResult made = run_with_fault(command, dir.path, 0, "EIO");
+  INFO(made.output);
+  CHECK(made.exit_code == 0);
+  CHECK(made.calls == 3);  // opened, the directory synced, cut
+  write_file(dir / "log", "one\n");
+  CHECK(run_with_fault(command, dir.path, 0, "EIO").calls == 2);
+  fs::remove(dir / "log");
+  const FaultResult failed = run_with_fault(command, dir.path, 2, "EIO");
+  CHECK(failed.exit_code != 0);
+  CHECK(failed.output.find("cannot write") != std::string::npos);
 }
 
 TEST_CASE("the loss log holds no wall-clock time and its numbers read back exactly", "[train]") {
