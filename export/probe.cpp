@@ -68,6 +68,9 @@ std::int32_t id_of(const std::string& name, const std::string& origin) {
 }
 
 LogProbs answer_of(const Json& response, const std::string& origin) {
+  if (const auto error = response.find("error"); response.is_object() && error != response.end())
+    throw FormatError(cat(origin, ": the server answered with an error, ", error->dump().substr(0, 200),
+                          "; each request names the \"model\" that the server has"));
   const Json& logprobs = member(first(member(response, "choices", origin), "choices", origin), "logprobs", origin);
   if (!logprobs.is_object())
     throw FormatError(cat(origin, ": the answer has no log probabilities; the server must be asked for them (\"logprobs\")"));

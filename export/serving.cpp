@@ -28,17 +28,27 @@ std::string request(const Served& served) {
              " -H 'Content-Type: application/json' -d '", body.dump(), "'\n");
 }
 
+constexpr const char* kNoServer =
+    "no server loads what was exported: the adapter (peft) needs its base as a directory; export hf-base too (vLLM, transformers), "
+    "or gguf-lora (llama.cpp, Ollama)";
+
 std::string readme(const Served& served) {
   std::string text = cat("# Serving ", served.name,
                          "\n\nWritten by graft " GRAFT_VERSION
                          " for what lies in this export directory. Run the commands there; in a container, mount it at /models "
                          "and the base of the adapter at /base.\n");
+  bool any = false;
   for (const Server* server : all_servers()) {
     std::string commands;
     for (const std::string& format : served.formats)
       if (const std::string command = server->command(served, format); !command.empty()) commands += cat("    ", command, "\n");
     if (commands.empty()) continue;
     text += cat("\n## ", server->title, "\n\n", commands);
+    any = true;
+  }
+  if (!any) {
+    log::warn("export", kNoServer);
+    return cat(text, "\nAs it stands, ", kNoServer, ".\n");
   }
   return text + "\n## A request\n\nvLLM, TensorRT-LLM and, on port 8080, llama.cpp answer as OpenAI's interface does:\n\n" +
          request(served);

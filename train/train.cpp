@@ -56,7 +56,8 @@ void check_same_run(const fs::path& run_dir, const Json& then, const Json& now) 
   std::string list;
   for (const auto& line : lines) list += "\n  " + line;
   throw DataError(cat(run_dir.string(), " holds a run that differs from this one:", list,
-                      "\nBegin anew with --fresh (its checkpoints are removed), or name another run_dir"));
+                      "\nPut these settings back (`threads: 0` is all processors), name another run_dir, or begin anew with --fresh (its checkpoints "
+                      "are removed)"));
 }
 
 struct Opened {
@@ -87,6 +88,10 @@ Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const mo
                                         .calibration_rows = served.calibration_rows});
   if (then) check_same_run(run.path(), then->identity, pins.identity);
   const bool corpus_changed = today.identity["corpus"] != snapshot;
+  const auto shards = data::read_manifest(config.corpus.dir);
+  if (corpus_changed && !shards.empty() && data::shards_of(shards, "train", snapshot).empty())
+    throw DataError(cat(config.corpus.dir, " is not the corpus that the run in ", run.path().string(),
+                        " was trained on: it does not begin with those documents; name that corpus, or another run_dir"));
   if (corpus_changed)
     log::warn("train",
               "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "

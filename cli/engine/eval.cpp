@@ -3,6 +3,7 @@
 #include "cli/engine/output.h"
 #include "cli/engine/stages.h"
 #include "core/error.h"
+#include "core/log.h"
 
 namespace graft::cli {
 namespace {
@@ -39,6 +40,8 @@ std::vector<Score> score_other(const Session& session, ScoreBook& book, const Ev
 std::vector<Score> score_base(const Session& session, ScoreBook& book, const EvalOptions& options) {
   std::unique_ptr<lora::AdapterSet> adapter;
   if (!options.base_only && (!options.adapter.empty() || session.has_adapter())) adapter = session.adapter(options.adapter);
+  if (!adapter && !options.base_only)
+    log::warn("eval", "there is no adapter in ", session.run_dir().string(), ": the base alone is scored (--base says so)");
   LazyDecoder decoder(*session.base, session.dtypes());
   return score_models(session, book, decoder, adapter.get());
 }

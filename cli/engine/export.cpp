@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 
 #include "cli/engine/artifact_scores.h"
@@ -6,6 +7,7 @@
 #include "cli/engine/stages.h"
 #include "cli/engine/survival.h"
 #include "core/error.h"
+#include "data/corpus.h"
 
 namespace graft::cli {
 namespace {
@@ -26,6 +28,17 @@ std::vector<Score> score_quantized(const Session& session, lora::AdapterSet& ada
   return scores;
 }
 
+// A wrong working directory must not switch the check of survival off.
+void check_corpus(const Session& session, const std::vector<std::string>& formats) {
+  const std::string& corpus = session.config.corpus.dir;
+  const bool asked = session.config.export_.min_survival > 0 && std::any_of(formats.begin(), formats.end(), [](const auto& name) {
+                       return exports::find_exporter(name).quantizes;
+                     });
+  if (asked && data::read_manifest(corpus).empty())
+    throw DataError(cat(corpus, ": no corpus is here, so export.min_survival cannot be checked; name the run's with corpus.dir, or "
+                                "keep any file with export.min_survival: 0"));
+}
+
 }  // namespace
 
 int graft_export(const Context& context, const ExportOptions& options) {
@@ -33,6 +46,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
   const auto& formats = options.formats.empty() ? context.config.export_.formats : options.formats;
   if (formats.empty()) throw ConfigError("nothing to export: export.formats is empty; `graft help formats` lists what there is");
   check_signing_key(session);
+  check_corpus(session, formats);
   const auto adapter = session.adapter(options.adapter);
   auto artifacts = export_adapter(session, *adapter, formats);
   const std::vector<Score> scores = score_quantized(session, *adapter, artifacts);

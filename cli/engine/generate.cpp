@@ -10,6 +10,7 @@
 #include "cli/engine/prompt.h"
 #include "cli/engine/session.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "core/utf8.h"
 
 namespace graft::cli {
@@ -71,6 +72,8 @@ int graft_generate(const Context& context, const GenerateOptions& options) {
     adapter = other ? lora::load_peft(options.adapter) : session.adapter(options.adapter);
     lora::check_base(*adapter, weights);
   }
+  if (!adapter && !options.base_only && !other)
+    log::warn("generate", "there is no adapter in ", session.run_dir().string(), ": this is the base alone (--base says so)");
   LazyDecoder decoder(weights, other ? Dtypes{at::kFloat, session.dtypes().compute} : session.dtypes());
   eval::GenerateOptions how;
   how.max_tokens = options.max_tokens;

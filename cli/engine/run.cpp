@@ -46,11 +46,12 @@ void score_and_export(const Session& session, RunResult& result) {
     result.answers.push_back({prompt, base, own});
   }
   decoder.release();
+  result.withdrawn = gained_nothing(session, result.scores);
   if (session.config.export_.formats.empty()) return;
   result.artifacts = export_adapter(session, *adapter, session.config.export_.formats);
   for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder))
     result.scores.push_back(std::move(score));
-  result.withdrawn = withdraw_poor(session, result.artifacts, result.scores);
+  if (const std::string poor = withdraw_poor(session, result.artifacts, result.scores); !poor.empty()) result.withdrawn = poor;
   sign_export(session);
   result.serving = write_serving(session, *adapter);
 }

@@ -92,6 +92,13 @@ std::string kept(const std::vector<Score>& scores, const std::string& model) {
 
 std::string percent(const std::optional<double>& share) { return share ? cat(fixed(100 * *share, 1), " %") : ""; }
 
+std::string gained_nothing(const Session& session, const std::vector<Score>& scores) {
+  if (scores.empty() || session.config.export_.min_survival <= 0 || survival(scores, "adapted")) return "";
+  return cat("the adapter gained nothing on the held-out documents (", held_out(scores),
+             "): do not serve it; lower train.learning_rate or look at the loss in the report. export.min_survival: 0 says that this "
+             "is no fault");
+}
+
 std::string withdraw_poor(const Session& session, std::vector<exports::Artifact>& artifacts, const std::vector<Score>& scores) {
   const double least = session.config.export_.min_survival;
   std::string problems;

@@ -26,6 +26,9 @@ Json survival_json(const std::vector<Score>& scores, const std::string& format);
 std::string kept(const std::vector<Score>& scores, const std::string& model);
 std::string percent(const std::optional<double>& share);  // "97.0 %"; empty when unknown
 
+// What to say of an adapter that is no better than the base; empty when it is, or nobody asks (export.min_survival: 0).
+std::string gained_nothing(const Session& session, const std::vector<Score>& scores);
+
 // Withdraws the quantized artifacts that do not keep export.min_survival of the gain, from `artifacts` too; where there is no
 // gain (or a score is NaN) none above 0 is kept. What to tell the user: one sentence each, with the smallest file that keeps
 // enough, or the format to try next; empty when all are good. Nothing held out: a warning for each, and all stay.
