@@ -28,7 +28,7 @@ void note(Fingerprints& made, const model::TensorSpec& tensor, std::int64_t begi
 }
 
 // Notes in `made` what the linears become.
-Encoding encoding_of(const model::ModelSpec& spec, const LinearFormat& format, Fingerprints& made) {
+Encoding encoding_of(const LinearFormat& format, Fingerprints& made) {
   const Encoding plain = bf16_encoding();
   return {[=](const model::TensorSpec& tensor) {
             return tensor.role == model::TensorRole::linear ? format.layout(tensor) : plain.layout(tensor);
@@ -119,7 +119,7 @@ std::vector<std::string> kept_plain(const model::ModelSpec& spec) {
 
 std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format) {
   Fingerprints none;
-  const Encoding encoding = encoding_of(spec, format, none);
+  const Encoding encoding = encoding_of(format, none);
   for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
     std::uint64_t bytes = 0;
     for (const StoredTensor& part : encoding.layout(tensor)) {
@@ -144,7 +144,7 @@ std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& 
 
 void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
                            const fs::path& directory, Fingerprints& made) {
-  write_hf_weights(source, encoding_of(source.spec(), format, made), directory);
+  write_hf_weights(source, encoding_of(format, made), directory);
   write_hf_companions(request.base, request.stop_ids, directory);
   Json config = read_json(directory / "config.json");
   config["quantization_config"] = format.config;
