@@ -31,9 +31,10 @@ struct Adapter {
 struct AdapterSet {
   LoraConfig config;
   std::vector<std::unique_ptr<Adapter>> adapters;
-  std::unordered_map<std::string, const Adapter*> by_module;  // the same: a mixture of experts has thousands
-  at::Tensor parameters, gradients;                           // (P) f32 flat; gradients undefined when loaded for inference
-  std::string base_identity;  // WeightSource::identity() of the base trained on; empty when unknown
+  // The same by name: a mixture of experts has thousands.
+  std::unordered_map<std::string, const Adapter*> by_module;
+  at::Tensor parameters, gradients;  // (P) f32 flat; gradients undefined when loaded for inference
+  std::string base_identity;         // WeightSource::identity() of the base trained on; empty when unknown
   std::int64_t count() const { return parameters.numel(); }
   const Adapter* find(const std::string& module) const;  // null when the module has no adapter
 };
