@@ -29,7 +29,8 @@ std::string request(const Served& served) {
 }
 
 constexpr const char* kNoServer =
-    "no server loads what was exported: the adapter (peft) needs its base as a directory; export hf-base too (vLLM, transformers), "
+    "no server loads what was exported: the adapter (peft) needs its base as a directory; export hf-base too (vLLM, "
+    "transformers), "
     "or gguf-lora (llama.cpp, Ollama)";
 
 std::string readme(const Served& served) {

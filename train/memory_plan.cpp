@@ -1,7 +1,11 @@
 #include "train/memory_plan.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -169,8 +173,12 @@ void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::i
   const std::uint64_t whole = static_cast<std::uint64_t>(keep + 1) * adapter * 3 + adapter + (8u << 20);
   const std::uint64_t there = bytes_in(run_dir / "checkpoints") + bytes_in(run_dir / "adapter");  // they make room for new ones
   const std::uint64_t needed = whole > there ? whole - there : 0;
+  fs::path existing = fs::absolute(run_dir);
+  while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  if (::access(existing.c_str(), W_OK) != 0)
+    throw MachineError(cat(existing.string(), " cannot be written to (", std::strerror(errno), "); name another run_dir"));
   std::error_code error;
-  const fs::space_info space = fs::space(run_dir, error);
+  const fs::space_info space = fs::space(existing, error);
   if (error || space.available >= needed) return;
   throw MachineError(cat("the run needs ", human_bytes(static_cast<double>(needed)), " on the disk of ", run_dir.string(),
                          " for ", keep, " checkpoints and the adapter, ", human_bytes(static_cast<double>(space.available)),

@@ -126,7 +126,11 @@ std::vector<Finding> config_findings(train::RunConfig config, const std::vector<
     return documents == 0 ? cat(config.corpus.dir, ": not prepared yet")
                           : cat(config.corpus.dir, ": ", documents, " documents, ", tokens, " tokens");
   });
-  check(findings, "disk", [&] { return free_space(config.run_dir); });
+  check(findings, "disk", [&] {
+    if (session)
+      train::check_disk(config.run_dir, lora::parameter_count(config.lora, *session->base), config.train.keep_checkpoints);
+    return free_space(config.run_dir);
+  });
   return findings;
 }
 

@@ -35,8 +35,9 @@ void check_corpus(const Session& session, const std::vector<std::string>& format
                        return exports::find_exporter(name).quantizes;
                      });
   if (asked && data::read_manifest(corpus).empty())
-    throw DataError(cat(corpus, ": no corpus is here, so export.min_survival cannot be checked; name the run's with corpus.dir, or "
-                                "keep any file with export.min_survival: 0"));
+    throw DataError(cat(corpus,
+                        ": no corpus is here, so export.min_survival cannot be checked; name the run's with corpus.dir, or "
+                        "keep any file with export.min_survival: 0"));
 }
 
 }  // namespace

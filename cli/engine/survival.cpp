@@ -94,9 +94,10 @@ std::string percent(const std::optional<double>& share) { return share ? cat(fix
 
 std::string gained_nothing(const Session& session, const std::vector<Score>& scores) {
   if (scores.empty() || session.config.export_.min_survival <= 0 || survival(scores, "adapted")) return "";
-  return cat("the adapter gained nothing on the held-out documents (", held_out(scores),
-             "): do not serve it; lower train.learning_rate or look at the loss in the report. export.min_survival: 0 says that this "
-             "is no fault");
+  return cat(
+      "the adapter gained nothing on the held-out documents (", held_out(scores),
+      "): do not serve it; lower train.learning_rate or look at the loss in the report. export.min_survival: 0 says that this "
+      "is no fault");
 }
 
 std::string withdraw_poor(const Session& session, std::vector<exports::Artifact>& artifacts, const std::vector<Score>& scores) {
