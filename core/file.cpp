@@ -179,7 +179,9 @@ MappedFile::~MappedFile() {
 fs::path create_directories(const fs::path& directory) {
   std::error_code error;
   if (directory.empty() || fs::is_directory(directory, error)) return directory;
-  graft::create_directories(directory.parent_path());
+  const fs::path parent = directory.parent_path();
+  if (fs::exists(parent, error) && !fs::is_directory(parent)) throw_machine_error("create", directory, ENOTDIR);
+  graft::create_directories(parent);
   const bool is_new = fs::create_directory(directory, error);
   if (error) throw_machine_error("create", directory, error.value());
   if (is_new) fsync_directory(parent_of(directory));

@@ -90,8 +90,9 @@ TEST_CASE("a base that is not there, is no model, or does not fit its tokenizer"
     INFO(command);
     const std::vector<std::string> prompt =
         std::string(command) == "generate" ? std::vector<std::string>{"hello"} : std::vector<std::string>{};
-    check_refused(workshop.graft(command, {"base=nowhere"}, prompt),
-                  {"nowhere: no such model; name a directory with config.json and model.safetensors, or a GGUF file"});
+    check_refused(
+        workshop.graft(command, {"base=nowhere"}, prompt),
+        {"nowhere: no such model (looked up from ", "; name a directory with config.json and model.safetensors, or a GGUF file"});
     check_refused(workshop.graft(command, {"base=\"\""}, prompt), {"base is not set"});
     check_refused(workshop.graft(command, {"base=docs"}, prompt), {"docs: has no config.json"});
     check_refused(workshop.graft(command, {"base=run.yaml"}, prompt), {"run.yaml"});
@@ -228,10 +229,12 @@ TEST_CASE("an adapter of another base, a run directory of another run, another t
         {"adapter", "base"});
   }
   check_refused(workshop.graft("train", other),
-                {"run holds a run that differs from this one:\n  base: ", "Begin anew with --fresh"});
-  check_refused(workshop.graft("train", {"train.steps=3", "lora.rank=8"}),
-                {"run holds a run that differs from this one:\n  lora.rank: 4 then, 8 now\n  train.steps: 2 then, 3 now\n"
-                 "Begin anew with --fresh (its checkpoints are removed), or name another run_dir"});
+                {"run holds a run that differs from this one:\n  base: ", "begin anew with --fresh"});
+  check_refused(
+      workshop.graft("train", {"train.steps=3", "lora.rank=8"}),
+      {"run holds a run that differs from this one:\n  lora.rank: 4 then, 8 now\n  train.steps: 2 then, 3 now\n"
+       "Put these settings back (`threads: 0` is all processors), name another run_dir, or begin anew with --fresh (its "
+       "checkpoints are removed)"});
   check_refused(workshop.graft("generate", {}, {"--adapter", "docs", "hello"}), {"docs", "adapter_config.json"});
   check_refused(workshop.graft("generate", {}, {"--adapter", "nowhere", "hello"}), {"there is no adapter at nowhere"});
   CHECK(workshop.files("run") == run);

@@ -94,6 +94,42 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
   }
 }
 
+TEST_CASE("an adapter that is no better than the base ends a run with 3, whatever is exported", "[export][survival]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run", {"export.formats=[peft]"}).code == 0);
+  Json book = read_json(workshop / "run/scores.json");
+  for (Json& score : book["scores"])
+    if (score["model"] == "adapted") score["bits_per_byte"] = 99;
+  write_file(workshop / "run/scores.json", book.dump());
+  const Outcome worse = workshop.graft("run", {"export.formats=[peft]"});
+  CHECK(worse.code == 3);
+  contains(worse.err, "the adapter gained nothing on the held-out documents (base ");
+  contains(worse.err, ", adapted 99.0000 bits per byte): do not serve it");
+  CHECK(fs::exists(workshop / "run/export/peft"));
+  CHECK(workshop.graft("run", {"export.formats=[peft]", "export.min_survival=0"}).code == 0);
+}
+
+TEST_CASE("what is missing beside a run is said, not passed over", "[export][survival]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run", {"export.formats=[peft]"}).code == 0);
+  const Outcome elsewhere = workshop.graft("export", {"corpus.dir=nowhere"}, {"-f", "ct-w8a8"});
+  CHECK(elsewhere.code == 2);
+  contains(elsewhere.err, "nowhere: no corpus is here, so export.min_survival cannot be checked");
+  CHECK(!fs::exists(workshop / "run/export/ct-w8a8"));
+  CHECK(workshop.graft("export", {"corpus.dir=nowhere", "export.min_survival=0"}, {"-f", "ct-w8a8"}).code == 0);
+  CHECK(workshop.graft("export", {"corpus.dir=nowhere"}, {"-f", "peft"}).code == 0);
+
+  for (const std::string command : {"generate", "eval"}) {
+    const std::vector<std::string> rest = command == "generate" ? std::vector<std::string>{"hello"} : std::vector<std::string>{};
+    const Outcome bare = workshop.graft(command, {"run_dir=empty"}, rest);
+    CHECK(bare.code == 0);
+    contains(bare.err, "warning: there is no adapter in empty: ");
+    std::vector<std::string> asked = rest;
+    asked.push_back("--base");
+    CHECK(workshop.graft(command, {"run_dir=empty"}, asked).err.find("there is no adapter") == std::string::npos);
+  }
+}
+
 TEST_CASE("beside a quantized file stand the merged model and the base in its format", "[export][survival]") {
   const Workshop workshop;
   const std::vector<std::string> formats = {"gguf-q4_0", "gguf-q8_0", "ct-w8a8", "gptq-g32", "bnb-nf4"};

@@ -157,7 +157,8 @@ TEST_CASE("a server's answers tell which model it serves", "[probe]") {
       return done.err;
     };
     contains(refused(answers.substr(0, answers.find('\n') + 1)), "there are 1 answers to 16 requests");
-    contains(refused("{\"error\": {\"code\": 404}}\n"), "answers.jsonl:1: choices is missing");
+    contains(refused("{\"error\": {\"code\": 404}}\n"), "answers.jsonl:1: the server answered with an error, {\"code\":404}");
+    contains(refused("{\"id\": 1}\n"), "answers.jsonl:1: choices is missing");
     fs::remove(workshop / "answers.jsonl");
     contains(verify({"--format", "hf"}).err, "answers.jsonl: no such file");
     contains(refused("<html>\n"), "answers.jsonl:1: byte");

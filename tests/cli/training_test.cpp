@@ -103,6 +103,17 @@ TEST_CASE("documents that came after a run began are not trained on in its direc
   CHECK(fresh.err.find("the corpus has changed") == std::string::npos);
 }
 
+TEST_CASE("a finished run refuses a corpus that it was not trained on", "[run]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"train.steps=2", "export.formats=[]"};
+  REQUIRE(workshop.graft("run", set).code == 0);
+  fs::remove_all(workshop / "corpus");
+  fs::remove(*fs::directory_iterator(workshop / "docs"));
+  const Outcome other = workshop.graft("run", set);
+  CHECK(other.code == 2);
+  CHECK(other.err.find("corpus is not the corpus that the run in run was trained on") != std::string::npos);
+}
+
 TEST_CASE("a base in codes trains; it is part of the run and not what is scored", "[run][int8][nf4]") {
   const auto [precision, apart] = GENERATE(std::pair{"int8", 0.005}, std::pair{"nf4", 0.1});
   INFO(precision);
