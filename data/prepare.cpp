@@ -183,7 +183,7 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
     std::size_t in_flight = 0;
     std::vector<Losses> losses(config.sources.size());
     const auto accept = [&] {
-      const Prepared document = pool.take();
+      Prepared document = pool.take();
       in_flight -= document.raw_bytes;
       report.replaced_sequences += document.replaced;
       Losses& of_source = losses[document.tokenized.source];
@@ -194,7 +194,8 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
         return;
       }
       report.control_literals += document.control_literals;
-      count(document, writer.add(document.split, document.tokenized), report);
+      const Novelty novelty = writer.add(document.split, document.tokenized);
+      count(document, novelty, report);
     };
     RawDocument raw;
     while (reader.next(raw)) {
