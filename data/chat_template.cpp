@@ -23,8 +23,7 @@ std::string trimmed(const std::string& text) {
 
 void check_role(const Message& message, std::size_t index) {
   if (message.role != "system" && message.role != "user" && message.role != "assistant")
-    throw DataError(
-        cat("message ", index + 1, " has the role '", message.role.substr(0, 32), "'; known: system, user, assistant"));
+    throw DataError(cat("message ", index + 1, " has a role other than system, user and assistant"));
   if (message.role == "system" && index != 0)
     throw DataError(cat("message ", index + 1, " is a system message; only the first may be"));
 }

@@ -50,6 +50,7 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
       known_.insert(id, content.high);
       contents_.insert(content.high, content.low);
       if (is_set(record.split)) in_sets_.insert(content.high, content.low);
+      if (record.split != "train") not_trained_[record.split].insert(id, 0);
       if (!with_sets || record.split != "train") continue;
       trained_.insert(id, 0);
       trained_.insert(content.high, content.low);
@@ -78,7 +79,7 @@ void CorpusWriter::remove_unrecorded() const {
   }
 }
 
-void CorpusWriter::keep_apart(const std::string& split, const TokenizedDocument& document) {
+void CorpusWriter::keep_apart(const std::string& split, const TokenizedDocument& document) const {
   if (!is_set(split)) return;
   const Hash128& content = document.content;
   if (trained_.contains_first(document.id_hash) || trained_.contains(content.high, content.low))
@@ -86,11 +87,22 @@ void CorpusWriter::keep_apart(const std::string& split, const TokenizedDocument&
         cat(config_.dir, ": a document of the set ", split, " (source ", sources_[document.source],
             ") is among the documents to train on since an earlier run of prepare; name another corpus.dir, where the "
             "set is kept apart from the beginning"));
-  in_sets_.insert(content.high, content.low);
 }
 
-Novelty CorpusWriter::add(const std::string& split, const TokenizedDocument& document) {
+// Empty when the corpus has no document of this id.
+std::string CorpusWriter::known_split(std::uint64_t id) const {
+  for (const auto& [split, ids] : not_trained_)
+    if (ids.contains_first(id)) return split;
+  return known_.contains_first(id) ? "train" : "";
+}
+
+Novelty CorpusWriter::add(std::string& split, const TokenizedDocument& document) {
   keep_apart(split, document);
+  if (const std::string known = known_split(document.id_hash); !known.empty() && known != split) {
+    ++staying_[known];
+    if (!is_set(split)) split = known;
+  }
+  if (is_set(split)) in_sets_.insert(document.content.high, document.content.low);
   if (known_.contains(document.id_hash, document.content.high)) return Novelty::unchanged;
   if (!added_.insert(document.id_hash, document.content.high)) return Novelty::duplicate;  // the same file named twice
   remember(1);
@@ -116,6 +128,9 @@ void CorpusWriter::finish() {
   for (auto& [split, shard] : open_) {
     if (shard.documents() > 0) seal(split, shard);
   }
+  for (const auto& [split, documents] : staying_)
+    log::warn("prepare", documents, " known documents stay in '", split,
+              "', where corpus.heldout and the sources' sets would not put them today; another corpus.dir applies these");
 }
 
 }  // namespace graft::data

@@ -30,15 +30,19 @@ class CorpusWriter {
   // DataError when the corpus was made with another tokenizer, or holds more documents than max_documents.
   CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer, std::uint64_t max_documents = kMaxDocuments);
 
-  // Documents of sets come before all others, so that a copy elsewhere is the one left out. DataError when a set's document is
-  // among those trained on since an earlier call, or for more new documents than may be remembered.
-  Novelty add(const std::string& split, const TokenizedDocument& document);
-  void finish();  // seals what is left; returns the records of all new shards through records()
+  // Documents of sets come before all others, so that a copy elsewhere is the one left out. `split` becomes that of the
+  // document's earlier versions where it has some and is not of a set: one must not be trained on while another is held out.
+  // DataError when a set's document is among those trained on since an earlier call, or for more new documents than may be
+  // remembered.
+  Novelty add(std::string& split, const TokenizedDocument& document);
+  // Seals what is left; records() has all new shards then. Warns of known documents whose split would be another today.
+  void finish();
   const std::vector<ShardRecord>& records() const { return records_; }
 
  private:
   void remember(std::uint64_t documents);
-  void keep_apart(const std::string& split, const TokenizedDocument& document);
+  void keep_apart(const std::string& split, const TokenizedDocument& document) const;
+  std::string known_split(std::uint64_t id) const;
   void seal(const std::string& split, TokenFileWriter& shard);
   void remove_unrecorded() const;
 
@@ -50,13 +54,15 @@ class CorpusWriter {
   std::vector<std::string> sources_;
   DirectoryLock lock_;
   std::vector<ShardRecord> existing_, records_;
-  std::map<std::string, std::size_t> shards_;    // per split, in the corpus so far
-  std::map<std::string, TokenFileWriter> open_;  // per split
-  SeenPairs known_;                              // (id, content) in the corpus before this run
-  SeenPairs added_;                              // (id, content) of this run
-  SeenPairs contents_;                           // content, 128 bits
-  SeenPairs trained_;                            // (id, 0) and content of what is trained on in the corpus before this run
-  SeenPairs in_sets_;                            // content of the sets' documents
+  std::map<std::string, std::size_t> shards_;     // per split, in the corpus so far
+  std::map<std::string, TokenFileWriter> open_;   // per split
+  SeenPairs known_;                               // (id, content) in the corpus before this run
+  SeenPairs added_;                               // (id, content) of this run
+  SeenPairs contents_;                            // content, 128 bits
+  SeenPairs trained_;                             // (id, 0) and content of what is trained on in the corpus before this run
+  SeenPairs in_sets_;                             // content of the sets' documents
+  std::map<std::string, SeenPairs> not_trained_;  // (id, 0) of the splits but train in the corpus before this run
+  std::map<std::string, std::int64_t> staying_;   // per split, known documents that would go elsewhere today
 };
 
 }  // namespace graft::data

@@ -178,6 +178,7 @@ bool DocumentReader::read_line(RawDocument& document) {
     if (status == LineReader::Status::end) return false;
     ++part_;
     if (status == LineReader::Status::too_long) {
+      log::warn("prepare", document.id, ":", part_, ": a line may have at most ", kMaxPage >> 20, " MiB; dropped");
       ++dropped_["line too long"];
     } else if (line.find_first_not_of(" \t\r") != std::string_view::npos) {
       document.bytes = line;

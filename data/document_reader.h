@@ -19,7 +19,9 @@ enum class Format { text, markdown, html, jsonl };
 inline constexpr std::size_t kMaxPart = 16 << 20;  // longer text and Markdown files become several documents
 inline constexpr std::size_t kMaxPage = 32 << 20;  // longer HTML pages and JSON lines are dropped
 
-inline constexpr const char* kNotUtf8 = "not UTF-8";  // the reason when more than 1 % of a document's characters were lost
+// Reasons to drop a document that need no further word: it is counted, not named.
+inline constexpr const char* kEmpty = "empty";
+inline constexpr const char* kTooShort = "shorter than min_bytes";
 
 struct RawDocument {
   std::string id;  // path; "path:line" for jsonl; "path#2" for the second part of a long file
@@ -70,6 +72,7 @@ struct Extracted {
   std::vector<Message> messages;  // with cleaned contents; empty for plain text
   std::int64_t replaced = 0;      // invalid UTF-8 sequences that became U+FFFD
   std::string dropped;            // the reason when there is no document, else empty
+  std::string why;                // more about the reason, or empty; no text of the document
   std::size_t bytes() const;      // of text or of the contents
 };
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -22,41 +23,75 @@ const Json* find_field(const Json& object, const std::string& path) {
   return child == object.end() ? nullptr : find_field(*child, path.substr(dot + 1));
 }
 
-// Fills out.messages; false when the value is no list of {role, content}.
-bool read_messages(const Json& list, Extracted& out) {
-  if (!list.is_array() || list.empty()) return false;
+// A string, or OpenAI's list of parts where all are text: a line each, as vLLM joins them when it serves. Else nothing.
+std::optional<std::string> words_of(const Json& content) {
+  if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array()) return std::nullopt;
+  std::string words;
+  for (const Json& part : content) {
+    const Json* type = find_field(part, "type");
+    const Json* text = find_field(part, "text");
+    if (type == nullptr || *type != "text" || text == nullptr || !text->is_string()) return std::nullopt;
+    if (&part != &content.front()) words += '\n';
+    words += text->get_ref<const std::string&>();
+  }
+  return words;
+}
+
+// Fills out.messages from a list of {role, content}, or ShareGPT's {from, value}. Returns what is wrong with it, else an empty
+// text.
+std::string read_messages(const Json& list, Extracted& out) {
+  if (!list.is_array() || list.empty()) return "no list of messages";
   for (const Json& item : list) {
     const Json* role = find_field(item, "role");
+    if (role == nullptr) role = find_field(item, "from");
     const Json* content = find_field(item, "content");
-    if (role == nullptr || content == nullptr || !role->is_string() || !content->is_string()) return false;
-    out.messages.push_back({role->get<std::string>(), clean_text(content->get_ref<const std::string&>())});
+    if (content == nullptr) content = find_field(item, "value");
+    if (role == nullptr || !role->is_string()) return cat("message ", out.messages.size() + 1, " has no role");
+    const auto words = content == nullptr ? std::nullopt : words_of(*content);
+    if (!words) return cat("message ", out.messages.size() + 1, " has no content, or one that is not text alone");
+    const std::string& name = role->get_ref<const std::string&>();
+    out.messages.push_back({name == "human" ? "user" : name == "gpt" ? "assistant" : name, clean_text(*words)});
   }
-  return true;
+  return "";
+}
+
+// Under the name that the source gives; ShareGPT's where it gives none and there is no text either.
+const Json* find_messages(const Json& record, const SourceConfig& source) {
+  const Json* found = find_field(record, source.messages_field);
+  if (found != nullptr || source.messages_field != "messages" || find_field(record, source.text_field) != nullptr) return found;
+  return find_field(record, "conversations");
 }
 
 void read_json_line(const std::string& line, const SourceConfig& source, Extracted& out) {
   Json record;
   try {
     record = parse_json(line, "line");
-  } catch (const FormatError&) {  // its text would quote the document
+  } catch (const FormatError& error) {
+    const std::string message = error.what();
     out.dropped = "bad JSON line";
+    // "line: byte 7: ...", of which the rest may quote the document
+    if (message.starts_with("line: byte ")) out.why = message.substr(6, message.find(':', 6) - 6);
     return;
   }
   if (!source.id_field.empty()) {
     const Json* id = find_field(record, source.id_field);
     if (id == nullptr || !(id->is_string() || id->is_number_integer())) {
       out.dropped = "missing id field";
+      out.why = "id_field is " + quote(source.id_field);
       return;
     }
     out.id = source.path + "#" + (id->is_string() ? id->get<std::string>() : id->dump());
   }
-  if (const Json* messages = find_field(record, source.messages_field)) {
-    if (!read_messages(*messages, out)) out.dropped = "bad conversation";
+  if (const Json* messages = find_messages(record, source)) {
+    out.why = read_messages(*messages, out);
+    if (!out.why.empty()) out.dropped = "bad conversation";
     return;
   }
   const Json* text = find_field(record, source.text_field);
   if (text == nullptr) {
     out.dropped = "missing text field";
+    out.why = "text_field is " + quote(source.text_field);
   } else if (!text->is_string()) {
     out.dropped = "text field is no text";
   } else {
@@ -123,11 +158,12 @@ Extracted extract(const RawDocument& document, const SourceConfig& source, const
   if (!out.dropped.empty()) return out;
   if (out.replaced > 0 && is_garbled(out)) {
     out.replaced = 0;
-    out.dropped = kNotUtf8;
+    out.dropped = "not UTF-8";
+    out.why = "nor an encoding that it declares";
   } else if (out.bytes() == 0) {
-    out.dropped = "empty";
+    out.dropped = kEmpty;
   } else if (out.messages.empty() && out.bytes() < static_cast<std::size_t>(config.min_bytes)) {  // a short answer is one
-    out.dropped = "shorter than min_bytes";
+    out.dropped = kTooShort;
   }
   return out;
 }

@@ -17,12 +17,13 @@ namespace graft::data {
 namespace {
 
 constexpr std::size_t kBytesInFlight = 32 << 20;  // of raw documents between the reader and the writer
-constexpr std::int64_t kNamed = 20;               // documents that are named when they are dropped; beyond, they are counted
+constexpr std::int64_t kNamed = 20;               // documents of a reason that are named; further ones are counted
+constexpr const char* kSingleToken = "single token";
 
 // A document on its way to the writer, or the reason why it goes no further.
 struct Prepared {
   TokenizedDocument tokenized;
-  std::string origin, split, dropped;
+  std::string origin, split, dropped, why;
   std::int64_t replaced = 0, control_literals = 0;
   std::size_t raw_bytes = 0;
 };
@@ -41,10 +42,11 @@ class Preparer {
     const Extracted document = extract(raw, source, config_);
     out.replaced = document.replaced;
     out.dropped = document.dropped;
+    out.why = document.why;
+    out.tokenized.source = static_cast<std::uint16_t>(raw.source);
     if (!out.dropped.empty()) return out;
     const Hash128 id = hash128(document.id);
     out.tokenized.id_hash = id.high;
-    out.tokenized.source = static_cast<std::uint16_t>(raw.source);
     out.split = !source.set.empty() ? source.set : in_heldout(id) ? "heldout" : "train";
     if (document.messages.empty()) {
       text(document.text, out);
@@ -68,7 +70,7 @@ class Preparer {
     if (special.add_bos && special.bos >= 0) ids.push_back(special.bos);
     const std::size_t before = ids.size();
     tokenizer_.encode(text, ids);
-    if (ids.size() - before < 2) out.dropped = "single token";
+    if (ids.size() - before < 2) out.dropped = kSingleToken;
     // The end is learned too, whether or not the model's own tokenizer adds it.
     if (special.eos >= 0 || special.eot >= 0) ids.push_back(special.eos >= 0 ? special.eos : special.eot);
   }
@@ -86,8 +88,9 @@ class Preparer {
       out.tokenized.ids = std::move(chat.ids);
       out.tokenized.loss = std::move(chat.loss);
       if (out.tokenized.loss.empty() || out.tokenized.bytes == 0) out.dropped = "conversation without an assistant's words";
-    } catch (const DataError&) {
+    } catch (const DataError& error) {
       out.dropped = "conversation that the chat template cannot express";
+      out.why = error.what();
     }
   }
 
@@ -131,6 +134,22 @@ std::string reasons(const std::map<std::string, std::int64_t>& counts) {
   return out;
 }
 
+// Of the documents read from a source, those that gave nothing; copies of others are none of them.
+struct Losses {
+  std::int64_t read = 0, dropped = 0;
+};
+
+void drop(const Prepared& document, PrepareReport& report) {
+  const std::int64_t dropped = ++report.dropped_documents[document.dropped];
+  const bool named = document.dropped != kEmpty && document.dropped != kTooShort && document.dropped != kSingleToken;
+  if (named && dropped <= kNamed)
+    log::warn("prepare", document.origin, ": dropped: ", document.dropped,
+              document.why.empty() ? "" : cat(" (", document.why, ")"),
+              dropped == kNamed ? "; further ones are counted only" : "");
+  if (const auto tokens = static_cast<std::int64_t>(document.tokenized.ids.size()); tokens > 0)
+    report.dropped_tokens[document.dropped] += tokens;
+}
+
 void count(const Prepared& document, Novelty novelty, PrepareReport& report) {
   if (novelty == Novelty::unchanged) {
     ++report.unchanged_documents;
@@ -162,21 +181,21 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
     Progress progress("prepare", reader.total_bytes(), "bytes");
     OrderedPool<Prepared> pool(std::max(1, threads));
     std::size_t in_flight = 0;
+    std::vector<Losses> losses(config.sources.size());
     const auto accept = [&] {
-      const Prepared document = pool.take();
+      Prepared document = pool.take();
       in_flight -= document.raw_bytes;
       report.replaced_sequences += document.replaced;
+      Losses& of_source = losses[document.tokenized.source];
+      ++of_source.read;
       if (!document.dropped.empty()) {
-        const std::int64_t dropped = ++report.dropped_documents[document.dropped];
-        if (document.dropped == kNotUtf8 && dropped <= kNamed)
-          log::warn("prepare", document.origin, ": neither UTF-8 nor an encoding that it declares; dropped",
-                    dropped == kNamed ? " (further ones are counted only)" : "");
-        if (const auto tokens = static_cast<std::int64_t>(document.tokenized.ids.size()); tokens > 0)
-          report.dropped_tokens[document.dropped] += tokens;
+        ++of_source.dropped;
+        drop(document, report);
         return;
       }
       report.control_literals += document.control_literals;
-      count(document, writer.add(document.split, document.tokenized), report);
+      const Novelty novelty = writer.add(document.split, document.tokenized);
+      count(document, novelty, report);
     };
     RawDocument raw;
     while (reader.next(raw)) {
@@ -193,6 +212,10 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
       report.documents_read += count;
       report.dropped_documents[reason] += count;
     }
+    for (std::size_t i = 0; i < losses.size(); ++i)
+      if (losses[i].dropped * 2 > losses[i].read)
+        log::warn("prepare", config.sources[i].path, ": ", losses[i].dropped, " of ", losses[i].read,
+                  " documents were dropped; do its format and fields fit?");
   }
   const bool known_only = report.unchanged_documents > 0 || report.dropped_documents.contains("duplicate");
   if (report.documents_kept == 0 && !known_only) {

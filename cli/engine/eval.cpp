@@ -53,7 +53,9 @@ int graft_eval(const Context& context, const EvalOptions& options) {
   ScoreBook book(session);
   if (book.sets().empty())
     throw DataError(
-        cat(context.config.corpus.dir, " has no held-out set; prepare it with corpus.heldout above 0, or give a source a set"));
+        cat(context.config.corpus.dir,
+            " has no held-out set; prepare it with corpus.heldout above 0, which chooses by hash (a "
+            "larger one holds more), or give a source a set; known documents stay where they are: name another corpus.dir"));
   const std::vector<Score> scores =
       options.model.empty() ? score_base(session, book, options) : score_other(session, book, options);
   if (context.json) {

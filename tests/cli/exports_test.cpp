@@ -237,6 +237,7 @@ TEST_CASE("where nothing was held out, files are kept with a warning", "[export]
   CHECK(done.code == 0);
   contains(done.err, "gguf-q4_0: nothing was held out, so that export.min_survival cannot be checked");
   CHECK(done.err.find("peft: nothing was held out") == std::string::npos);
+  contains(done.err, "no document was held out, so that the models cannot be scored: corpus.heldout 0 chooses by hash");
   CHECK(fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
 }
 

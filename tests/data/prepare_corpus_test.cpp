@@ -7,6 +7,7 @@
 
 #include "data/token_file.h"
 #include "tests/data/support.h"
+#include "tests/support/log_of.h"
 
 using namespace graft;
 using namespace graft::data;
@@ -76,6 +77,63 @@ TEST_CASE("a document goes to the split that its id's sha256 says", "[prepare]")
       CHECK(report.documents_by_split.contains("heldout") == (share > place));
     }
   }
+}
+
+TEST_CASE("a known document stays on its side with all its versions, and prepare says so", "[prepare]") {
+  Corpora corpora;
+  const std::string file = corpora.document("a.jsonl", jsonl(0, 40));
+  corpora.source(file).id_field = "id";
+  const auto prepare = [&](double heldout) {
+    corpora.config.heldout = heldout;
+    PrepareReport report;
+    const std::string log = testing::log_of([&] { report = corpora.prepare(); });
+    CHECK(conserved(report));
+    const auto at = log.find("[prepare] warning: ");
+    return std::pair(report, at == std::string::npos ? "" : log.substr(at, log.find('\n', at) - at));
+  };
+  const auto stay = [](std::int64_t documents, const std::string& split) {
+    return cat("[prepare] warning: ", documents, " known documents stay in '", split,
+               "', where corpus.heldout and the sources' sets would not put them today; another corpus.dir applies these");
+  };
+  const auto changed = [](std::string lines, const std::string& by) {
+    for (std::size_t at = 0; (at = lines.find("document", at)) != std::string::npos; at += by.size()) lines.replace(at, 8, by);
+    return lines;
+  };
+  CHECK(prepare(0).second == "");
+  CHECK(prepare(0).second == "");
+  // By half, what is new alone: those that would go are in the warning.
+  put(file, changed(jsonl(0, 40), "edited") + jsonl(40, 80));
+  const auto [half, said] = prepare(0.5);
+  const auto heldout = static_cast<std::int64_t>(corpora.texts("heldout").size());
+  Corpora fresh;  // what the hash says of the first forty
+  fresh.config.heldout = 0.5;
+  put(file, jsonl(0, 40));
+  fresh.source(file).id_field = "id";
+  const std::int64_t would_go = fresh.prepare().documents_by_split.at("heldout");
+  CHECK(said == stay(would_go, "train"));
+  CHECK(half.changed_documents == 40);
+  CHECK(half.documents_by_split == std::map<std::string, std::int64_t>{{"heldout", heldout}, {"train", 80 - heldout}});
+  CHECK((heldout > 5 && heldout < 35));  // 20 expected of the forty new ones, standard deviation 3.2
+  for (const std::string& text : corpora.texts("heldout")) CHECK(std::stoi(text.substr(text.find(' '))) >= 40);
+  // Back to none: what is held out stays so, and what it says now is.
+  put(file, changed(jsonl(0, 40), "edited") + changed(jsonl(40, 80), "later"));
+  const auto [none, told] = prepare(0);
+  CHECK(told == stay(heldout, "heldout"));
+  CHECK(none.documents_by_split == std::map<std::string, std::int64_t>{{"heldout", heldout}, {"train", 40 - heldout}});
+  CHECK(corpora.texts("heldout").size() == 2 * static_cast<std::size_t>(heldout));
+
+  // A set that its source no longer names.
+  Corpora exam;
+  const std::string question = exam.document("exam.txt", "a question");
+  exam.document("a.txt", "for training");
+  exam.source((exam.dir / "docs/*").string());
+  exam.source(question).set = "exam";
+  exam.prepare();
+  exam.config.sources.pop_back();
+  put(question, "the question, edited");
+  CHECK(testing::log_of([&] { exam.prepare(); }).find(stay(1, "exam")) != std::string::npos);
+  CHECK(exam.texts("exam") == Texts{"a question", "the question, edited"});
+  CHECK(exam.texts() == Texts{"for training"});
 }
 
 TEST_CASE("a source can be an evaluation set of its own", "[prepare]") {

@@ -137,13 +137,14 @@ TEST_CASE("documents beyond those that can be remembered are refused, never adde
   Corpora corpora;
   const auto write = [&](int documents, std::uint64_t limit) {
     CorpusWriter writer(corpora.config, corpora.tokenizer, limit);
+    std::string split = "train";
     std::int64_t added = 0;
     for (int i = 0; i < documents; ++i) {
       TokenizedDocument document;
       document.id_hash = hash128(cat("id", i)).high;
       document.content = hash128(cat("text", i));
       document.ids = {1, 2, i};
-      added += writer.add("train", document) == Novelty::added;
+      added += writer.add(split, document) == Novelty::added;
     }
     writer.finish();
     return added;
