@@ -99,7 +99,8 @@ std::string CorpusWriter::known_split(std::uint64_t id) const {
 Novelty CorpusWriter::add(std::string& split, const TokenizedDocument& document) {
   keep_apart(split, document);
   if (const std::string known = known_split(document.id_hash); !known.empty() && known != split) {
-    ++staying_[known];
+    // A set's file may be in the folder of another source too, and is at home in the set.
+    if (!is_set(known) && stayed_.insert(document.id_hash, 0)) ++staying_[known];
     if (!is_set(split)) split = known;
   }
   if (is_set(split)) in_sets_.insert(document.content.high, document.content.low);

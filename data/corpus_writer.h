@@ -62,7 +62,8 @@ class CorpusWriter {
   SeenPairs trained_;                             // (id, 0) and content of what is trained on in the corpus before this run
   SeenPairs in_sets_;                             // content of the sets' documents
   std::map<std::string, SeenPairs> not_trained_;  // (id, 0) of the splits but train in the corpus before this run
-  std::map<std::string, std::int64_t> staying_;   // per split, known documents that would go elsewhere today
+  SeenPairs stayed_;                              // (id, 0) of known documents that would go elsewhere today
+  std::map<std::string, std::int64_t> staying_;   // their number per split
 };
 
 }  // namespace graft::data

@@ -54,8 +54,8 @@ int graft_eval(const Context& context, const EvalOptions& options) {
   if (book.sets().empty())
     throw DataError(
         cat(context.config.corpus.dir,
-            " has no held-out set; prepare it with corpus.heldout above 0, which chooses by hash (a "
-            "larger one holds more), or give a source a set; known documents stay where they are: name another corpus.dir"));
+            " has no held-out set; prepare it with corpus.heldout above 0 (it chooses by hash, and a larger one holds more), or "
+            "give a source a set; known documents stay where they are: name another corpus.dir"));
   const std::vector<Score> scores =
       options.model.empty() ? score_base(session, book, options) : score_other(session, book, options);
   if (context.json) {

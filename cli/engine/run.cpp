@@ -38,8 +38,7 @@ void score_and_export(const Session& session, RunResult& result) {
   if (book.sets().empty())
     log::warn("run", "no document was held out, so that the models cannot be scored: corpus.heldout ",
               session.config.corpus.heldout,
-              " chooses by hash; a larger one holds more, in another corpus.dir, for known documents "
-              "stay where they are");
+              " chooses by hash; a larger one holds more, in another corpus.dir, for known documents stay where they are");
   LazyDecoder decoder(*session.base, session.dtypes());
   result.scores = score_models(session, book, decoder, adapter.get());
   for (const std::string& prompt : session.config.eval.prompts) {
