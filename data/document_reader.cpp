@@ -62,10 +62,16 @@ DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
   if (sources.empty()) throw ConfigError("corpus.sources is empty: name at least one file, folder or pattern");
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const std::size_t before = files_.size();
-    SkippedFolders skipped;
+    Skipped skipped;
     const std::vector<std::string> found = find_files(sources[i].path, &skipped);
-    if (!skipped.linked.empty()) dropped_["linked folder, not followed"] += std::ssize(skipped.linked);
-    if (!skipped.unreadable.empty()) dropped_["unreadable folder"] += std::ssize(skipped.unreadable);
+    const auto count = [&](const char* reason, const std::set<std::string>& paths) {
+      if (!paths.empty()) dropped_[reason] += std::ssize(paths);
+    };
+    count("linked folder, not followed", skipped.linked);
+    count("unreadable folder", skipped.unreadable);
+    count("hidden file or folder", skipped.hidden);
+    count("broken link", skipped.broken);
+    count("not a regular file", skipped.special);
     for (const std::string& path : found) {
       const auto format = format_of(path, sources[i].format);
       if (!format) {

@@ -18,7 +18,7 @@ bool hidden(const fs::path& path) { return path.filename().string().starts_with(
 
 // Calls visit(entry) for what `folder` holds (empty: the working directory); an unreadable folder is reported and left out.
 template <class Visit>
-void each_entry(const fs::path& folder, SkippedFolders& skipped, Visit visit) {
+void each_entry(const fs::path& folder, Skipped& skipped, Visit visit) {
   throw_if_stopped();
   std::error_code error;
   fs::directory_iterator entries(folder.empty() ? "." : folder, error);
@@ -29,38 +29,52 @@ void each_entry(const fs::path& folder, SkippedFolders& skipped, Visit visit) {
 }
 
 // Whether to look into a folder below the one that was named.
-bool descends(const fs::directory_entry& entry, SkippedFolders& skipped) {
+bool descends(const fs::directory_entry& entry, Skipped& skipped) {
   std::error_code error;
-  if (hidden(entry.path()) || !entry.is_directory(error)) return false;
+  if (!entry.is_directory(error)) return false;
+  if (hidden(entry.path())) {
+    skipped.hidden.insert(entry.path().string());
+    return false;
+  }
   if (!entry.is_symlink(error)) return true;
   if (skipped.linked.insert(entry.path().string()).second)
     log::warn("prepare", entry.path().string(), ": a link to a folder, not followed; name it as a source if it shall be read");
   return false;
 }
 
-void collect(const fs::path& folder, std::vector<std::string>& out, SkippedFolders& skipped) {
+// What the path or pattern came to: a file, else it is told why there is none.
+void take(const fs::path& path, std::vector<std::string>& out, Skipped& skipped) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::is_regular_file(status))
+    out.push_back(path.string());
+  else if (!fs::exists(status))
+    skipped.broken.insert(path.string());
+  else if (!fs::is_directory(status))
+    skipped.special.insert(path.string());
+}
+
+void collect(const fs::path& folder, std::vector<std::string>& out, Skipped& skipped) {
   std::vector<fs::path> pending{folder};
   while (!pending.empty()) {
     const fs::path at = std::move(pending.back());
     pending.pop_back();
     each_entry(at, skipped, [&](const fs::directory_entry& entry) {
-      std::error_code error;
       if (descends(entry, skipped))
         pending.push_back(entry.path());
-      else if (!hidden(entry.path()) && entry.is_regular_file(error))
-        out.push_back(entry.path().string());
+      else if (hidden(entry.path()))
+        skipped.hidden.insert(entry.path().string());
+      else
+        take(entry.path(), out, skipped);
     });
   }
 }
 
 // Matches the components [first, end) of a pattern below `base`.
 void expand(const fs::path& base, const std::vector<std::string>& components, std::size_t first, std::vector<std::string>& out,
-            SkippedFolders& skipped) {
+            Skipped& skipped) {
+  if (first == components.size()) return take(base, out, skipped);
   std::error_code error;
-  if (first == components.size()) {
-    if (fs::is_regular_file(base, error)) out.push_back(base.string());
-    return;
-  }
   const std::string& component = components[first];
   if (component == "**") {
     expand(base, components, first + 1, out, skipped);
@@ -72,16 +86,19 @@ void expand(const fs::path& base, const std::vector<std::string>& components, st
   } else {
     each_entry(base, skipped, [&](const fs::directory_entry& entry) {
       const std::string name = entry.path().filename().string();
-      if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) expand(base / name, components, first + 1, out, skipped);
+      if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0)
+        expand(base / name, components, first + 1, out, skipped);
+      else if (first + 1 == components.size() && fnmatch(component.c_str(), name.c_str(), 0) == 0)
+        skipped.hidden.insert((base / name).string());
     });
   }
 }
 
 }  // namespace
 
-std::vector<std::string> find_files(const std::string& path, SkippedFolders* told) {
-  SkippedFolders ours;
-  SkippedFolders& skipped = told != nullptr ? *told : ours;
+std::vector<std::string> find_files(const std::string& path, Skipped* told) {
+  Skipped ours;
+  Skipped& skipped = told != nullptr ? *told : ours;
   std::vector<std::string> found;
   std::error_code error;
   const fs::file_status status = fs::status(path, error);

@@ -235,16 +235,42 @@ TEST_CASE("folders that are not looked into are counted", "[prepare]") {
   }
   ::close(at);
   corpora.source((corpora.dir / "docs").string());
-  const std::map<std::string, std::int64_t> skipped{{"linked folder, not followed", 2}, {"unreadable folder", 1}};
+  std::map<std::string, std::int64_t> skipped{{"linked folder, not followed", 2}, {"unreadable folder", 1}, {"broken link", 1}};
   PrepareReport report = corpora.prepare();
   CHECK(report.dropped_documents == skipped);
   CHECK(conserved(report));
+  skipped.erase("broken link");  // it does not match the pattern
   corpora.config.sources[0].path = (corpora.dir / "docs/**/*.txt").string();
   CHECK(corpora.prepare().dropped_documents == skipped);
   corpora.source((corpora.dir / "docs/a/link").string());  // the remedy
   report = corpora.prepare();
   CHECK(report.documents_kept == 1);
   CHECK(corpora.texts() == Texts{"text", "linked text"});
+}
+
+TEST_CASE("hidden files, broken links and what is no file are counted where they would have been read", "[prepare]") {
+  Corpora corpora;
+  for (const char* name : {"a.txt", ".b.txt", ".c.md", "d/.e.txt", "d/.git/f.txt", "d/.git/g.txt"})
+    corpora.document(name, cat("document ", name));
+  fs::create_symlink("nowhere", corpora.dir / "docs/h.txt");
+  fs::create_symlink("i.txt", corpora.dir / "docs/i.txt");  // a ring
+  fs::create_symlink("a.txt", corpora.dir / "docs/.j");
+  REQUIRE(::mkfifo((corpora.dir / "docs/k.txt").c_str(), 0600) == 0);
+  const auto dropped = [&](const std::string& path) {
+    Corpora reader;
+    reader.source((corpora.dir / path).string());
+    const PrepareReport report = reader.prepare();
+    CHECK(conserved(report));
+    CHECK(reader.texts() == Texts{"document a.txt"});
+    return report.dropped_documents;
+  };
+  using Reasons = std::map<std::string, std::int64_t>;
+  // .b.txt, .c.md, d/.e.txt, d/.git, .j
+  CHECK(dropped("docs") == Reasons{{"hidden file or folder", 5}, {"broken link", 2}, {"not a regular file", 1}});
+  CHECK(dropped("docs/*.txt") == Reasons{{"hidden file or folder", 1}, {"broken link", 2}, {"not a regular file", 1}});
+  // .b.txt, d/.e.txt and the folder d/.git
+  CHECK(dropped("docs/**/*.txt") == Reasons{{"hidden file or folder", 3}, {"broken link", 2}, {"not a regular file", 1}});
+  CHECK(dropped("docs/a*") == Reasons{});
 }
 
 TEST_CASE("invalid UTF-8 is replaced and counted, or its document dropped", "[prepare]") {
