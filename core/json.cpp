@@ -38,15 +38,12 @@ class Builder : public nlohmann::json_sax<Json> {
     return true;
   }
   bool parse_error(std::size_t position, const std::string&, const Json::exception& error) override {
-    // "[json.exception...] parse error at line 1, column 2: <reason>; last read: '<text>'; expected <token>": the text
-    // is cut.
+    // "[json.exception...] parse error at line 1, column 2: <reason>; last read: '<text>'; expected <token>": cut from the text
+    // on, which may itself hold what stands behind it.
     std::string reason = error.what();
     if (const auto at = reason.find("] "); at != std::string::npos) reason.erase(0, at + 2);
     if (const auto at = reason.find(": "); reason.starts_with("parse error") && at != std::string::npos) reason.erase(0, at + 2);
-    if (const auto at = reason.find("; last read"); at != std::string::npos) {
-      const auto expected = reason.rfind("; expected");
-      reason = reason.substr(0, at) + (expected != std::string::npos && expected > at ? reason.substr(expected) : "");
-    }
+    if (const auto at = reason.find("; last read"); at != std::string::npos) reason.erase(at);
     if (reason.starts_with("number overflow")) reason = "a number is out of range";
     throw FormatError(cat(origin_, ": byte ", position, ": ", reason));
   }
