@@ -57,13 +57,13 @@ void* DeviceMemory::acquire(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   const std::size_t size = rounded(bytes);
   std::vector<void*>& free = free_[size];
+  const bool fits = used_ + bytes <= room_;
   void* block = nullptr;
-  if (!free.empty()) {
+  if (fits && !free.empty()) {
     block = free.back();
     free.pop_back();
   } else {
-    give_back(size);
-    if (used_ + bytes <= room_) block = library_.allocate(size);
+    if (fits) give_back(size), block = library_.allocate(size);
     if (block == nullptr)
       throw MachineError(cat("the device has no room for ", human_bytes(static_cast<double>(bytes)),
                              " more; lower train.micro_rows or train.length, or set train.recompute: layers"));

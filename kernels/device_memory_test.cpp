@@ -86,6 +86,17 @@ TEST_CASE("device memory that nobody has is given back before the blocks outgrow
   CHECK(driver.used.empty());
 }
 
+TEST_CASE("device memory in use counts as it was asked for, in blocks that are used again too", "[device]") {
+  const Launchers l = library();
+  DeviceMemory memory(l);
+  memory.acquire(600 << 10);
+  void* block = memory.acquire(420 << 10);  // rounded up, the two are more than 1 MiB
+  memory.release(block);
+  REQUIRE(DeviceMemory::rounded(440 << 10) == DeviceMemory::rounded(420 << 10));
+  CHECK(graft::testing::message_of([&] { memory.acquire(440 << 10); }).starts_with("the device has no room for 440 KiB more"));
+  CHECK(memory.acquire(424 << 10) == block);
+}
+
 TEST_CASE("device memory that the driver refuses is an error with what to do", "[device]") {
   const Launchers l = library();
   DeviceMemory memory(l);

@@ -167,14 +167,19 @@ MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::S
                     static_cast<std::uint64_t>(activations), adapter_parameters, rows_per_epoch, available);
 }
 
+fs::path existing_part(const fs::path& path) {
+  fs::path existing = fs::absolute(path);
+  while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  return existing;
+}
+
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep) {
   // Parameters and two moments in f32 for each checkpoint, one more while it is written, the adapter itself, and 8 MiB of logs.
   const std::uint64_t adapter = static_cast<std::uint64_t>(adapter_parameters) * 4;
   const std::uint64_t whole = static_cast<std::uint64_t>(keep + 1) * adapter * 3 + adapter + (8u << 20);
   const std::uint64_t there = bytes_in(run_dir / "checkpoints") + bytes_in(run_dir / "adapter");  // they make room for new ones
   const std::uint64_t needed = whole > there ? whole - there : 0;
-  fs::path existing = fs::absolute(run_dir);
-  while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  const fs::path existing = existing_part(run_dir);
   if (::access(existing.c_str(), W_OK) != 0)
     throw MachineError(cat(existing.string(), " cannot be written to (", std::strerror(errno), "); name another run_dir"));
   std::error_code error;

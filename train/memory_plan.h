@@ -40,6 +40,9 @@ model::Recompute recompute_of(const TrainConfig& config);
 // free.
 std::uint64_t available_memory(const fs::path& proc = "/proc", const fs::path& cgroup = "/sys/fs/cgroup");
 
+// The path itself, or of what lies above it the nearest that is there.
+fs::path existing_part(const fs::path& path);
+
 // MachineError when the file system of `run_dir`, which need not be there yet, takes no files or has no room for `keep`
 // checkpoints, the one being written and the adapter, less what of these is there.
 void check_disk(const fs::path& run_dir, std::int64_t adapter_parameters, std::int64_t keep);

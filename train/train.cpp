@@ -55,10 +55,10 @@ void check_same_run(const fs::path& run_dir, const Json& then, const Json& now) 
   if (lines.empty()) return;
   std::string list;
   for (const auto& line : lines) list += "\n  " + line;
-  throw DataError(cat(run_dir.string(), " holds a run that differs from this one:", list,
-                      "\nPut these settings back (`threads: 0` is all processors), name another run_dir, or begin anew with "
-                      "--fresh (its checkpoints "
-                      "are removed)"));
+  throw DataError(
+      cat(run_dir.string(), " holds a run that differs from this one:", list,
+          "\nPut these settings back (`threads: 0` is all processors), name another run_dir, or begin anew with --fresh "
+          "(its checkpoints are removed)"));
 }
 
 struct Opened {

@@ -80,8 +80,7 @@ void check(std::vector<Finding>& findings, const char* topic, const std::functio
 }
 
 std::string free_space(const fs::path& directory) {
-  fs::path existing = fs::absolute(directory);
-  while (!fs::exists(existing)) existing = existing.parent_path();
+  const fs::path existing = train::existing_part(directory);
   return cat(human_bytes(static_cast<double>(fs::space(existing).available)), " free at ", existing.string());
 }
 

@@ -53,8 +53,9 @@ namespace graft::cuda {
 
 extern "C" const char* graft_runtime_open(RuntimeDevice* device) {
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-  *device = {"simulated on the host", 8, 0, static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * page,
-             static_cast<std::uint64_t>(sysconf(_SC_AVPHYS_PAGES)) * page};
+  const std::uint64_t memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * page;
+  *device = {"simulated on the host", 8, 0, memory,
+             memory};  // the pages of files count as taken where the system counts free ones
   return nullptr;
 }
 

@@ -48,6 +48,17 @@ TEST_CASE("bench step times the rows of one optimizer step, from the corpus or m
   CHECK_FALSE(fs::exists(workshop / "run"));
 }
 
+TEST_CASE("bench step of a device has no floor, which would be the processor's", "[bench][device]") {
+  const Workshop workshop({.head_dim = 64, .bf16_values = true});
+  const Outcome done =
+      workshop.graft("bench", {"device=simt", "train.length=16"}, {"step", "--json", "--repeat", "1", "--document", "8"});
+  INFO(done.err);
+  REQUIRE(done.code == 0);
+  const Json step = parse_json(done.out, "stdout");
+  CHECK((step["floor"].is_null() && step["share_of_floor"].is_null()));
+  CHECK(step["tokens_per_second"].get<double>() > 0);
+}
+
 TEST_CASE("bench ops lists every kernel with its bound", "[bench]") {
   const Workshop workshop;
   const Json out = bench(workshop, {"ops"});

@@ -103,6 +103,7 @@ TEST_CASE("a disk without room for the checkpoints is refused before training", 
   CHECK(text.find("for 2 checkpoints and the adapter") != std::string::npos);
   CHECK(text.find("train.keep_checkpoints") != std::string::npos);
 
+  CHECK(existing_part(fs::temp_directory_path() / "graft-not/yet") == fs::temp_directory_path());
   CHECK_THROWS_AS(check_disk(fs::temp_directory_path() / "graft-not/yet", std::int64_t{1} << 50, 2), MachineError);
 
   // What lies there already is no room that is missing: a run that was killed near the end of the disk goes on.
