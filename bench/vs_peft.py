@@ -110,8 +110,9 @@ def compare(args):
             middle = [statistics.median(pair[i]["tokens_per_second"] for pair in pairs) for i in (0, 1)]
             ratio = statistics.median(a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs)
             memory = max(a["peak"] for a, _ in pairs) / max(b["peak"] for _, b in pairs)
-            lines.append(f"| {rows} | {name} | {middle[0]:.0f} | {middle[1]:.0f} | {ratio:.2f}x | {memory:.2f}x | "
-                         f"{100 * statistics.median(a['share'] for a, _ in pairs):.0f} % |")
+            shares = [a["share"] for a, _ in pairs if a["share"] is not None]  # there is no floor of a GPU
+            share = f"{100 * statistics.median(shares):.0f} %" if shares else "-"
+            lines.append(f"| {rows} | {name} | {middle[0]:.0f} | {middle[1]:.0f} | {ratio:.2f}x | {memory:.2f}x | {share} |")
     head = pairs[0][0]
     text = "\n".join([f"# Training speed against PEFT, {datetime.date.today()}", "",
                       f"{head['processor']}; {head['threads']} threads; ours in {head['compute']}; {args.pairs} interleaved pairs, "

@@ -19,8 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The base may be of the right shapes and still another one. It is read once to find out, and for the manifest; other threads go
-// on meanwhile.
+// The base may be of the right shapes and still another one. It is read once to find out, and for the manifest: beside the sum of
+// what was written, for one sum keeps but one processor busy.
 std::future<void> check_content(const ExportRequest& request) {
   return std::async(std::launch::async, [&request] {
     lora::check_base(request.adapter, request.base);
@@ -100,10 +100,10 @@ void check_formats(const std::vector<std::string>& formats, const model::ModelSp
 
 Artifact export_one(const Exporter& exporter, const ExportRequest& request, const fs::path& directory) {
   const fs::path target = directory / artifact_name(exporter);
-  std::future<void> checked = check_content(request);
   Artifact artifact{.format = std::string(exporter.name), .path = target, .source = {}, .sha256 = {}, .files = {}};
   Fingerprints made;
   const auto complete = [&](const fs::path& written) {
+    std::future<void> checked = check_content(request);
     verify_and_measure(exporter, request, written, made, artifact);
     checked.get();
     artifact.source = source_of(exporter, request);

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "core/error.h"
@@ -14,7 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kSimtLibrary = "libgraft_simt.so", *kCudaLibrary = "libgraft_cuda.so";
-constexpr int kLeastMajor = 8;  // cp.async and bf16 on tensor cores
+constexpr int kLeastMajor = 8;                    // cp.async and bf16 on tensor cores
+constexpr std::uint64_t kDriversOwn = 256 << 20;  // kernels and cuBLASLt come into the GPU's memory when they are first used
 
 Device current = Device::cpu, opened = Device::cpu;
 Launchers table{};
@@ -58,6 +60,7 @@ Launchers open_library(const char* file) {
   find(l.shrink, library, file, "graft_shrink");
   find(l.outer_sum, library, file, "graft_outer_sum");
   find(l.dropout, library, file, "graft_dropout");
+  find(l.nf4_quantize, library, file, "graft_nf4_quantize");
   find(l.nf4_dequantize, library, file, "graft_nf4_dequantize");
   find(l.gradient_norm, library, file, "graft_gradient_norm");
   find(l.adamw_step, library, file, "graft_adamw_step");
@@ -125,7 +128,11 @@ void set_device(Device device) {
 
 Device device() { return current; }
 
-std::uint64_t free_device_memory() { return current == Device::cuda ? ask(table).free : 0; }
+std::uint64_t free_device_memory() {
+  if (current != Device::cuda) return 0;
+  const std::uint64_t free = ask(table).free, rounding = free / 16;  // blocks are rounded up by an eighth at most
+  return std::max<std::uint64_t>(1, free - std::min(free, kDriversOwn + rounding));
+}
 
 void wait_for_device() {
   if (!busy) return;

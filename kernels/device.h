@@ -44,7 +44,8 @@ Device choose_device(const std::string& wanted, const DeviceSupport& support);
 void set_device(Device device);
 Device device();
 
-std::uint64_t free_device_memory();  // bytes; 0 where tensors are in the host's
+// Bytes that tensors may take of what is free now: something is left to the driver. 0 where tensors are in the host's memory.
+std::uint64_t free_device_memory();
 // MachineError: a kernel failed.
 void wait_for_device();
 bool device_busy();  // something was launched and not waited for

@@ -40,6 +40,7 @@ struct Launchers {
   decltype(&cuda::graft_shrink) shrink;
   decltype(&cuda::graft_outer_sum) outer_sum;
   decltype(&cuda::graft_dropout) dropout;
+  decltype(&cuda::graft_nf4_quantize) nf4_quantize;
   decltype(&cuda::graft_nf4_dequantize) nf4_dequantize;
   decltype(&cuda::graft_gradient_norm) gradient_norm;
   decltype(&cuda::graft_adamw_step) adamw_step;

@@ -21,7 +21,9 @@ Cost median(std::vector<Cost> costs);             // by wall time
 // at its own shape, in the decoder's compute type (with a train.base_precision too, so that shares can be compared):
 //   frozen     X W^T of every linear and of the head; dY W where something below is trained
 //   low rank   X A^T, S B^T, dY B, dY^T S, dS^T X, dS A of every adapter (the last where dX is formed)
-//   attention  Q K^T, P V; again Q K^T, and dO V^T, P^T dO, dS K, dS^T Q, per segment. Half of the full product: causal.
+//   attention  Q K^T, P V; again Q K^T, and dO V^T, P^T dO, dS K, dS^T Q, per segment. Of the full product the part that is seen:
+//              half where attention is causal, less in a window.
+// Of a mixture's experts each has its even share of the rows: tokens * per_token / experts.
 // The frozen ones read the decoder's own weights, or as many others, so caches are as cold as in the step.
 class StepFloor {
  public:
@@ -34,8 +36,9 @@ class StepFloor {
   struct Shape {  // of one linear
     at::Tensor weight;
     std::int64_t rank;
-    bool need_dx;
+    bool need_dx, expert;
   };
+  std::int64_t rows(const Shape& linear, std::int64_t tokens) const;
   at::Tensor buffer(std::int64_t rows, std::int64_t columns) const;
 
   const model::ModelSpec& spec_;

@@ -18,6 +18,12 @@ std::int64_t place_of(const std::string& name) {
   return 4 * layer + (has("o_proj") ? 1 : has("self_attn") ? 0 : has("down") || has("w2") ? 3 : 2);
 }
 
+// Pairs of a query and a key it sees, of all n^2.
+double seen(std::int64_t n, std::int64_t window) {
+  const auto all = static_cast<double>(n), w = static_cast<double>(window > 0 ? std::min(window, n) : n);
+  return (all * w - w * (w - 1) / 2) / (all * all);
+}
+
 }  // namespace
 
 StepFloor::StepFloor(model::Decoder& decoder, const std::vector<data::Batch>& micro)
@@ -30,13 +36,18 @@ StepFloor::StepFloor(model::Decoder& decoder, const std::vector<data::Batch>& mi
       head_ = linear->weight;
     else
       linears_.push_back({linear->coded ? buffer(linear->out(), linear->in()) : linear->weight,
-                          linear->adapter ? linear->adapter->a.size(0) : 0, place_of(linear->name) > lowest});
+                          linear->adapter ? linear->adapter->a.size(0) : 0, place_of(linear->name) > lowest,
+                          linear->name.find(".experts.") != std::string::npos});
   }
   if (!head_.defined()) head_ = at::full({spec_.vocab, spec_.hidden}, 0.01, at::TensorOptions(type_));
 }
 
 at::Tensor StepFloor::buffer(std::int64_t rows, std::int64_t columns) const {
   return at::full({rows, columns}, 0.01, at::TensorOptions(type_));
+}
+
+std::int64_t StepFloor::rows(const Shape& linear, std::int64_t tokens) const {
+  return linear.expert ? (tokens * spec_.moe.per_token + spec_.moe.experts - 1) / spec_.moe.experts : tokens;
 }
 
 Cost StepFloor::frozen() const {
@@ -51,7 +62,8 @@ Cost StepFloor::frozen() const {
     for (const data::Batch& batch : micro_) {
       const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
       for (const Shape& linear : linears_) {
-        at::Tensor &x = of(tokens, linear.weight.size(1)), &y = of(tokens, linear.weight.size(0));
+        const std::int64_t m = rows(linear, tokens);
+        at::Tensor &x = of(m, linear.weight.size(1)), &y = of(m, linear.weight.size(0));
         if (!timed) continue;
         at::mm_out(y, x, linear.weight.t());
         if (linear.need_dx) at::mm_out(x, y, linear.weight);
@@ -72,9 +84,9 @@ Cost StepFloor::frozen() const {
 Cost StepFloor::low_rank() const {
   Cost total;
   for (const data::Batch& batch : micro_) {
-    const auto m = static_cast<std::int64_t>(batch.tokens.size());
     for (const Shape& linear : linears_) {
       if (linear.rank == 0) continue;
+      const std::int64_t m = rows(linear, static_cast<std::int64_t>(batch.tokens.size()));
       const std::int64_t k = linear.weight.size(1), n = linear.weight.size(0), r = linear.rank;
       at::Tensor x = buffer(m, k), y = buffer(m, n), s = buffer(m, r), a = buffer(r, k), b = buffer(n, r);
       const Cost cost = cost_of([&] {
@@ -95,10 +107,10 @@ Cost StepFloor::low_rank() const {
 Cost StepFloor::attention() const {
   Cost total;
   const std::int64_t heads = spec_.heads, d = spec_.head_dim;
-  const auto layers = static_cast<double>(spec_.layers.size());
   for (const data::Batch& batch : micro_) {
     for (std::size_t i = 0; i + 1 < batch.starts.size(); ++i) {
       const std::int64_t n = batch.starts[i + 1] - batch.starts[i];
+      if (n == 0) continue;
       at::Tensor q = buffer(heads * n, d).view({heads, n, d}), k = q.clone(), out = q.clone();
       at::Tensor p = buffer(heads * n, n).view({heads, n, n});
       const Cost cost = cost_of([&] {
@@ -110,8 +122,10 @@ Cost StepFloor::attention() const {
         at::bmm_out(out, p.transpose(1, 2), q);  // dV and dK
         at::bmm_out(out, p.transpose(1, 2), q);
       });
-      total.wall += layers * cost.wall / 2;
-      total.cpu += layers * cost.cpu / 2;
+      for (const auto& layer : spec_.layers) {
+        total.wall += cost.wall * seen(n, layer.window);
+        total.cpu += cost.cpu * seen(n, layer.window);
+      }
     }
   }
   return total;

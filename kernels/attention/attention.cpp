@@ -15,6 +15,7 @@ namespace {
 
 constexpr const char* kOp = "attention";
 constexpr std::int64_t kFewQueries = 8;  // a tile of queries would be mostly empty
+
 void check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   check_dim(kOp, "q", q, 3);
   check_dim(kOp, "k", k, 3);
@@ -80,7 +81,11 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
   check_shape(kOp, "dk", dk, k.sizes(), "as k");
   check_shape(kOp, "dv", dv, k.sizes(), "as k");
   check_shape(kOp, "lse", lse, {q.size(1), q.size(0)}, "heads by tokens of q");
-  for (const at::Tensor& x : {dout, out, dq, dk, dv}) check_rows_dense(kOp, "dout, out or a gradient", x);
+  check_type(kOp, "lse", lse, at::kFloat, "the type of sums");
+  for (const at::Tensor& x : {dout, out, dq, dk, dv}) {
+    check_type(kOp, "dout, out or a gradient", x, q.scalar_type(), "the type of q");
+    check_rows_dense(kOp, "dout, out or a gradient", x);
+  }
   if (device() != Device::cpu && on_device::has_attention(q))
     on_device::attention_backward(dout, q, k, v, out, lse, starts, options, dq, dk, dv);
   else {

@@ -26,11 +26,11 @@ const Tiles& tiles_of(std::span<const std::int32_t> starts) {
   static auto& last = *new Tiles;
   if (last.memory.defined() && std::ranges::equal(last.starts, starts)) return last;
   const auto tiles = cuda::attention_tiles(starts);
+  const auto count = static_cast<std::int64_t>(tiles.size());
   wait_for_device();
-  last.starts.assign(starts.begin(), starts.end());
-  last.count = static_cast<std::int64_t>(tiles.size());
-  last.memory = at::empty({3 * last.count}, at::kInt);
-  std::memcpy(last.memory.mutable_data_ptr(), tiles.data(), tiles.size() * sizeof(cuda::AttentionTile));
+  at::Tensor memory = at::empty({3 * count}, at::kInt);  // may fail, and then the last ones stay whole
+  std::memcpy(memory.mutable_data_ptr(), tiles.data(), tiles.size() * sizeof(cuda::AttentionTile));
+  last = {{starts.begin(), starts.end()}, std::move(memory), count};
   return last;
 }
 

@@ -198,6 +198,12 @@ TEST_CASE("attention keeps NaN among those who see it, survives huge scores, nam
         }) == "attention: q has 3 heads, which is not a multiple of the 2 heads of k");
   CHECK(message_of([&] { attention_decode(in.q, in.k.slice(0, 0, 3), in.v.slice(0, 0, 3), {}); }) ==
         "attention: q has 8 tokens but only 3 keys are there");
+  at::Tensor lse;
+  const at::Tensor whole = attention_forward(in.q, in.k, in.v, starts, {1, 0, 0}, &lse);
+  CHECK(message_of([&] {
+          attention_backward(whole.to(at::kBFloat16), in.q, in.k, in.v, whole, lse, starts, {1, 0, 0}, in.q.clone(), in.k.clone(),
+                             in.v.clone());
+        }) == "attention: dout, out or a gradient is BFloat16 but must be Float, the type of q");
 }
 
 }  // namespace graft::kernels

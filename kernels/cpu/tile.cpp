@@ -9,9 +9,16 @@
 namespace graft::kernels::cpu {
 namespace {
 
+// The processor has AMX-BF16 and the system saves its tiles: some virtual machines show the first without the second, and there
+// the library has no fast products either.
 bool has_amx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & (1u << 22)) != 0;  // AMX-BF16
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) return false;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & (1u << 22)) == 0) return false;
+  constexpr unsigned kTiles = 3u << 17;  // XCR0: TILECFG, TILEDATA
+  unsigned saved = 0, high = 0;
+  asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  return (saved & kTiles) == kTiles;
 }
 
 Isa of_machine() {

@@ -25,9 +25,13 @@
   type* const name = reinterpret_cast<type*>(graft_dynamic_shared)
 #define GRAFT_LAUNCH(kernel, grid, block, stream, ...) \
   ((kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)), static_cast<int>(cudaGetLastError()))
-#define GRAFT_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...)                                   \
-  (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), \
-   (kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__)), static_cast<int>(cudaGetLastError()))
+#define GRAFT_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...)                                                     \
+  [&] {                                                                                                                  \
+    const auto set = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)); \
+    if (set != cudaSuccess) return static_cast<int>(set);                                                                \
+    kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__);                                                                 \
+    return static_cast<int>(cudaGetLastError());                                                                         \
+  }()
 
 #else
 

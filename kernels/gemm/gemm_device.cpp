@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/check.h"
 #include "kernels/launchers.h"
 
 namespace graft::kernels::on_device {
@@ -11,8 +12,12 @@ namespace {
 
 constexpr std::int64_t kWorkspaceBytes = 32 << 20;
 
-// A row more than there is may be any distance away.
-std::int64_t row_stride(const at::Tensor& x) { return std::max(x.stride(0), x.size(1)); }
+// A row more than there is may be any distance away; rows that overlap, as an expanded tensor's do, are not a matrix to cuBLASLt.
+std::int64_t row_stride(const at::Tensor& x) {
+  if (x.size(0) > 1 && x.stride(0) < x.size(1))
+    fail("gemm", cat("rows of ", shape_text(x.sizes()), " are ", x.stride(0), " apart and overlap"));
+  return std::max(x.stride(0), x.size(1));
+}
 
 void launch(const cuda::Gemm& gemm) {
   static const at::Tensor& workspace = *new at::Tensor(at::empty({kWorkspaceBytes}, at::kByte));

@@ -42,10 +42,25 @@ at::Tensor widened_product(const at::Tensor& x, const at::Tensor& weight) {
   return out;
 }
 
+void check_arguments(const at::Tensor& x, const at::Tensor& weight, const LowRank* adapter) {
+  constexpr const char* op = "head_logits";
+  check_dim(op, "x", x, 2);
+  check_float_or_bf16(op, "x", x);
+  check_dim(op, "weight", weight, 2);
+  const std::string of_x = cat("the last size of x ", shape_text(x.sizes()));
+  check_shape(op, "weight", weight, {weight.size(0), x.size(1)}, of_x);
+  check_type(op, "weight", weight, x.scalar_type(), "the type of x");
+  if (adapter == nullptr) return;
+  check_dim(op, "adapter A", adapter->a, 2);
+  const std::int64_t rank = adapter->a.size(0);
+  check_shape(op, "adapter A", adapter->a, {rank, x.size(1)}, of_x);
+  check_shape(op, "adapter B", adapter->b, {weight.size(0), rank}, "outputs of the weight by rank");
+}
+
 at::Tensor on_device_logits(const at::Tensor& x, const at::Tensor& weight, const LowRank* adapter) {
   const auto f32 = x.options().dtype(at::kFloat);
   at::Tensor logits = at::empty({x.size(0), weight.size(0)}, f32);
-  on_device::multiply(logits, x, weight, /*transposed=*/true);
+  on_device::multiply(logits, x.contiguous(), weight.contiguous(), /*transposed=*/true);
   if (adapter != nullptr) {
     wait_for_device();
     const at::Tensor wide = x.to(at::kFloat), s = at::empty({x.size(0), adapter->a.size(0)}, f32);
@@ -60,12 +75,7 @@ at::Tensor on_device_logits(const at::Tensor& x, const at::Tensor& weight, const
 at::Tensor head_logits(const at::Tensor& x, const at::Tensor& weight, LowRank* adapter) {
   const c10::InferenceMode no_autograd;
   if (x.scalar_type() == at::kFloat) return lora_linear_forward(x, weight, {}, adapter, nullptr);
-  constexpr const char* op = "head_logits";
-  check_dim(op, "x", x, 2);
-  check_float_or_bf16(op, "x", x);
-  check_dim(op, "weight", weight, 2);
-  check_shape(op, "weight", weight, {weight.size(0), x.size(1)}, cat("the last size of x ", shape_text(x.sizes())));
-  check_type(op, "weight", weight, x.scalar_type(), "the type of x");
+  check_arguments(x, weight, adapter);
   if (device() != Device::cpu) return on_device_logits(x, weight, adapter);
   const at::Tensor wide = x.to(at::kFloat).contiguous();
   at::Tensor logits = widened_product(wide, weight.contiguous());

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "tests/support/catch.h"
+#include "tests/support/tensors.h"
 
 namespace graft::kernels {
 namespace {
@@ -43,6 +44,10 @@ TEST_CASE("operands that do not fit are refused", "[head_logits]") {
   const at::Tensor x = at::zeros({2, 4}, at::kBFloat16);
   CHECK_THROWS(head_logits(x, at::zeros({3, 5}, at::kBFloat16), nullptr));
   CHECK_THROWS(head_logits(x, at::zeros({3, 4}), nullptr));
+  LowRank adapter{at::zeros({2, 4}), at::zeros({2, 2}), {}, {}};
+  CHECK(testing::message_of([&] {
+          head_logits(x, at::zeros({3, 4}, at::kBFloat16), &adapter);
+        }) == "head_logits: adapter B is (2, 2) but must be (3, 2), outputs of the weight by rank");
 }
 
 }  // namespace graft::kernels

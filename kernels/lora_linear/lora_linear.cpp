@@ -35,6 +35,7 @@ void check_weight(const at::Tensor& x, const LoraPart& part) {
   check_dim(op, "weight", part.weight, 2);
   check_shape(op, "weight", part.weight, {part.weight.size(0), x.size(1)}, of_x);
   check_type(op, "weight", part.weight, x.scalar_type(), "the type of x");
+  if (device() != Device::cpu) check_rows_dense(op, "weight", part.weight);
 }
 
 void check_part(const at::Tensor& x, const LoraPart& part) {
@@ -54,6 +55,8 @@ void check_part(const at::Tensor& x, const LoraPart& part) {
   check_shape(op, "adapter B", adapter.b, {out, rank}, of_weight);
   check_type(op, "adapter A", adapter.a, at::kFloat, "the type of adapters");
   check_type(op, "adapter B", adapter.b, at::kFloat, "the type of adapters");
+  check_rows_dense(op, "adapter A", adapter.a);
+  check_rows_dense(op, "adapter B", adapter.b);
   if (adapter.dropout < 0 || adapter.dropout >= 1) fail(op, cat("dropout is ", adapter.dropout, " but must be in [0, 1)"));
 }
 
@@ -71,6 +74,7 @@ void check_backward(const at::Tensor& dy, const at::Tensor& x, const LoraPart& p
   check_type(op, "dy", dy, x.scalar_type(), "the type of x");
   check_rows_dense(op, "dy", dy);
   if (part.adapter == nullptr) return;
+  if (part.saved == nullptr) fail(op, "the backward of an adapter needs what the forward saved; run it with saved");
   check_shape(op, "saved.s", part.saved->s, {x.size(0), part.adapter->a.size(0)}, "tokens by rank; run the forward with saved");
   check_shape(op, "grad_a", part.adapter->grad_a, part.adapter->a.sizes(), "as A");
   check_shape(op, "grad_b", part.adapter->grad_b, part.adapter->b.sizes(), "as B");
@@ -282,6 +286,7 @@ void lora_linear_forward_out(at::Tensor y, const at::Tensor& x, const at::Tensor
   check_arguments(x, parts);
   check_shape("lora_linear", "y", y, {x.size(0), weight.size(0)}, "tokens by outputs");
   check_type("lora_linear", "y", y, x.scalar_type(), "the type of x");
+  check_rows_dense("lora_linear", "y", y);
   group_forward({y}, x, parts);
 }
 

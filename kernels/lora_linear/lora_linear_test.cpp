@@ -301,6 +301,15 @@ TEST_CASE("lora_linear writes every element of its output, keeps NaN in its row,
   LowRank other{at::ones({2, 9}), at::ones({6, 2}), {}, {}};
   CHECK(message_of([&] { lora_linear_forward(c.x, c.w, {}, &other, nullptr); }) ==
         "lora_linear: adapter A is (2, 9) but must be (2, 8), as the weight (6, 8) demands");
+  other.a = at::ones({8, 2}).t();
+  CHECK(message_of([&] { lora_linear_forward(c.x, c.w, {}, &other, nullptr); }) ==
+        "lora_linear: adapter A has stride 2 in its last dimension but must have 1");
+  CHECK(message_of([&] {
+          lora_linear_forward_out(at::ones({6, 5}).t(), c.x, c.w, {}, nullptr, nullptr);
+        }) == "lora_linear: y has stride 5 in its last dimension but must have 1");
+  CHECK(message_of([&] {
+          lora_group_backward({y}, c.x, {{c.w, {}, &c.adapter, nullptr}}, false);
+        }) == "lora_linear: the backward of an adapter needs what the forward saved; run it with saved");
 }
 
 }  // namespace graft::kernels

@@ -68,7 +68,7 @@ GRAFT_DEVICE void quantize(const Nf4Quantize& a) {
     largest = warp_reduce<Max, kLanes>(largest);
     if (warp_reduce<Max, kLanes>(nan ? 1.f : 0.f) > 0.f) largest = bits_to_float(0x7fffffffu);  // seen in the scale
     if (begin % kNf4Block == 0 && begin < a.count) a.scales[begin / kNf4Block] = largest;
-    const float inverse = largest > 0.f ? 1.f / largest : 0.f;
+    const float inverse = 1.f / (largest < kNf4Smallest ? kNf4Smallest : largest);  // NaN stays
     std::uint32_t packed = 0;
 #pragma unroll
     for (int i = 0; i < 8; ++i) packed |= code_of(v[i] * inverse) << nibble_shift(i);
@@ -80,20 +80,6 @@ GRAFT_DEVICE void quantize(const Nf4Quantize& a) {
         if (begin + i < a.count) a.codes[begin / 2 + i / 2] = static_cast<std::uint8_t>(packed >> 8 * (i / 2));
     }
   }
-}
-
-// Index of the value nearest to x; between two, the lower one.
-GRAFT_DEVICE int nearest(const float* map, float x) {
-  int low = 0, high = 255;
-#pragma unroll 1
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (map[middle] <= x)
-      low = middle;
-    else
-      high = middle;
-  }
-  return x - map[low] <= map[high] - x ? low : high;
 }
 
 GRAFT_DEVICE float scale_of(const Nf4Dequantize& a, float offset, std::int64_t block) {
@@ -138,29 +124,6 @@ GRAFT_DEVICE void dequantize(const Nf4Dequantize& a) {
 
 }  // namespace
 
-// One block: the scales are a 64th of the weight, and their mean is wanted once.
-extern "C" __global__ void __launch_bounds__(1024) graft_nf4_scale_mean(const float* scales, float* offset, std::int64_t blocks) {
-  GRAFT_SHARED(double, sums, 32);
-  double total = 0;
-  for (std::int64_t i = threadIdx.x; i < blocks; i += 1024) total += static_cast<double>(scales[i]);
-  total = block_reduce<Add, 32, false>(total, sums);
-  if (threadIdx.x == 0) *offset = static_cast<float>(total / static_cast<double>(blocks));
-}
-
-extern "C" __global__ void __launch_bounds__(kNf4Group)
-    graft_nf4_scale_codes(const float* scales, const float* map, const float* offset, std::uint8_t* scales8, float* group_scales,
-                          std::int64_t blocks) {
-  GRAFT_SHARED(float, partial, kNf4Group / 32);
-  const std::int64_t groups = (blocks + kNf4Group - 1) / kNf4Group;
-  for (std::int64_t group = blockIdx.x; group < groups; group += gridDim.x) {
-    const std::int64_t block = group * kNf4Group + threadIdx.x;
-    const float centred = block < blocks ? scales[block] - *offset : 0.f;
-    const float largest = block_reduce<Max, kNf4Group / 32>(fabsf(centred), partial);
-    if (threadIdx.x == 0) group_scales[group] = largest;
-    if (block < blocks) scales8[block] = static_cast<std::uint8_t>(nearest(map, largest > 0.f ? centred / largest : 0.f));
-  }
-}
-
 #define GRAFT_ENTRIES(T)                                                                                                        \
   extern "C" __global__ void __launch_bounds__(kRowThreads)                                                                     \
       graft_nf4_quantize_##T(const void* weight, std::uint8_t* codes, float* scales, std::int64_t count) {                      \
@@ -179,14 +142,6 @@ extern "C" int graft_nf4_quantize(DType type, const Nf4Quantize& a, Stream strea
   if (a.count == 0) return 0;
   const auto blocks = static_cast<unsigned>(smaller((a.count + 8 * kRowThreads - 1) / (8 * kRowThreads), kMaxBlocks));
   return GRAFT_LAUNCH_TYPED(type, graft_nf4_quantize, blocks, kRowThreads, stream, a.weight, a.codes, a.scales, a.count);
-}
-
-extern "C" int graft_nf4_quantize_scales(const Nf4QuantizeScales& a, Stream stream) {
-  if (a.blocks == 0) return 0;
-  if (const int error = GRAFT_LAUNCH(graft_nf4_scale_mean, 1, 1024, stream, a.scales, a.offset, a.blocks)) return error;
-  const auto groups = static_cast<unsigned>(smaller((a.blocks + kNf4Group - 1) / kNf4Group, kMaxBlocks));
-  return GRAFT_LAUNCH(graft_nf4_scale_codes, groups, kNf4Group, stream, a.scales, a.map, static_cast<const float*>(a.offset),
-                      a.scales8, a.group_scales, a.blocks);
 }
 
 extern "C" int graft_nf4_dequantize(DType type, const Nf4Dequantize& a, Stream stream) {

@@ -5,19 +5,18 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
-#include <limits>
 
 #include "core/error.h"
 #include "core/simd.h"
 #include "kernels/check.h"
+#include "kernels/device.h"
 #include "kernels/nf4/nf4.h"
+#include "kernels/nf4/nf4_device.h"
 
 namespace graft::kernels {
 namespace {
 
-constexpr float kSmallest = 1e-38f;                             // bitsandbytes' divisor of a block of zeros
 constexpr std::int64_t kBlock = cuda::kNf4Block, kGrain = 512;  // blocks that one thread takes at a time
 constexpr std::int64_t kRowElements = 1 << 15;                  // that one thread reads back at a time, at least
 
@@ -80,10 +79,24 @@ Quantized to_nearest_level(const at::Tensor& flat, const at::Tensor& levels) {
   const std::int64_t groups = parts(flat.size(0), cuda::kNf4Group);
   const at::Tensor rows = at::constant_pad_nd(flat, {0, groups * cuda::kNf4Group - flat.size(0)}).view({groups, cuda::kNf4Group});
   const at::Tensor scales = rows.abs().amax(1);
-  const at::Tensor scaled = (rows * scales.clamp_min(kSmallest).reciprocal().unsqueeze(1)).clamp_(-1, 1);
+  const at::Tensor scaled = (rows * scales.clamp_min(cuda::kNf4Smallest).reciprocal().unsqueeze(1)).clamp_(-1, 1);
   const std::int64_t last = levels.size(0) - 1;
   const at::Tensor middles = (levels.narrow(0, 0, last) + levels.narrow(0, 1, last)) / 2;
   return {at::bucketize(scaled, middles).flatten().narrow(0, 0, flat.size(0)), scales};
+}
+
+// Codes, and the largest |w| of each block, not finite when a value is not. Of a dense weight.
+void quantize(const at::Tensor& weight, at::Tensor codes, at::Tensor scales) {
+  if (device() != Device::cpu) return on_device::nf4_quantize(weight, codes, scales);
+  const at::Tensor x = weight.to(at::kFloat);
+  const auto* const values = x.const_data_ptr<float>();
+  auto* const largest = scales.mutable_data_ptr<float>();
+  auto* const bytes = codes.mutable_data_ptr<std::uint8_t>();
+  const Middles middles = middles_of_levels();
+  for_blocks(x.numel(), [&](std::int64_t block, std::int64_t first, std::int64_t count) {
+    largest[block] = largest_of(values + first, count);
+    codes_of(values + first, count, 1 / std::max(largest[block], cuda::kNf4Smallest), middles, bytes + first / 2);
+  });
 }
 
 template <class Element>
@@ -110,28 +123,16 @@ Nf4Weight::Nf4Weight(const at::Tensor& weight) {
   check_float_or_bf16("nf4_weight", "weight", weight);
   shape[0] = weight.size(0);
   shape[1] = weight.size(1);
-  const at::Tensor x = weight.to(at::kFloat).contiguous();
-  const auto* const values = x.const_data_ptr<float>();
-  const at::Tensor full_scales = at::empty({parts(x.numel(), kBlock)}, at::kFloat);
-  auto* const largest = full_scales.mutable_data_ptr<float>();
-  std::atomic<bool> finite = true;
-  for_blocks(x.numel(), [&](std::int64_t block, std::int64_t first, std::int64_t count) {
-    largest[block] = largest_of(values + first, count);
-    if (!(largest[block] <= std::numeric_limits<float>::max())) finite = false;
-  });
-  if (!finite) throw DataError("a weight is not finite");
+  const std::int64_t elements = weight.numel();
+  codes = at::empty({parts(elements, 2)}, at::kByte);
+  const at::Tensor full_scales = at::empty({parts(elements, kBlock)}, at::kFloat);
+  quantize(weight.contiguous(), codes, full_scales);
+  if (!full_scales.isfinite().all().item<bool>()) throw DataError("a weight is not finite");
   offset = full_scales.mean().item<float>();
   const Quantized coarse = to_nearest_level(full_scales - offset, nf4_scale_levels());
   scale_map = at::cat({nf4_scale_levels(), at::full({1}, offset, at::kFloat)});
   scales = coarse.indices.to(at::kByte);
   group_scales = coarse.scales;
-
-  codes = at::empty({parts(x.numel(), 2)}, at::kByte);
-  auto* const bytes = codes.mutable_data_ptr<std::uint8_t>();
-  const Middles middles = middles_of_levels();
-  for_blocks(x.numel(), [&](std::int64_t block, std::int64_t first, std::int64_t count) {
-    codes_of(values + first, count, 1 / std::max(largest[block], kSmallest), middles, bytes + first / 2);
-  });
 }
 
 std::int64_t Nf4Weight::bytes() const { return nf4_bytes(out() * in()); }

@@ -9,7 +9,8 @@
 //   - a barrier that some threads of the block do not reach, or reach elsewhere; a lane missing from the mask of a warp's
 //     operation, or gone; copies (cp.async) that nobody waited for
 // Blocks, warps and lanes run in an order drawn from Options::order. Approximate functions are off by up to 2 ulp, as drawn from
-// Options::noise. Limits: no reordering of memory by the hardware, no time, no registers; one launch at a time.
+// Options::noise. Limits: no reordering of memory by the hardware, no time, no registers; one launch at a time;
+// a race of an atomic with a plain access is not seen (no kernel has atomics).
 #pragma once
 
 #include <cstddef>

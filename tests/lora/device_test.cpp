@@ -6,6 +6,7 @@
 #include <set>
 
 #include "kernels/adamw/adamw.h"
+#include "kernels/lora_linear/coded_weight.h"
 #include "lora/adapter.h"
 #include "tests/support/as_numbers.h"
 #include "tests/support/catch.h"
@@ -248,6 +249,42 @@ TEST_CASE("a base in NF4 through the CUDA kernels is the one of its numbers", "[
     CHECK(same_bits(got.gradients, step(*numbers, problem, Device::simt).gradients));
     if (compute == at::kFloat) check_equal(got, step(*nf4, problem, Device::cpu));
   }
+}
+
+TEST_CASE("NF4 codes made by the CUDA kernels are the processor's", "[device][nf4]") {
+  for (const auto type : {at::kFloat, at::kBFloat16}) {
+    for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{{1, 1}, {5, 13}, {3, 65}, {33, 2050}}) {
+      INFO(rows << " x " << columns);
+      at::Tensor weight = random({rows, columns}, 1, type);
+      if (columns > 1000) {
+        weight[1].slice(0, 0, 64).zero_();
+        weight[2].mul_(1e-39);  // below what a block is divided by
+      }
+      const auto made = [&](Device device) {
+        const On on(device);
+        return kernels::Nf4Weight(weight);
+      };
+      const kernels::Nf4Weight simt = made(Device::simt), cpu = made(Device::cpu);
+      CHECK(at::equal(simt.codes, cpu.codes));
+      CHECK(at::equal(simt.scales, cpu.scales));
+      CHECK((at::equal(simt.group_scales, cpu.group_scales) && simt.offset == cpu.offset));
+    }
+  }
+  const On on(Device::simt);
+  at::Tensor broken = random({5, 64}, 1);
+  broken[3][7] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(message_of([&] { kernels::Nf4Weight{broken}; }) == "a weight is not finite");
+}
+
+TEST_CASE("what the CUDA kernels would read as another matrix is refused", "[device]") {
+  const On on(Device::simt);
+  const at::Tensor x = random({5, 8}, 1), weight = random({6, 8}, 2);
+  CHECK(message_of([&] {
+          kernels::lora_linear_forward(x, random({8, 6}, 2).t(), {}, nullptr, nullptr);
+        }) == "lora_linear: weight has stride 6 in its last dimension but must have 1");
+  CHECK(message_of([&] {
+          kernels::lora_linear_forward(x.narrow(0, 0, 1).expand({5, 8}), weight, {}, nullptr, nullptr);
+        }) == "gemm: rows of (5, 8) are 0 apart and overlap");
 }
 
 TEST_CASE("two steps through the CUDA kernels have the same bits, recomputed or not", "[device]") {
