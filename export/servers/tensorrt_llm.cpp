@@ -9,8 +9,9 @@ namespace {
 
 constexpr const char* kAdapterOptions = "tensorrt-llm/peft.yaml";
 
+// Of the formats that are read.
 bool is_fp8(const std::string& format) {
-  return format.starts_with("ct-fp8") || format == "fp8-block" || format.starts_with("modelopt-fp8");
+  return format == "ct-fp8" || format == "ct-fp8-gptq" || format.ends_with("fp8-block") || format.starts_with("modelopt-fp8");
 }
 
 Finding adapter_finding(const ServingPlan& plan) {

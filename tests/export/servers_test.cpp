@@ -190,6 +190,16 @@ TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong
   says(plan.lines("tensorrt-llm"), "peft: ok");
   says(plan.lines("tensorrt-llm"), "gptq-g64: note: not for this server\n");
   says(plan.lines("triton"), "gptq-g64: ok: vLLM backend: needs");
+  plan.formats = {"ct-fp8-static", "ct-fp8-block"};
+  says(plan.lines("tensorrt-llm"), "ct-fp8-static: note: not for this server: it scales the activations");
+  says(plan.lines("tensorrt-llm"), "ct-fp8-block: ok");
+  exports::Served served;
+  served.formats = plan.formats;
+  CHECK(exports::find_server("tensorrt-llm").command(served, "ct-fp8-static").empty());
+  CHECK(exports::find_server("tensorrt-llm").command(served, "ct-fp8-block") == "trtllm-serve ct-fp8-block");
+  for (const exports::ServingFile& file : exports::find_server("triton").files(served))
+    CHECK(file.name != "triton-tensorrt-llm/ct-fp8-static.yaml");
+  plan.formats = {"peft"};
   plan.modules = {"lm_head"};
   says(plan.lines("tensorrt-llm"), "peft: fault: TensorRT-LLM takes no adapter of lm_head");
   plan.formats = {"gguf-q8_0"};
