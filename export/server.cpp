@@ -60,8 +60,8 @@ std::int64_t group_of(const std::string& format) {
 bool adapts_head(const ServingPlan& plan) { return has_format(plan.modules, "lm_head"); }
 
 std::string adapter_base(const Served& served) {
-  if (has_format(served.formats, "hf-base")) return "hf-base";
-  return served.base_is_gguf ? "" : shell_word(served.base);
+  if (has_format(served.plan.formats, "hf-base")) return "hf-base";
+  return served.plan.base_is_gguf ? "" : shell_word(served.base);
 }
 
 std::int64_t vllm_rank(std::int64_t rank) {

@@ -13,7 +13,7 @@
 
 namespace graft::exports {
 
-// What can be known before training.
+// What can be known before training, and of what was exported.
 struct ServingPlan {
   const model::ModelSpec& spec;
   const lora::LoraConfig& lora;
@@ -36,15 +36,13 @@ struct Finding {
 // What is served from an export directory. Commands are run in that directory; in a container it is mounted at /models,
 // and the base of the adapters at /base.
 struct Served {
-  std::string name;     // of the model: letters, digits, '-', '.', '_'
-  std::string adapter;  // adapter_hash() of what is served
-  std::string base;     // of the adapters: absolute, or as seen from the export directory
-  bool base_is_gguf = false;
-  std::vector<std::string> formats;  // what lies in the directory
-  std::int64_t rank = 0;             // of the adapters
-  std::int64_t tensor_parallel = 1;  // devices that share each matrix
-  std::string chat, system;          // data::ChatTemplate::name(), or a kind of Mistral's; its default system text; or empty
-  std::vector<std::string> stop;     // texts that end an answer
+  ServingPlan plan;                         // of the adapter; formats: what lies in the directory
+  std::string name;                         // of the model: letters, digits, '-', '.', '_'
+  std::string adapter;                      // adapter_hash() of what is served
+  std::string base = {};                    // of the adapters: absolute, or as seen from the export directory
+  std::string chat = {};                    // data::ChatTemplate::name(), or a kind of Mistral's; or empty
+  std::string system = {};                  // its default system text; or empty
+  std::vector<std::string> stop = {};       // texts that end an answer
   std::vector<std::int32_t> stop_ids = {};  // ExportRequest::stop_ids
   bool chat_template = false;               // the files hold one; else servers continue texts, but for Ollama's Modelfile
 };

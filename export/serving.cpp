@@ -23,7 +23,7 @@ std::string request(const Served& served) {
     body["prompt"] = "Hello";
   body["max_tokens"] = 64;
   // The base of an adapter may name another end than that of a turn.
-  if (has_format(served.formats, "peft") && !served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
+  if (has_format(served.plan.formats, "peft") && !served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
   return cat("    curl http://localhost:8000/v1/", served.chat_template ? "chat/completions" : "completions",
              " -H 'Content-Type: application/json' -d '", body.dump(), "'\n");
 }
@@ -41,7 +41,7 @@ std::string readme(const Served& served) {
   bool any = false;
   for (const Server* server : all_servers()) {
     std::string commands;
-    for (const std::string& format : served.formats)
+    for (const std::string& format : served.plan.formats)
       if (const std::string command = server->command(served, format); !command.empty()) commands += cat("    ", command, "\n");
     if (commands.empty()) continue;
     text += cat("\n## ", server->title, "\n\n", commands);
@@ -59,19 +59,19 @@ std::string readme(const Served& served) {
 
 fs::path write_serving(const fs::path& directory, Served served) {
   const DirectoryLock lock(directory);
-  served.formats.clear();
+  served.plan.formats.clear();
   const Manifest manifest(directory);
   for (const Artifact& artifact : manifest.artifacts()) {
     const bool known = std::any_of(all_formats().begin(), all_formats().end(),
                                    [&](const Exporter* exporter) { return exporter->name == artifact.format; });
     if (!known) continue;  // an older program may know others
     if (artifact.source.adapter == served.adapter || artifact.format == "hf-base")
-      served.formats.push_back(artifact.format);
+      served.plan.formats.push_back(artifact.format);
     else
       log::warn("export", artifact.path.string(), " was made from another adapter, ", served_name(served.name),
                 " is not served with it; export ", artifact.format, " again, or remove it");
   }
-  if (served.formats.empty()) {
+  if (served.plan.formats.empty()) {
     fs::remove_all(directory / kFolder);
     return {};
   }

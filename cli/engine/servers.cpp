@@ -12,15 +12,27 @@
 namespace graft::cli {
 namespace {
 
+exports::ServingPlan plan_of(const Session& session, const lora::LoraConfig& lora, std::vector<std::string> modules) {
+  return {.spec = session.base->spec(),
+          .lora = lora,
+          .modules = std::move(modules),
+          .formats = {},
+          .base_is_gguf = session.base->is_gguf(),
+          .tensor_parallel = session.config.export_.tensor_parallel};
+}
+
+// Before training.
 exports::ServingPlan plan_of(const Session& session, const std::vector<std::string>& formats) {
-  exports::ServingPlan plan = {.spec = session.base->spec(),
-                               .lora = session.config.lora,
-                               .modules = lora::match_targets(session.config.lora, lora::linear_names(*session.base)),
-                               .formats = {},
-                               .base_is_gguf = session.base->is_gguf(),
-                               .tensor_parallel = session.config.export_.tensor_parallel};
+  exports::ServingPlan plan =
+      plan_of(session, session.config.lora, lora::match_targets(session.config.lora, lora::linear_names(*session.base)));
   for (const std::string& format : formats) plan.formats.emplace_back(exports::find_exporter(format).name);
   return plan;
+}
+
+exports::ServingPlan plan_of(const Session& session, const lora::AdapterSet& adapter) {
+  std::vector<std::string> modules;
+  for (const auto& part : adapter.adapters) modules.push_back(part->module);
+  return plan_of(session, adapter.config, std::move(modules));
 }
 
 // A path as seen from the export directory; absolute when the user's is.
@@ -75,16 +87,10 @@ void check_servers(const Session& session, const std::vector<std::string>& forma
 }
 
 fs::path write_serving(const Session& session, const lora::AdapterSet& adapter) {
-  exports::Served served = {.name = exports::served_name(model_name(session)),
+  exports::Served served = {.plan = plan_of(session, adapter),
+                            .name = exports::served_name(model_name(session)),
                             .adapter = exports::adapter_hash(adapter),
                             .base = from_exports(session, session.config.base),
-                            .base_is_gguf = session.base->is_gguf(),
-                            .formats = {},
-                            .rank = adapter.config.rank,
-                            .tensor_parallel = session.config.export_.tensor_parallel,
-                            .chat = {},
-                            .system = {},
-                            .stop = {},
                             .stop_ids = stop_ids(session)};
   describe_chat(session, served);
   return exports::write_serving(session.export_dir(), std::move(served));

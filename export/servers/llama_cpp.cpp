@@ -34,8 +34,8 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 
 std::string command(const Served& served, const std::string& format) {
   if (format == "gguf-lora")
-    return cat("llama-server -m ", served.base_is_gguf ? shell_word(served.base) : "BASE.gguf", " --lora ", artifact_of(format),
-               " --alias ", served.name);
+    return cat("llama-server -m ", served.plan.base_is_gguf ? shell_word(served.base) : "BASE.gguf", " --lora ",
+               artifact_of(format), " --alias ", served.name);
   if (!format.starts_with("gguf")) return "";
   return cat("llama-server -m ", artifact_of(format), " --alias ", served.name);
 }

@@ -42,11 +42,21 @@ std::string dated_llama3(const std::string& dates) {
 
 bool reads(const std::string& format) { return format.starts_with("gguf"); }
 
+// Until 0.30, which runs llama.cpp's server for all (llm/llama_server.go), some families had an engine of Ollama's own: fs/ggml/
+// ggml.go, OllamaEngineRequired. runner/ollamarunner took no adapter; `ollama create` did.
+bool adapters_are_new(const model::ModelSpec& spec) {
+  return spec.family == "gemma3" || spec.family == "qwen3" || spec.family == "qwen3_moe";
+}
+
 std::vector<Finding> findings(const ServingPlan& plan) {
   std::vector<Finding> findings = find_server("llama.cpp").findings(plan);
-  for (Finding& finding : findings)
+  for (Finding& finding : findings) {
     if (finding.topic == "peft")
       finding.detail = "not for this server: its own converter orders q and k differently; gguf-lora is";
+    if (finding.topic == "gguf-lora" && finding.state == State::ok && adapters_are_new(plan.spec))
+      finding.detail +=
+          "; needs Ollama 0.30, the engine that ran this family before takes no adapter and says so at the first request";
+  }
   return findings;
 }
 
@@ -63,8 +73,9 @@ std::string modelfile(const Served& served, const std::string& format) {
   const std::string path = seen_from_here(artifact_of(format));
   std::string text;
   if (format == "gguf-lora")
-    text = cat("# The base as a GGUF file, or its name in Ollama.\nFROM ",
-               served.base_is_gguf ? seen_from_here(served.base) : "BASE.gguf", "\nADAPTER ", path, "\n");
+    text = cat(adapters_are_new(served.plan.spec) ? "# Needs Ollama 0.30: before, this family ran without adapters.\n" : "",
+               "# The base as a GGUF file, or its name in Ollama.\nFROM ",
+               served.plan.base_is_gguf ? seen_from_here(served.base) : "BASE.gguf", "\nADAPTER ", path, "\n");
   else
     text = cat("FROM ", path, "\n");
   const auto quoted = [&](const char* key, std::string_view value) {
@@ -81,7 +92,7 @@ std::string modelfile(const Served& served, const std::string& format) {
 
 std::vector<ServingFile> files(const Served& served) {
   std::vector<ServingFile> files;
-  for (const std::string& format : served.formats)
+  for (const std::string& format : served.plan.formats)
     if (reads(format)) files.push_back({"ollama/" + file_of(format), modelfile(served, format)});
   return files;
 }

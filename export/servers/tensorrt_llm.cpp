@@ -49,7 +49,7 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served& served, const std::string& format) {
-  const std::string shards = served.tensor_parallel > 1 ? cat(" --tp_size ", served.tensor_parallel) : "";
+  const std::string shards = served.plan.tensor_parallel > 1 ? cat(" --tp_size ", served.plan.tensor_parallel) : "";
   if (format == "peft") {
     const std::string base = adapter_base(served);
     return base.empty() ? "" : cat("trtllm-serve ", base, " --extra_llm_api_options serving/", kAdapterOptions, shards);
@@ -59,10 +59,10 @@ std::string command(const Served& served, const std::string& format) {
 }
 
 std::vector<ServingFile> files(const Served& served) {
-  if (!has_format(served.formats, "peft") || adapter_base(served).empty()) return {};
+  if (!has_format(served.plan.formats, "peft") || adapter_base(served).empty()) return {};
   const Json request = {{"lora_name", served.name}, {"lora_int_id", 0}, {"lora_path", "peft"}};
   return {{kAdapterOptions, cat("# The base answers unless a request names the adapter: \"lora_request\": ", request.dump(),
-                                "\nlora_config:\n  lora_dir: [peft]\n  max_lora_rank: ", served.rank, "\n")}};
+                                "\nlora_config:\n  lora_dir: [peft]\n  max_lora_rank: ", served.plan.lora.rank, "\n")}};
 }
 
 }  // namespace

@@ -34,25 +34,25 @@ std::string command(const Served& served, const std::string& format) {
 
 Json model_json(const Served& served, const std::string& format) {
   Json json = {{"model", cat("/models/", artifact_of(format))}, {"gpu_memory_utilization", 0.85}};
-  if (served.tensor_parallel > 1) json["tensor_parallel_size"] = served.tensor_parallel;
+  if (served.plan.tensor_parallel > 1) json["tensor_parallel_size"] = served.plan.tensor_parallel;
   if (format == "peft") {
-    json["model"] = has_format(served.formats, "hf-base") ? "/models/hf-base" : "/base";
+    json["model"] = has_format(served.plan.formats, "hf-base") ? "/models/hf-base" : "/base";
     json["enable_lora"] = "true";
-    json["max_lora_rank"] = vllm_rank(served.rank);
+    json["max_lora_rank"] = vllm_rank(served.plan.lora.rank);
   }
   return json;
 }
 
 std::string model_yaml(const Served& served, const std::string& format) {
   return cat("# 1/model.yaml of the model tensorrt_llm in all_models/llmapi.\nmodel: /models/", artifact_of(format),
-             "\nbackend: \"pytorch\"\ntensor_parallel_size: ", served.tensor_parallel,
+             "\nbackend: \"pytorch\"\ntensor_parallel_size: ", served.plan.tensor_parallel,
              "\npipeline_parallel_size: 1\n"
              "triton_config:\n  max_batch_size: 0\n  decoupled: False\n");
 }
 
 std::vector<ServingFile> files(const Served& served) {
   std::vector<ServingFile> files;
-  for (const std::string& format : served.formats) {
+  for (const std::string& format : served.plan.formats) {
     if (format != "peft" && !find_server("tensorrt-llm").command(served, format).empty())
       files.push_back({cat("triton-tensorrt-llm/", format, ".yaml"), model_yaml(served, format)});
     if (!reads(served, format)) continue;

@@ -24,15 +24,22 @@ struct Plan {
   bool base_is_gguf = false;
   std::int64_t tensor_parallel = 1;
 
+  exports::ServingPlan serving() const { return {spec, lora, modules, formats, base_is_gguf, tensor_parallel}; }
+  exports::Served served() const { return {.plan = serving(), .name = "x", .adapter = "a", .base = "base"}; }
   // "format: state: detail" of a server's findings, one line each.
   std::string lines(const std::string& server) const {
     std::string text;
-    for (const Finding& finding :
-         exports::findings_of(exports::find_server(server), {spec, lora, modules, formats, base_is_gguf, tensor_parallel}))
+    for (const Finding& finding : exports::findings_of(exports::find_server(server), serving()))
       text += cat(finding.topic, ": ", name_of(finding.state), ": ", finding.detail, "\n");
     return text;
   }
 };
+
+exports::ServingPlan plan_of(const GoldenCase& c) {
+  exports::ServingPlan plan = {.spec = c.base->spec(), .lora = c.adapter->config, .modules = {}, .formats = {}};
+  for (const auto& part : c.adapter->adapters) plan.modules.push_back(part->module);
+  return plan;
+}
 
 // What Go makes of the templates that Modelfiles have: {{ .Name }}, {{ if .Name }}, {{ if ne .Name "value" }}, {{ range .Messages
 // }} and the {{ end }} of each, as Ollama fills them in.
@@ -165,6 +172,15 @@ TEST_CASE("llama.cpp and Ollama: GGUF, rsLoRA, tied heads, windows", "[export][s
        "gguf-lora: ok: the base must be there as a GGUF file too; scaled by alpha / rank as in training\n");
   says(plan.lines("llama.cpp"), "peft: note: not for this server\n");
   says(plan.lines("ollama"), "peft: note: not for this server: its own converter orders q and k differently; gguf-lora is\n");
+  says(plan.lines("ollama"), "gguf-lora: ok: the base must be there as a GGUF file too; scaled by alpha / rank as in training\n");
+  plan.spec.family = "qwen3";
+  says(plan.lines("ollama"),
+       "gguf-lora: ok: the base must be there as a GGUF file too; scaled by alpha / rank as in training; "
+       "needs Ollama 0.30, the engine that ran this family before takes no adapter and says so at the first request\n");
+  const auto modelfile = [&] { return exports::find_server("ollama").files(plan.served())[1].text; };
+  says(modelfile(), "# Needs Ollama 0.30");
+  plan.spec.family = "llama";
+  CHECK(modelfile().find("0.30") == std::string::npos);
   plan.lora.rslora = true;
   plan.base_is_gguf = true;
   says(plan.lines("llama.cpp"), "gguf-lora: ok: rsLoRA is unknown to it: its scale is written into alpha\n");
@@ -193,8 +209,7 @@ TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong
   plan.formats = {"ct-fp8-static", "ct-fp8-block"};
   says(plan.lines("tensorrt-llm"), "ct-fp8-static: note: not for this server: it scales the activations");
   says(plan.lines("tensorrt-llm"), "ct-fp8-block: ok");
-  exports::Served served;
-  served.formats = plan.formats;
+  const exports::Served served = plan.served();
   CHECK(exports::find_server("tensorrt-llm").command(served, "ct-fp8-static").empty());
   CHECK(exports::find_server("tensorrt-llm").command(served, "ct-fp8-block") == "trtllm-serve ct-fp8-block");
   for (const exports::ServingFile& file : exports::find_server("triton").files(served))
@@ -212,12 +227,10 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   const GoldenCase golden_case("llama");
   const ScratchDirectory scratch;
   exports::export_all({"peft", "hf", "ct-w8a8", "gguf-q8_0", "gguf-lora"}, golden_case.request(), scratch.path());
-  exports::Served served = {.name = exports::served_name("My Run!"),
+  exports::Served served = {.plan = plan_of(golden_case),
+                            .name = exports::served_name("My Run!"),
                             .adapter = exports::adapter_hash(*golden_case.adapter),
                             .base = "../my base",
-                            .base_is_gguf = false,
-                            .formats = {},
-                            .rank = 9,
                             .chat = "chatml",
                             .system = "Be brief.",
                             .stop = {"<|im_end|>"},
@@ -225,7 +238,7 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   const fs::path readme = exports::write_serving(scratch.path(), served);
   CHECK(readme == scratch / "serving/README.md");
   const std::string text = read_file(readme);
-  says(text, "    vllm serve '../my base' --enable-lora --max-lora-rank 16 --lora-modules my-run-=peft\n");
+  says(text, "    vllm serve '../my base' --enable-lora --max-lora-rank 8 --lora-modules my-run-=peft\n");
   says(text, "    vllm serve ct-w8a8 --served-model-name my-run-\n");
   says(text, "    llama-server -m gguf-q8_0.gguf --alias my-run-\n");
   says(text, "    llama-server -m BASE.gguf --lora gguf-lora.gguf --alias my-run-\n");
@@ -236,7 +249,7 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   CHECK(read_file(scratch / "serving/tensorrt-llm/peft.yaml") ==
         "# The base answers unless a request names the adapter: \"lora_request\": "
         "{\"lora_name\":\"my-run-\",\"lora_int_id\":0,\"lora_path\":\"peft\"}\n"
-        "lora_config:\n  lora_dir: [peft]\n  max_lora_rank: 9\n");
+        "lora_config:\n  lora_dir: [peft]\n  max_lora_rank: 4\n");
   says(text,
        "    tritonserver --model-repository=/models/serving/triton-vllm --model-control-mode=explicit "
        "--load-model=my-run--peft\n");
@@ -253,7 +266,7 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   says(read_file(model / "config.pbtxt"), "backend: \"vllm\"\n");
   CHECK(read_json(model / "1/model.json")["model"] == "/base");
   CHECK(read_json(model / "1/model.json")["enable_lora"] == "true");
-  CHECK(read_json(model / "1/model.json")["max_lora_rank"] == 16);
+  CHECK(read_json(model / "1/model.json")["max_lora_rank"] == 8);
   CHECK(read_json(model / "1/multi_lora.json") == Json({{"my-run-", "/models/peft"}}));
   CHECK(read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json")["model"] == "/models/hf");
   CHECK(!fs::exists(scratch / "serving/triton-vllm/my-run--hf/1/multi_lora.json"));
@@ -264,12 +277,12 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   CHECK(!read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json").contains("tensor_parallel_size"));
 
   SECTION("on several devices") {
-    served.tensor_parallel = 2;
+    served.plan.tensor_parallel = 2;
     exports::write_serving(scratch.path(), served);
     const std::string parallel = read_file(readme);
     says(parallel, "    vllm serve ct-w8a8 --served-model-name my-run- --tensor-parallel-size 2\n");
     says(parallel,
-         "    vllm serve '../my base' --enable-lora --max-lora-rank 16 --lora-modules my-run-=peft --tensor-parallel-size 2\n");
+         "    vllm serve '../my base' --enable-lora --max-lora-rank 8 --lora-modules my-run-=peft --tensor-parallel-size 2\n");
     says(parallel, "    trtllm-serve hf --tp_size 2\n");
     says(parallel, "    trtllm-serve '../my base' --extra_llm_api_options serving/tensorrt-llm/peft.yaml --tp_size 2\n");
     CHECK(read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json")["tensor_parallel_size"] == 2);
@@ -282,7 +295,7 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
     served.adapter = exports::adapter_hash(*golden_case.adapter);
     exports::write_serving(scratch.path(), served);
     const std::string newer = read_file(readme);
-    says(newer, "    vllm serve hf-base --enable-lora --max-lora-rank 16 --lora-modules my-run-=peft\n");
+    says(newer, "    vllm serve hf-base --enable-lora --max-lora-rank 8 --lora-modules my-run-=peft\n");
     for (const char* old : {"vllm serve hf ", "ct-w8a8", "gguf"}) CHECK(newer.find(old) == std::string::npos);
     CHECK(!fs::exists(scratch / "serving/ollama"));
   }
@@ -327,10 +340,11 @@ TEST_CASE("Ollama's templates write a conversation as the published ones do", "[
     const auto question = messages[system ? 1 : 0]["content"].get<std::string>();
     if (question != "hi" && question != "Is it so?" && question != "one") continue;
     const auto answer = messages.back()["content"].get<std::string>();
-    exports::Served served;
     const auto tokenizer = c["tokenizer"].get<std::string>();
-    served.name = "x", served.chat = tokenizer == "tekken" ? "tekken-v7" : layout,
-    served.adapter = exports::adapter_hash(*golden_case.adapter);
+    exports::Served served = {.plan = plan_of(golden_case),
+                              .name = "x",
+                              .adapter = exports::adapter_hash(*golden_case.adapter),
+                              .chat = tokenizer == "tekken" ? "tekken-v7" : layout};
     // data::ChatTemplate::default_system()
     if (layout == "llama3") served.system = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
     if (tokenizer == "smollm") served.system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
