@@ -34,6 +34,12 @@ std::vector<Finding> findings_of(const Server& server, const ServingPlan& plan) 
   return findings;
 }
 
+Served offered(const Server& server, Served served) {
+  for (const Finding& finding : server.findings(served.plan))
+    if (finding.state == State::fault) std::erase(served.plan.formats, finding.topic);
+  return served;
+}
+
 std::string shell_word(const std::string& text) {
   const bool plain =
       text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./+,:@") == std::string::npos;
@@ -60,8 +66,7 @@ std::int64_t group_of(const std::string& format) {
 bool adapts_head(const ServingPlan& plan) { return has_format(plan.modules, "lm_head"); }
 
 std::string adapter_base(const Served& served) {
-  if (has_format(served.plan.formats, "hf-base")) return "hf-base";
-  return served.plan.base_is_gguf ? "" : shell_word(served.base);
+  return has_format(served.plan.formats, "hf-base") ? "hf-base" : shell_word(served.base);
 }
 
 std::int64_t vllm_rank(std::int64_t rank) {

@@ -55,7 +55,8 @@ struct Server {
   std::string_view name, title;  // what the user writes: "llama.cpp"; what it is called
   // Each format it reads, or refuses (a fault), or does not read at all (a note).
   std::vector<Finding> (*findings)(const ServingPlan& plan);
-  // The command that serves a format; empty when it does not read it.
+  // The commands that serve a format, one a line; empty when it does not read it. Here and in `files` served is what offered()
+  // leaves: no format that `findings` refuses.
   std::string (*command)(const Served& served, const std::string& format);
   std::vector<ServingFile> (*files)(const Served& served) = nullptr;  // null: it needs none
 };
@@ -66,12 +67,15 @@ const Server& find_server(const std::string& name);  // ConfigError with the kno
 // Findings of one server, and one more fault when it reads none of the formats.
 std::vector<Finding> findings_of(const Server& server, const ServingPlan& plan);
 
+// `served` without the formats that the server refuses.
+Served offered(const Server& server, Served served);
+
 std::string shell_word(const std::string& text);  // as a shell reads it back
 bool has_format(const std::vector<std::string>& formats, std::string_view name);
 std::string artifact_of(const std::string& format);  // file or directory name of a format
 std::int64_t group_of(const std::string& format);    // 64 of "ct-w4a16-g64", 128 of blocks of 128 x 128; 0 when rows are not cut
 bool adapts_head(const ServingPlan& plan);
-std::string adapter_base(const Served& served);  // the directory that adapters are served on, as a shell reads it; empty: none
+std::string adapter_base(const Served& served);  // the directory that adapters are served on, as a shell reads it
 std::int64_t vllm_rank(std::int64_t rank);       // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
 // Why `plan.tensor_parallel` devices cannot share the matrices of a model of this format; empty when they can.
 std::string shard_refusal(const ServingPlan& plan, const std::string& format);

@@ -33,6 +33,13 @@ constexpr const char* kNoServer =
     "transformers), "
     "or gguf-lora (llama.cpp, Ollama)";
 
+// Lines of a text as Markdown's code.
+std::string indented(const std::string& text) {
+  std::string out = "    ";
+  for (const char c : text) out += c == '\n' ? "\n    " : std::string(1, c);
+  return out + "\n";
+}
+
 std::string readme(const Served& served) {
   std::string text = cat("# Serving ", served.name,
                          "\n\nWritten by graft " GRAFT_VERSION
@@ -40,12 +47,15 @@ std::string readme(const Served& served) {
                          "and the base of the adapter at /base.\n");
   bool any = false;
   for (const Server* server : all_servers()) {
-    std::string commands;
-    for (const std::string& format : served.plan.formats)
-      if (const std::string command = server->command(served, format); !command.empty()) commands += cat("    ", command, "\n");
-    if (commands.empty()) continue;
-    text += cat("\n## ", server->title, "\n\n", commands);
-    any = true;
+    const Served offer = offered(*server, served);
+    std::string commands, refusals;
+    for (const std::string& format : offer.plan.formats)
+      if (const std::string command = server->command(offer, format); !command.empty()) commands += indented(command);
+    for (const Finding& finding : server->findings(served.plan))
+      if (finding.state == State::fault) refusals += cat("\nNot ", finding.topic, ": ", finding.detail, ".\n");
+    if (commands.empty() && refusals.empty()) continue;
+    text += cat("\n## ", server->title, "\n", commands.empty() ? "" : "\n", commands, refusals);
+    any = any || !commands.empty();
   }
   if (!any) {
     log::warn("export", kNoServer);
@@ -79,7 +89,7 @@ fs::path write_serving(const fs::path& directory, Served served) {
   write_file(staging.path() / "README.md", readme(served));
   for (const Server* server : all_servers()) {
     if (server->files == nullptr) continue;
-    for (const ServingFile& file : server->files(served)) {
+    for (const ServingFile& file : server->files(offered(*server, served))) {
       graft::create_directories((staging.path() / file.name).parent_path());
       write_file(staging.path() / file.name, file.text);
     }

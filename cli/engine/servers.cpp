@@ -79,10 +79,14 @@ std::vector<exports::Finding> server_findings(const Session& session, const std:
 
 void check_servers(const Session& session, const std::vector<std::string>& formats) {
   std::string problems;
-  for (const std::string& server : session.config.export_.serve)
-    for (const exports::Finding& finding : exports::findings_of(exports::find_server(server), plan_of(session, formats)))
+  const bool all = formats == session.config.export_.formats;  // else they join what lies there: one may be for another server
+  for (const std::string& name : session.config.export_.serve) {
+    const exports::Server& server = exports::find_server(name);
+    const exports::ServingPlan plan = plan_of(session, formats);
+    for (const exports::Finding& finding : all ? exports::findings_of(server, plan) : server.findings(plan))
       if (finding.state == exports::State::fault)
-        problems += cat(problems.empty() ? "" : "\n", "export.serve ", server, ": ", finding.topic, ": ", finding.detail);
+        problems += cat(problems.empty() ? "" : "\n", "export.serve ", name, ": ", finding.topic, ": ", finding.detail);
+  }
   if (!problems.empty()) throw ConfigError(problems);
 }
 

@@ -50,16 +50,14 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 
 std::string command(const Served& served, const std::string& format) {
   const std::string shards = served.plan.tensor_parallel > 1 ? cat(" --tp_size ", served.plan.tensor_parallel) : "";
-  if (format == "peft") {
-    const std::string base = adapter_base(served);
-    return base.empty() ? "" : cat("trtllm-serve ", base, " --extra_llm_api_options serving/", kAdapterOptions, shards);
-  }
+  if (format == "peft")
+    return cat("trtllm-serve ", adapter_base(served), " --extra_llm_api_options serving/", kAdapterOptions, shards);
   if (format != "hf" && !is_fp8(format)) return "";
   return cat("trtllm-serve ", artifact_of(format), shards);
 }
 
 std::vector<ServingFile> files(const Served& served) {
-  if (!has_format(served.plan.formats, "peft") || adapter_base(served).empty()) return {};
+  if (!has_format(served.plan.formats, "peft")) return {};
   const Json request = {{"lora_name", served.name}, {"lora_int_id", 0}, {"lora_path", "peft"}};
   return {{kAdapterOptions, cat("# The base answers unless a request names the adapter: \"lora_request\": ", request.dump(),
                                 "\nlora_config:\n  lora_dir: [peft]\n  max_lora_rank: ", served.plan.lora.rank, "\n")}};

@@ -22,12 +22,17 @@ std::vector<Finding> findings(const ServingPlan& plan) {
   return findings;
 }
 
-bool reads(const Served& served, const std::string& format) { return !find_server("vllm").command(served, format).empty(); }
+// Whether a backend reads a format: the server of that name has a command for it.
+bool reads(const std::string& backend, const Served& served, const std::string& format) {
+  const Server& server = find_server(backend);
+  const Served offer = offered(server, served);
+  return has_format(offer.plan.formats, format) && !server.command(offer, format).empty();
+}
 
 std::string model_of(const Served& served, const std::string& format) { return cat(served.name, "-", format); }
 
 std::string command(const Served& served, const std::string& format) {
-  if (!reads(served, format)) return "";
+  if (!reads("vllm", served, format)) return "";
   return cat("tritonserver --model-repository=/models/", kRepository,
              " --model-control-mode=explicit --load-model=", model_of(served, format));
 }
@@ -53,9 +58,9 @@ std::string model_yaml(const Served& served, const std::string& format) {
 std::vector<ServingFile> files(const Served& served) {
   std::vector<ServingFile> files;
   for (const std::string& format : served.plan.formats) {
-    if (format != "peft" && !find_server("tensorrt-llm").command(served, format).empty())
+    if (format != "peft" && reads("tensorrt-llm", served, format))
       files.push_back({cat("triton-tensorrt-llm/", format, ".yaml"), model_yaml(served, format)});
-    if (!reads(served, format)) continue;
+    if (!reads("vllm", served, format)) continue;
     const std::string folder = cat("triton-vllm/", model_of(served, format), "/");
     files.push_back(
         {folder + "config.pbtxt",

@@ -73,12 +73,9 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 
 std::string command(const Served& served, const std::string& format) {
   const std::string shards = served.plan.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.plan.tensor_parallel) : "";
-  if (format == "peft") {
-    const std::string base = adapter_base(served);
-    if (vllm_rank(served.plan.lora.rank) == 0 || base.empty()) return "";
-    return cat("vllm serve ", base, " --enable-lora --max-lora-rank ", vllm_rank(served.plan.lora.rank), " --lora-modules ",
-               served.name, "=peft", shards);
-  }
+  if (format == "peft")
+    return cat("vllm serve ", adapter_base(served), " --enable-lora --max-lora-rank ", vllm_rank(served.plan.lora.rank),
+               " --lora-modules ", served.name, "=peft", shards);
   if (kind_of(format) == nullptr || format == "hf-base") return "";
   return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, shards);
 }

@@ -344,6 +344,12 @@ TEST_CASE("doctor --for says what a server makes of the config, export.serve ask
   contains(refused.err, "export.serve llama.cpp: formats: llama.cpp reads none of export.formats");
   contains(refused.err, "export.serve vllm: hf: 3 devices do not divide 4 heads");
   CHECK(!fs::exists(workshop / "run"));
+  const std::vector<std::string> served = {"export.formats=[hf]", "export.serve=[vllm]", "export.tensor_parallel=3"};
+  const Outcome exported = workshop.graft("export", served);
+  CHECK(exported.code == 2);
+  contains(exported.err, "export.serve vllm: hf: 3 devices do not divide 4 heads");
+  const Outcome another = workshop.graft("export", served, {"-f", "gguf-q8_0"});  // beside what vLLM is served from
+  CHECK(another.err.find("export.serve") == std::string::npos);
   const Outcome misspelt = workshop.graft("run", {"export.serve=[olama]"});
   CHECK(misspelt.code == 2);
   contains(misspelt.err, "server 'olama' is not known; did you mean 'ollama'?");

@@ -288,6 +288,17 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
     CHECK(read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json")["tensor_parallel_size"] == 2);
     says(read_file(scratch / "serving/triton-tensorrt-llm/hf.yaml"), "tensor_parallel_size: 2\n");
   }
+  SECTION("what a server refuses is not offered to it") {
+    served.plan.tensor_parallel = 3;
+    exports::write_serving(scratch.path(), served);
+    const std::string refused = read_file(readme);
+    for (const char* server : {"vLLM", "TensorRT-LLM", "Triton"}) says(refused, cat("## ", server, "\n\nNot "));
+    says(refused, "Not hf: 3 devices do not divide 4 heads.\n");
+    for (const char* command : {"vllm serve", "trtllm-serve", "tritonserver"}) CHECK(refused.find(command) == std::string::npos);
+    says(refused, "    llama-server -m gguf-q8_0.gguf --alias my-run-\n");
+    for (const char* files : {"tensorrt-llm", "triton-vllm", "triton-tensorrt-llm"})
+      CHECK(!fs::exists(scratch / (std::string("serving/") + files)));
+  }
   SECTION("what was made from another adapter is not offered, the base alone is") {
     exports::export_all({"hf-base"}, golden_case.request(), scratch.path());
     golden_case.adapter->adapters[0]->low_rank.b.add_(0.5);
