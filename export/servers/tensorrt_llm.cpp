@@ -9,9 +9,12 @@ namespace {
 
 constexpr const char* kAdapterOptions = "tensorrt-llm/peft.yaml";
 
+// compressed-tensors by row: scales of (out, 1).
+bool scales_rows(const std::string& format) { return format == "ct-fp8" || format == "ct-fp8-gptq"; }
+
 // Of the formats that are read.
 bool is_fp8(const std::string& format) {
-  return format == "ct-fp8" || format == "ct-fp8-gptq" || format.ends_with("fp8-block") || format.starts_with("modelopt-fp8");
+  return scales_rows(format) || format.ends_with("fp8-block") || format.starts_with("modelopt-fp8");
 }
 
 Finding adapter_finding(const ServingPlan& plan) {
@@ -39,6 +42,14 @@ Finding finding_of(const ServingPlan& plan, const std::string& format) {
   const bool fp8 = is_fp8(format);
   if (!fp8 && format != "hf" && format != "hf-base") return {format, State::note, "not for this server"};
   if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) return {format, State::fault, refusal};
+  // _torch/modules/linear.py: FP8RowwiseLinearMethod copied the scales into (out) as they were; none of _torch/modules/fused_moe
+  // has scales by row.
+  if (scales_rows(format) && plan.spec.moe.experts > 0)
+    return {format, State::fault, "TensorRT-LLM has no experts in fp8 by row; fp8-block has them by blocks"};
+  if (scales_rows(format))
+    return {format, State::ok,
+            "needs a GPU of compute capability 8.9, and TensorRT-LLM with #15415 of June 2026, before which it stops at these "
+            "scales; modelopt-fp8 loads before too; not run here"};
   return {format, State::ok, fp8 ? "needs a GPU of compute capability 8.9; not run here" : "serve the directory; not run here"};
 }
 

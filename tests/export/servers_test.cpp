@@ -200,9 +200,14 @@ TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong
   says(plan.lines("tensorrt-llm"), "hf: ok");
   says(plan.lines("tensorrt-llm"), "ct-w8a8: note: not for this server: it takes 8 bits by row for fp8, whatever their type\n");
   says(plan.lines("tensorrt-llm"), "ct-w4a16-g64: note: not for this server: it reads compressed-tensors in fp8 only");
-  says(plan.lines("tensorrt-llm"), "ct-fp8: ok: needs a GPU of compute capability 8.9");
-  says(plan.lines("tensorrt-llm"), "ct-fp8-gptq: ok: needs a GPU of compute capability 8.9");
-  says(plan.lines("tensorrt-llm"), "modelopt-fp8: ok: needs a GPU of compute capability 8.9");
+  for (const char* format : {"ct-fp8", "ct-fp8-gptq"})
+    says(plan.lines("tensorrt-llm"),
+         cat(format, ": ok: needs a GPU of compute capability 8.9, and TensorRT-LLM with #15415 of June 2026, before which"));
+  says(plan.lines("tensorrt-llm"), "modelopt-fp8: ok: needs a GPU of compute capability 8.9; not run here\n");
+  plan.spec.moe.experts = 8;
+  for (const char* format : {"ct-fp8", "ct-fp8-gptq"})
+    says(plan.lines("tensorrt-llm"), cat(format, ": fault: TensorRT-LLM has no experts in fp8 by row; fp8-block has them"));
+  plan.spec.moe.experts = 0;
   says(plan.lines("tensorrt-llm"), "peft: ok");
   says(plan.lines("tensorrt-llm"), "gptq-g64: note: not for this server\n");
   says(plan.lines("triton"), "gptq-g64: ok: vLLM backend: needs");
