@@ -65,6 +65,11 @@ std::int64_t group_of(const std::string& format) {
 
 bool adapts_head(const ServingPlan& plan) { return has_format(plan.modules, "lm_head"); }
 
+bool adapts_experts(const ServingPlan& plan) {
+  return std::any_of(plan.modules.begin(), plan.modules.end(),
+                     [](const std::string& module) { return module.find(".experts.") != std::string::npos; });
+}
+
 std::string adapter_base(const Served& served) {
   return has_format(served.plan.formats, "hf-base") ? "hf-base" : shell_word(served.base);
 }

@@ -75,6 +75,7 @@ bool has_format(const std::vector<std::string>& formats, std::string_view name);
 std::string artifact_of(const std::string& format);  // file or directory name of a format
 std::int64_t group_of(const std::string& format);    // 64 of "ct-w4a16-g64", 128 of blocks of 128 x 128; 0 when rows are not cut
 bool adapts_head(const ServingPlan& plan);
+bool adapts_experts(const ServingPlan& plan);
 std::string adapter_base(const Served& served);  // the directory that adapters are served on, as a shell reads it
 std::int64_t vllm_rank(std::int64_t rank);       // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
 // Why `plan.tensor_parallel` devices cannot share the matrices of a model of this format; empty when they can.

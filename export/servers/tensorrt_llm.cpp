@@ -25,6 +25,13 @@ Finding adapter_finding(const ServingPlan& plan) {
   if (plan.base_is_gguf && !has_format(plan.formats, "hf-base"))
     return {"peft", State::fault,
             "the base is a GGUF file, TensorRT-LLM needs a directory to serve adapters on; export hf-base too"};
+  // lora_manager.py, iterate_hf_lora: a name that is not in its map (lora_helper.py) is looked up by its last part.
+  if (adapts_experts(plan) && plan.spec.family == "qwen3_moe")
+    return {"peft", State::fault,
+            "TensorRT-LLM takes adapters on the experts of Qwen3 for those of a dense MLP; export hf instead of peft"};
+  if (adapts_experts(plan))
+    return {"peft", State::note,
+            "adapters on experts: TensorRT-LLM has had them since #14801 of June 2026, not tried; hf is the safe choice"};
   return {"peft", State::ok,
           "loaded with serving/tensorrt-llm/peft.yaml and named in each request; missing parts of q, k and v are filled with "
           "zeros; not run here"};

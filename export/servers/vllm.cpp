@@ -46,9 +46,7 @@ Finding adapter_finding(const ServingPlan& plan) {
                      "; take it out of lora.target_modules, or export hf instead of peft"));
   if (plan.base_is_gguf && !has_format(plan.formats, "hf-base"))
     return fault("the base is a GGUF file, vLLM needs a directory to serve adapters on; export hf-base too");
-  const bool experts = std::any_of(plan.modules.begin(), plan.modules.end(),
-                                   [](const std::string& module) { return module.find(".experts.") != std::string::npos; });
-  if (experts)
+  if (adapts_experts(plan))
     return {"peft", State::note,
             "adapters on experts: vLLM has loaders for them, which have not been tried; hf is the safe choice"};
   return {"peft", State::ok, cat("served with --max-lora-rank ", vllm_rank(plan.lora.rank), "; vLLM's own default is 16")};

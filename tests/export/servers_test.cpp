@@ -220,6 +220,12 @@ TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong
   for (const exports::ServingFile& file : exports::find_server("triton").files(served))
     CHECK(file.name != "triton-tensorrt-llm/ct-fp8-static.yaml");
   plan.formats = {"peft"};
+  plan.modules = {"model.layers.0.block_sparse_moe.experts.3.w1"};
+  says(plan.lines("tensorrt-llm"), "peft: note: adapters on experts: TensorRT-LLM has had them since #14801");
+  plan.modules = {"model.layers.0.mlp.experts.3.gate_proj"}, plan.spec.family = "qwen3_moe";
+  says(plan.lines("tensorrt-llm"), "peft: fault: TensorRT-LLM takes adapters on the experts of Qwen3 for those of a dense MLP");
+  plan.modules = {"model.layers.0.self_attn.qkv_proj"}, plan.spec.family = "phi3";  // as in its own test_llm_pytorch.py
+  says(plan.lines("tensorrt-llm"), "peft: ok");
   plan.modules = {"lm_head"};
   says(plan.lines("tensorrt-llm"), "peft: fault: TensorRT-LLM takes no adapter of lm_head");
   plan.formats = {"gguf-q8_0"};
