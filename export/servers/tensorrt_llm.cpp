@@ -1,5 +1,8 @@
 // TensorRT-LLM 1.2 and newer, PyTorch backend: tensorrt_llm/models/quant_config_utils.py, tensorrt_llm/lora_manager.py,
 // docs/source/features/lora.md.
+#include <algorithm>
+#include <array>
+
 #include "core/error.h"
 #include "core/json.h"
 #include "export/server.h"
@@ -8,6 +11,16 @@ namespace graft::exports {
 namespace {
 
 constexpr const char* kAdapterOptions = "tensorrt-llm/peft.yaml";
+
+// Models of the PyTorch backend (_torch/models/_arch_index.py) and what cannot be shared among devices.
+std::string model_refusal(const ServingPlan& plan, const std::string& format) {
+  constexpr std::array<std::string_view, 8> kModels = {"LlamaForCausalLM",  "MistralForCausalLM", "MixtralForCausalLM",
+                                                       "Qwen2ForCausalLM",  "Qwen3ForCausalLM",   "Qwen3MoeForCausalLM",
+                                                       "Gemma3ForCausalLM", "Phi3ForCausalLM"};
+  if (std::find(kModels.begin(), kModels.end(), plan.spec.architecture) == kModels.end())
+    return cat("TensorRT-LLM has no ", plan.spec.architecture, " in its PyTorch backend");
+  return shard_refusal(plan, format);
+}
 
 // compressed-tensors by row: scales of (out, 1).
 bool scales_rows(const std::string& format) { return format == "ct-fp8" || format == "ct-fp8-gptq"; }
@@ -18,7 +31,7 @@ bool is_fp8(const std::string& format) {
 }
 
 Finding adapter_finding(const ServingPlan& plan) {
-  if (const std::string refusal = shard_refusal(plan, "hf"); !refusal.empty()) return {"peft", State::fault, refusal};
+  if (const std::string refusal = model_refusal(plan, "hf"); !refusal.empty()) return {"peft", State::fault, refusal};
   if (adapts_head(plan))
     return {"peft", State::fault,
             "TensorRT-LLM takes no adapter of lm_head; take it out of lora.target_modules, or export hf instead of peft"};
@@ -48,7 +61,7 @@ Finding finding_of(const ServingPlan& plan, const std::string& format) {
             "not for this server: it scales the activations of compressed-tensors as they come; modelopt-fp8-static has scales"};
   const bool fp8 = is_fp8(format);
   if (!fp8 && format != "hf" && format != "hf-base") return {format, State::note, "not for this server"};
-  if (const std::string refusal = shard_refusal(plan, format); !refusal.empty()) return {format, State::fault, refusal};
+  if (const std::string refusal = model_refusal(plan, format); !refusal.empty()) return {format, State::fault, refusal};
   // _torch/modules/linear.py: FP8RowwiseLinearMethod copied the scales into (out) as they were; none of _torch/modules/fused_moe
   // has scales by row.
   if (scales_rows(format) && plan.spec.moe.experts > 0)

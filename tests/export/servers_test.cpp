@@ -228,6 +228,14 @@ TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong
   says(plan.lines("tensorrt-llm"), "peft: ok");
   plan.modules = {"lm_head"};
   says(plan.lines("tensorrt-llm"), "peft: fault: TensorRT-LLM takes no adapter of lm_head");
+  plan.formats = {"hf", "peft", "gguf-q8_0"};
+  for (const char* architecture : {"GemmaForCausalLM", "Gemma2ForCausalLM", "SmolLM3ForCausalLM"}) {
+    plan.spec.architecture = architecture;
+    for (const char* format : {"hf", "peft"})
+      says(plan.lines("tensorrt-llm"), cat(format, ": fault: TensorRT-LLM has no ", architecture, " in its PyTorch backend\n"));
+    says(plan.lines("tensorrt-llm"), "gguf-q8_0: note: not for this server\n");
+    says(plan.lines("triton"), "hf: ok: vLLM backend: serve the directory\n");
+  }
   plan.formats = {"gguf-q8_0"};
   says(plan.lines("triton"), "formats: fault: Triton reads none of export.formats\n");
   CHECK(message_of<ConfigError>([] { exports::find_server("vlm"); }) ==
