@@ -55,9 +55,11 @@ struct Server {
   std::string_view name, title;  // what the user writes: "llama.cpp"; what it is called
   // Each format it reads, or refuses (a fault), or does not read at all (a note).
   std::vector<Finding> (*findings)(const ServingPlan& plan);
-  // The commands that serve a format, one a line; empty when it does not read it. Here and in `files` served is what offered()
+  // The commands that serve a format, one a line; empty when it does not read it. Here and below, served is what offered()
   // leaves: no format that `findings` refuses.
   std::string (*command)(const Served& served, const std::string& format);
+  // What to send where a format is served, one a line; null: nothing.
+  std::string (*request)(const Served& served, const std::string& format) = nullptr;
   std::vector<ServingFile> (*files)(const Served& served) = nullptr;  // null: it needs none
 };
 

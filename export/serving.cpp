@@ -5,7 +5,6 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/json.h"
 #include "core/log.h"
 #include "export/exporter.h"
 #include "export/manifest.h"
@@ -14,19 +13,6 @@ namespace graft::exports {
 namespace {
 
 constexpr const char* kFolder = "serving";
-
-std::string request(const Served& served) {
-  Json body = {{"model", served.name}};
-  if (served.chat_template)
-    body["messages"] = {{{"role", "user"}, {"content", "Hello"}}};
-  else
-    body["prompt"] = "Hello";
-  body["max_tokens"] = 64;
-  // The base of an adapter may name another end than that of a turn.
-  if (has_format(served.plan.formats, "peft") && !served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
-  return cat("    curl http://localhost:8000/v1/", served.chat_template ? "chat/completions" : "completions",
-             " -H 'Content-Type: application/json' -d '", body.dump(), "'\n");
-}
 
 constexpr const char* kNoServer =
     "no server loads what was exported: the adapter (peft) needs its base as a directory; export hf-base too (vLLM, "
@@ -48,21 +34,27 @@ std::string readme(const Served& served) {
   bool any = false;
   for (const Server* server : all_servers()) {
     const Served offer = offered(*server, served);
-    std::string commands, refusals;
-    for (const std::string& format : offer.plan.formats)
-      if (const std::string command = server->command(offer, format); !command.empty()) commands += indented(command);
+    std::string commands, requests, refusals;
+    for (const std::string& format : offer.plan.formats) {
+      const std::string command = server->command(offer, format);
+      if (command.empty()) continue;
+      commands += indented(command);
+      if (server->request == nullptr) continue;
+      if (const std::string request = indented(server->request(offer, format)); requests.find(request) == std::string::npos)
+        requests += request;
+    }
     for (const Finding& finding : server->findings(served.plan))
       if (finding.state == State::fault) refusals += cat("\nNot ", finding.topic, ": ", finding.detail, ".\n");
     if (commands.empty() && refusals.empty()) continue;
-    text += cat("\n## ", server->title, "\n", commands.empty() ? "" : "\n", commands, refusals);
+    text += cat("\n## ", server->title, "\n", commands.empty() ? "" : "\n", commands, requests.empty() ? "" : "\nTo try it:\n\n",
+                requests, refusals);
     any = any || !commands.empty();
   }
   if (!any) {
     log::warn("export", kNoServer);
     return cat(text, "\nAs it stands, ", kNoServer, ".\n");
   }
-  return text + "\n## A request\n\nvLLM, TensorRT-LLM and, on port 8080, llama.cpp answer as OpenAI's interface does:\n\n" +
-         request(served);
+  return text;
 }
 
 }  // namespace

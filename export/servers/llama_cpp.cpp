@@ -3,7 +3,7 @@
 
 #include "core/error.h"
 #include "export/exporter.h"
-#include "export/server.h"
+#include "export/request.h"
 
 namespace graft::exports {
 namespace {
@@ -40,9 +40,12 @@ std::string command(const Served& served, const std::string& format) {
   return cat("llama-server -m ", artifact_of(format), " --alias ", served.name);
 }
 
+std::string request(const Served& served, const std::string&) { return openai_request(served, 8080, {{"model", served.name}}); }
+
 }  // namespace
 
 extern const Server llama_cpp;
-const Server llama_cpp = {.name = "llama.cpp", .title = "llama.cpp", .findings = findings, .command = command};
+const Server llama_cpp = {
+    .name = "llama.cpp", .title = "llama.cpp", .findings = findings, .command = command, .request = request};
 
 }  // namespace graft::exports

@@ -4,8 +4,7 @@
 #include <array>
 
 #include "core/error.h"
-#include "core/json.h"
-#include "export/server.h"
+#include "export/request.h"
 
 namespace graft::exports {
 namespace {
@@ -79,6 +78,10 @@ std::vector<Finding> findings(const ServingPlan& plan) {
   return findings;
 }
 
+std::string directory_name(const std::filesystem::path& path) {
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
 std::string command(const Served& served, const std::string& format) {
   const std::string shards = served.plan.tensor_parallel > 1 ? cat(" --tp_size ", served.plan.tensor_parallel) : "";
   if (format == "peft")
@@ -87,17 +90,28 @@ std::string command(const Served& served, const std::string& format) {
   return cat("trtllm-serve ", artifact_of(format), shards);
 }
 
+// serve/openai_server.py: a model is called as its directory. The base answers unless a request names the adapter.
+std::string request(const Served& served, const std::string& format) {
+  if (format != "peft") return openai_request(served, 8000, {{"model", artifact_of(format)}});
+  Json body = {{"model", directory_name(has_format(served.plan.formats, "hf-base") ? "hf-base" : served.base)},
+               {"lora_request", {{"lora_name", served.name}, {"lora_int_id", 0}, {"lora_path", "peft"}}}};
+  if (!served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
+  return openai_request(served, 8000, std::move(body));
+}
+
 std::vector<ServingFile> files(const Served& served) {
   if (!has_format(served.plan.formats, "peft")) return {};
-  const Json request = {{"lora_name", served.name}, {"lora_int_id", 0}, {"lora_path", "peft"}};
-  return {{kAdapterOptions, cat("# The base answers unless a request names the adapter: \"lora_request\": ", request.dump(),
-                                "\nlora_config:\n  lora_dir: [peft]\n  max_lora_rank: ", served.plan.lora.rank, "\n")}};
+  return {{kAdapterOptions, cat("lora_config:\n  lora_dir: [peft]\n  max_lora_rank: ", served.plan.lora.rank, "\n")}};
 }
 
 }  // namespace
 
 extern const Server tensorrt_llm;
-const Server tensorrt_llm = {
-    .name = "tensorrt-llm", .title = "TensorRT-LLM", .findings = findings, .command = command, .files = files};
+const Server tensorrt_llm = {.name = "tensorrt-llm",
+                             .title = "TensorRT-LLM",
+                             .findings = findings,
+                             .command = command,
+                             .request = request,
+                             .files = files};
 
 }  // namespace graft::exports

@@ -1,8 +1,7 @@
 // Triton Inference Server: a model repository for the vLLM backend (triton-inference-server/vllm_backend samples, docs), and the
 // model.yaml of the TensorRT-LLM backend, whose other files come with it (NVIDIA/TensorRT-LLM triton_backend/all_models/llmapi).
 #include "core/error.h"
-#include "core/json.h"
-#include "export/server.h"
+#include "export/request.h"
 
 namespace graft::exports {
 namespace {
@@ -35,6 +34,15 @@ std::string command(const Served& served, const std::string& format) {
   if (!reads("vllm", served, format)) return "";
   return cat("tritonserver --model-repository=/models/", kRepository,
              " --model-control-mode=explicit --load-model=", model_of(served, format));
+}
+
+// The generate extension of Triton; the text goes to the model as it is.
+std::string request(const Served& served, const std::string& format) {
+  if (!reads("vllm", served, format)) return "";
+  Json parameters = {{"max_tokens", 64}};
+  if (format == "peft") parameters["lora_name"] = served.name;
+  return post(8000, cat("/v2/models/", model_of(served, format), "/generate"),
+              {{"text_input", "Hello"}, {"parameters", parameters}});
 }
 
 Json model_json(const Served& served, const std::string& format) {
@@ -75,6 +83,7 @@ std::vector<ServingFile> files(const Served& served) {
 }  // namespace
 
 extern const Server triton;
-const Server triton = {.name = "triton", .title = "Triton", .findings = findings, .command = command, .files = files};
+const Server triton = {
+    .name = "triton", .title = "Triton", .findings = findings, .command = command, .request = request, .files = files};
 
 }  // namespace graft::exports

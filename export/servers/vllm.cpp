@@ -3,7 +3,7 @@
 #include <array>
 
 #include "core/error.h"
-#include "export/server.h"
+#include "export/request.h"
 
 namespace graft::exports {
 namespace {
@@ -78,9 +78,16 @@ std::string command(const Served& served, const std::string& format) {
   return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, shards);
 }
 
+std::string request(const Served& served, const std::string&) {
+  Json body = {{"model", served.name}};
+  // The base of an adapter may name another end than that of a turn.
+  if (has_format(served.plan.formats, "peft") && !served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
+  return openai_request(served, 8000, std::move(body));
+}
+
 }  // namespace
 
 extern const Server vllm;
-const Server vllm = {.name = "vllm", .title = "vLLM", .findings = findings, .command = command};
+const Server vllm = {.name = "vllm", .title = "vLLM", .findings = findings, .command = command, .request = request};
 
 }  // namespace graft::exports

@@ -412,5 +412,5 @@ TEST_CASE("the layout that was trained on is what servers are told", "[servers]"
   REQUIRE(trained.code == 0);
   contains(trained.err, "the base ships no chat template");
   contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
-  contains(read_file(readme), R"("stop_token_ids":[2]})");
+  contains(read_file(readme), R"("stop_token_ids":[2],)");
 }

@@ -265,15 +265,24 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
        "    ollama create my-run-:gguf-q8_0 -f serving/ollama/gguf-q8_0.Modelfile && ollama run my-run-:gguf-q8_0\n"
        "    ollama create my-run-:gguf-lora -f serving/ollama/gguf-lora.Modelfile && ollama run my-run-:gguf-lora\n");
   says(text, "    trtllm-serve '../my base' --extra_llm_api_options serving/tensorrt-llm/peft.yaml\n    trtllm-serve hf\n");
-  CHECK(read_file(scratch / "serving/tensorrt-llm/peft.yaml") ==
-        "# The base answers unless a request names the adapter: \"lora_request\": "
-        "{\"lora_name\":\"my-run-\",\"lora_int_id\":0,\"lora_path\":\"peft\"}\n"
-        "lora_config:\n  lora_dir: [peft]\n  max_lora_rank: 4\n");
+  CHECK(read_file(scratch / "serving/tensorrt-llm/peft.yaml") == "lora_config:\n  lora_dir: [peft]\n  max_lora_rank: 4\n");
   says(text,
        "    tritonserver --model-repository=/models/serving/triton-vllm --model-control-mode=explicit "
        "--load-model=my-run--peft\n");
   CHECK(text.find("trtllm-serve ct-w8a8") == std::string::npos);
-  CHECK(text.find(R"(/v1/chat/completions -H 'Content-Type: application/json' -d '{"model":"my-run-",)") != std::string::npos);
+  const auto asked = [&](const std::string& at, const std::string& model) {
+    says(text, cat("    curl http://localhost:", at, " -H 'Content-Type: application/json' -d '{", model));
+  };
+  const std::string hello = R"("messages":[{"role":"user","content":"Hello"}],"max_tokens":64}')";
+  asked("8000/v1/chat/completions", cat(R"("model":"my-run-",)", hello, "\n"));
+  asked("8080/v1/chat/completions", cat(R"("model":"my-run-",)", hello, "\n"));
+  asked("8000/v1/chat/completions",
+        cat(R"("model":"my base","lora_request":{"lora_name":"my-run-","lora_int_id":0,"lora_path":"peft"},)", hello, "\n"));
+  asked("8000/v1/chat/completions", cat(R"("model":"hf",)", hello, "\n"));
+  asked("8000/v2/models/my-run--hf/generate", R"("text_input":"Hello","parameters":{"max_tokens":64}}')"
+                                              "\n");
+  asked("8000/v2/models/my-run--peft/generate", R"("text_input":"Hello","parameters":{"max_tokens":64,"lora_name":"my-run-"}}')"
+                                                "\n");
 
   CHECK(read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile") ==
         "FROM ../../gguf-q8_0.gguf\n"
@@ -333,7 +342,10 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
     CHECK(text.find("stop_token_ids") == std::string::npos);
     served.stop_ids = {7, 9};
     exports::write_serving(scratch.path(), served);
-    CHECK(read_file(readme).find(R"("max_tokens":64,"stop_token_ids":[7,9]}')") != std::string::npos);
+    const std::string ended = read_file(readme);
+    for (const char* request : {R"({"model":"my-run-","stop_token_ids":[7,9],"messages")",
+                                R"("lora_path":"peft"},"stop_token_ids":[7,9],"messages")", R"({"model":"hf","messages")"})
+      CHECK(ended.find(request) != std::string::npos);
   }
   SECTION("files without a chat template") {
     served.chat_template = false;
