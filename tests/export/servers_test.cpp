@@ -283,6 +283,11 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
                                               "\n");
   asked("8000/v2/models/my-run--peft/generate", R"("text_input":"Hello","parameters":{"max_tokens":64,"lora_name":"my-run-"}}')"
                                                 "\n");
+  asked("8000/v2/models/tensorrt_llm/generate", R"("text_input":"Hello","sampling_param_max_tokens":64}')"
+                                                "\n");
+  asked("8000/v2/models/tensorrt_llm/generate", R"("text_input":"Hello","sampling_param_max_tokens":64,"lora_id":0,)"
+                                                R"("lora_name":"my-run-","lora_path":"/models/peft"}')"
+                                                "\n");
 
   CHECK(read_file(scratch / "serving/ollama/gguf-q8_0.Modelfile") ==
         "FROM ../../gguf-q8_0.gguf\n"
@@ -301,7 +306,13 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   says(read_file(scratch / "serving/triton-tensorrt-llm/hf.yaml"), "model: /models/hf\nbackend: \"pytorch\"\n");
   CHECK(!fs::exists(scratch / "serving/triton-tensorrt-llm/ct-w8a8.yaml"));
 
-  CHECK(!fs::exists(scratch / "serving/triton-tensorrt-llm/peft.yaml"));
+  says(
+      text,
+      "    LLM_CONFIG_PATH=/models/serving/triton-tensorrt-llm/hf.yaml tritonserver --model-repository=/app/all_models/llmapi\n");
+  CHECK(read_file(scratch / "serving/triton-tensorrt-llm/peft.yaml") ==
+        "model: /base\nbackend: \"pytorch\"\ntensor_parallel_size: 1\npipeline_parallel_size: 1\n"
+        "lora_config:\n  lora_dir: [/models/peft]\n  max_lora_rank: 4\n"
+        "triton_config:\n  max_batch_size: 0\n  decoupled: False\n");
   CHECK(!read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json").contains("tensor_parallel_size"));
 
   SECTION("on several devices") {
