@@ -74,6 +74,12 @@ std::string adapter_base(const Served& served) {
   return has_format(served.plan.formats, "hf-base") ? "hf-base" : shell_word(served.base);
 }
 
+bool is_base_alone(std::string_view format) { return format == "hf-base" || format == "gguf-base-bf16"; }
+
+std::string gguf_base(const Served& served) {
+  return has_format(served.plan.formats, "gguf-base-bf16") ? artifact_of("gguf-base-bf16") : served.base;
+}
+
 std::int64_t vllm_rank(std::int64_t rank) {
   constexpr std::array<std::int64_t, 9> kChoices = {1, 8, 16, 32, 64, 128, 256, 320, 512};  // vllm/config/lora.py, MaxLoRARanks
   const auto at = std::find_if(kChoices.begin(), kChoices.end(), [&](std::int64_t choice) { return choice >= rank; });

@@ -78,7 +78,9 @@ std::string artifact_of(const std::string& format);  // file or directory name o
 std::int64_t group_of(const std::string& format);    // 64 of "ct-w4a16-g64", 128 of blocks of 128 x 128; 0 when rows are not cut
 bool adapts_head(const ServingPlan& plan);
 bool adapts_experts(const ServingPlan& plan);
+bool is_base_alone(std::string_view format);     // beside the adapters that are served on it
 std::string adapter_base(const Served& served);  // the directory that adapters are served on, as a shell reads it
+std::string gguf_base(const Served& served);     // the file that gguf-lora is served on
 std::int64_t vllm_rank(std::int64_t rank);       // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
 // Why `plan.tensor_parallel` devices cannot share the matrices of a model of this format; empty when they can.
 std::string shard_refusal(const ServingPlan& plan, const std::string& format);

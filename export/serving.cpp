@@ -15,9 +15,8 @@ namespace {
 constexpr const char* kFolder = "serving";
 
 constexpr const char* kNoServer =
-    "no server loads what was exported: the adapter (peft) needs its base as a directory; export hf-base too (vLLM, "
-    "transformers), "
-    "or gguf-lora (llama.cpp, Ollama)";
+    "no server loads what was exported: an adapter needs its base, peft a directory (export hf-base too: vLLM, transformers), "
+    "gguf-lora a GGUF file (export gguf-base-bf16 too: llama.cpp, Ollama)";
 
 // Lines of a text as Markdown's code.
 std::string indented(const std::string& text) {
@@ -67,7 +66,7 @@ fs::path write_serving(const fs::path& directory, Served served) {
     const bool known = std::any_of(all_formats().begin(), all_formats().end(),
                                    [&](const Exporter* exporter) { return exporter->name == artifact.format; });
     if (!known) continue;  // an older program may know others
-    if (artifact.source.adapter == served.adapter || artifact.format == "hf-base")
+    if (artifact.source.adapter == served.adapter || is_base_alone(artifact.format))
       served.plan.formats.push_back(artifact.format);
     else
       log::warn("export", artifact.path.string(), " was made from another adapter, ", served_name(served.name),

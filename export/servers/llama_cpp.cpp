@@ -17,11 +17,13 @@ std::vector<Finding> findings(const ServingPlan& plan) {
       findings.push_back({format, State::fault, refusal});
     } else if (format != "gguf-lora") {
       findings.push_back({format, State::ok, "serve the file"});
+    } else if (!plan.base_is_gguf && !has_format(plan.formats, "gguf-base-bf16")) {
+      findings.push_back(
+          {format, State::fault, "the base is a directory, llama.cpp needs it as a GGUF file; export gguf-base-bf16 too"});
     } else {
       findings.push_back({format, State::ok,
-                          cat(plan.base_is_gguf ? "" : "the base must be there as a GGUF file too; ",
-                              plan.lora.rslora ? "rsLoRA is unknown to it: its scale is written into alpha"
-                                               : "scaled by alpha / rank as in training")});
+                          plan.lora.rslora ? "rsLoRA is unknown to it: its scale is written into alpha"
+                                           : "scaled by alpha / rank as in training"});
     }
   }
   const bool window =
@@ -34,9 +36,8 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 
 std::string command(const Served& served, const std::string& format) {
   if (format == "gguf-lora")
-    return cat("llama-server -m ", served.plan.base_is_gguf ? shell_word(served.base) : "BASE.gguf", " --lora ",
-               artifact_of(format), " --alias ", served.name);
-  if (!format.starts_with("gguf")) return "";
+    return cat("llama-server -m ", shell_word(gguf_base(served)), " --lora ", artifact_of(format), " --alias ", served.name);
+  if (!format.starts_with("gguf") || is_base_alone(format)) return "";
   return cat("llama-server -m ", artifact_of(format), " --alias ", served.name);
 }
 

@@ -40,7 +40,7 @@ std::string dated_llama3(const std::string& dates) {
              "<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n");
 }
 
-bool reads(const std::string& format) { return format.starts_with("gguf"); }
+bool reads(const std::string& format) { return format.starts_with("gguf") && !is_base_alone(format); }
 
 // Until 0.30, which runs llama.cpp's server for all (llm/llama_server.go), some families had an engine of Ollama's own: fs/ggml/
 // ggml.go, OllamaEngineRequired. runner/ollamarunner took no adapter; `ollama create` did.
@@ -74,8 +74,7 @@ std::string modelfile(const Served& served, const std::string& format) {
   std::string text;
   if (format == "gguf-lora")
     text = cat(adapters_are_new(served.plan.spec) ? "# Needs Ollama 0.30: before, this family ran without adapters.\n" : "",
-               "# The base as a GGUF file, or its name in Ollama.\nFROM ",
-               served.plan.base_is_gguf ? seen_from_here(served.base) : "BASE.gguf", "\nADAPTER ", path, "\n");
+               "# The base, or its name in Ollama.\nFROM ", seen_from_here(gguf_base(served)), "\nADAPTER ", path, "\n");
   else
     text = cat("FROM ", path, "\n");
   const auto quoted = [&](const char* key, std::string_view value) {

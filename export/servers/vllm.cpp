@@ -74,7 +74,7 @@ std::string command(const Served& served, const std::string& format) {
   if (format == "peft")
     return cat("vllm serve ", adapter_base(served), " --enable-lora --max-lora-rank ", vllm_rank(served.plan.lora.rank),
                " --lora-modules ", served.name, "=peft", shards);
-  if (kind_of(format) == nullptr || format == "hf-base") return "";
+  if (kind_of(format) == nullptr || is_base_alone(format)) return "";
   return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, shards);
 }
 

@@ -169,13 +169,15 @@ TEST_CASE("llama.cpp and Ollama: GGUF, rsLoRA, tied heads, windows", "[export][s
   plan.formats = {"gguf-q4_k_m", "gguf-lora", "peft"};
   says(plan.lines("llama.cpp"), "gguf-q4_k_m: ok: serve the file\n");
   says(plan.lines("llama.cpp"),
-       "gguf-lora: ok: the base must be there as a GGUF file too; scaled by alpha / rank as in training\n");
+       "gguf-lora: fault: the base is a directory, llama.cpp needs it as a GGUF file; export gguf-base-bf16 too\n");
+  plan.formats.push_back("gguf-base-bf16");
+  says(plan.lines("llama.cpp"), "gguf-lora: ok: scaled by alpha / rank as in training\n");
   says(plan.lines("llama.cpp"), "peft: note: not for this server\n");
   says(plan.lines("ollama"), "peft: note: not for this server: its own converter orders q and k differently; gguf-lora is\n");
-  says(plan.lines("ollama"), "gguf-lora: ok: the base must be there as a GGUF file too; scaled by alpha / rank as in training\n");
+  says(plan.lines("ollama"), "gguf-lora: ok: scaled by alpha / rank as in training\n");
   plan.spec.family = "qwen3";
   says(plan.lines("ollama"),
-       "gguf-lora: ok: the base must be there as a GGUF file too; scaled by alpha / rank as in training; "
+       "gguf-lora: ok: scaled by alpha / rank as in training; "
        "needs Ollama 0.30, the engine that ran this family before takes no adapter and says so at the first request\n");
   const auto modelfile = [&] { return exports::find_server("ollama").files(plan.served())[1].text; };
   says(modelfile(), "# Needs Ollama 0.30");
@@ -260,10 +262,10 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
   says(text, "    vllm serve '../my base' --enable-lora --max-lora-rank 8 --lora-modules my-run-=peft\n");
   says(text, "    vllm serve ct-w8a8 --served-model-name my-run-\n");
   says(text, "    llama-server -m gguf-q8_0.gguf --alias my-run-\n");
-  says(text, "    llama-server -m BASE.gguf --lora gguf-lora.gguf --alias my-run-\n");
+  CHECK(text.find("--lora gguf-lora.gguf") == std::string::npos);
   says(text,
        "    ollama create my-run-:gguf-q8_0 -f serving/ollama/gguf-q8_0.Modelfile && ollama run my-run-:gguf-q8_0\n"
-       "    ollama create my-run-:gguf-lora -f serving/ollama/gguf-lora.Modelfile && ollama run my-run-:gguf-lora\n");
+       "\nNot gguf-lora: the base is a directory, llama.cpp needs it as a GGUF file; export gguf-base-bf16 too.\n");
   says(text, "    trtllm-serve '../my base' --extra_llm_api_options serving/tensorrt-llm/peft.yaml\n    trtllm-serve hf\n");
   CHECK(read_file(scratch / "serving/tensorrt-llm/peft.yaml") == "lora_config:\n  lora_dir: [peft]\n  max_lora_rank: 4\n");
   says(text,
@@ -294,7 +296,7 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
         "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}{{ if .Prompt }}<|im_start|>user\n"
         "{{ .Prompt }}<|im_end|>\n{{ end }}<|im_start|>assistant\n{{ .Response }}<|im_end|>\n\"\"\"\n"
         "SYSTEM \"\"\"Be brief.\"\"\"\nPARAMETER stop \"<|im_end|>\"\n");
-  says(read_file(scratch / "serving/ollama/gguf-lora.Modelfile"), "FROM BASE.gguf\nADAPTER ../../gguf-lora.gguf\n");
+  CHECK(!fs::exists(scratch / "serving/ollama/gguf-lora.Modelfile"));
   const fs::path model = scratch / "serving/triton-vllm/my-run--peft";
   says(read_file(model / "config.pbtxt"), "backend: \"vllm\"\n");
   CHECK(read_json(model / "1/model.json")["model"] == "/base");
@@ -326,6 +328,17 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
     says(parallel, "    trtllm-serve '../my base' --extra_llm_api_options serving/tensorrt-llm/peft.yaml --tp_size 2\n");
     CHECK(read_json(scratch / "serving/triton-vllm/my-run--hf/1/model.json")["tensor_parallel_size"] == 2);
     says(read_file(scratch / "serving/triton-tensorrt-llm/hf.yaml"), "tensor_parallel_size: 2\n");
+  }
+  SECTION("the base as a GGUF file beside the adapter") {
+    exports::export_all({"gguf-base-bf16"}, golden_case.request(), scratch.path());
+    exports::write_serving(scratch.path(), served);
+    const std::string both = read_file(readme);
+    says(both, "    llama-server -m gguf-base-bf16.gguf --lora gguf-lora.gguf --alias my-run-\n");
+    says(both, "    ollama create my-run-:gguf-lora -f serving/ollama/gguf-lora.Modelfile && ollama run my-run-:gguf-lora\n");
+    CHECK(both.find("llama-server -m gguf-base-bf16.gguf --alias") == std::string::npos);
+    says(read_file(scratch / "serving/ollama/gguf-lora.Modelfile"),
+         "FROM ../../gguf-base-bf16.gguf\nADAPTER ../../gguf-lora.gguf\n");
+    CHECK(!fs::exists(scratch / "serving/ollama/gguf-base-bf16.Modelfile"));
   }
   SECTION("what a server refuses is not offered to it") {
     served.plan.tensor_parallel = 3;
