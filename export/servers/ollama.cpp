@@ -1,5 +1,6 @@
 // Ollama: docs/modelfile.mdx. It reads what llama.cpp reads; a Modelfile says how a conversation becomes a prompt, as a Go
 // template.
+#include <algorithm>
 #include <array>
 
 #include "core/error.h"
@@ -28,8 +29,6 @@ constexpr std::array kLayouts = {
     Layout{
         "mistral-v7",
         "{{ if .System }}[SYSTEM_PROMPT] {{ .System }}[/SYSTEM_PROMPT]{{ end }}[INST] {{ .Prompt }}[/INST]{{ .Response }}</s>"},
-    Layout{"tekken", "[INST]{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
-    Layout{"mistral", "[INST] {{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
 };
 
 // Llama 3.1 begins with a system turn whether or not there is a system text, and with dates in it. A template of one turn would
@@ -38,6 +37,22 @@ std::string dated_llama3(const std::string& dates) {
   return cat("<|start_header_id|>system<|end_header_id|>\n\n", dates,
              "{{ .System }}<|eot_id|>{{ range .Messages }}{{ if ne .Role \"system\" }}<|start_header_id|>{{ .Role }}"
              "<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n");
+}
+
+// Before v7 the system text stands in front of the last question, which a template of one turn does not know.
+std::string mistral(std::string_view open) {
+  return cat("{{ range $i, $_ := .Messages }}{{ if eq .Role \"user\" }}", open,
+             "{{ if $.System }}{{ if le (len (slice $.Messages $i)) 2 }}{{ $.System }}\n\n{{ end }}{{ end }}{{ .Content }}[/INST]"
+             "{{ end }}{{ if eq .Role \"assistant\" }}{{ .Content }}</s>{{ end }}{{ end }}");
+}
+
+// For Served::chat; empty where it is none of these.
+std::string template_of(const Served& served) {
+  if (served.chat == "llama3" && !served.system.empty()) return dated_llama3(served.system);
+  if (served.chat == "mistral" || served.chat == "tekken") return mistral(served.chat == "mistral" ? "[INST] " : "[INST]");
+  const auto at =
+      std::find_if(kLayouts.begin(), kLayouts.end(), [&](const Layout& layout) { return layout.name == served.chat; });
+  return at == kLayouts.end() ? "" : std::string(at->text);
 }
 
 bool reads(const std::string& format) { return format.starts_with("gguf") && !is_base_alone(format); }
@@ -81,8 +96,7 @@ std::string modelfile(const Served& served, const std::string& format) {
     if (value.find("\"\"\"") == std::string::npos) text += cat(key, " \"\"\"", value, "\"\"\"\n");
   };
   const bool dated = served.chat == "llama3" && !served.system.empty();
-  for (const Layout& layout : kLayouts)
-    if (layout.name == served.chat) quoted("TEMPLATE", dated ? dated_llama3(served.system) : layout.text);
+  if (const std::string layout = template_of(served); !layout.empty()) quoted("TEMPLATE", layout);
   if (!served.system.empty() && !dated) quoted("SYSTEM", served.system);
   for (const std::string& stop : served.stop)
     if (stop.find('"') == std::string::npos) text += cat("PARAMETER stop \"", stop, "\"\n");
