@@ -9,12 +9,13 @@ std::string post(int port, const std::string& path, const Json& body) {
 }
 
 std::string openai_request(const Served& served, int port, Json body) {
-  if (served.chat_template)
+  const bool chat = served.chat_template || !served.jinja.empty();
+  if (chat)
     body["messages"] = {{{"role", "user"}, {"content", "Hello"}}};
   else
     body["prompt"] = "Hello";
   body["max_tokens"] = 64;
-  return post(port, served.chat_template ? "/v1/chat/completions" : "/v1/completions", body);
+  return post(port, chat ? "/v1/chat/completions" : "/v1/completions", body);
 }
 
 }  // namespace graft::exports

@@ -10,7 +10,7 @@ namespace graft::exports {
 
 std::string post(int port, const std::string& path, const Json& body);
 
-// OpenAI's interface: a conversation, or a text to go on with where the files hold no chat template. `body` names the model and
+// OpenAI's interface: a conversation, or a text to go on with where there is no chat template. `body` names the model and
 // what else the server wants.
 std::string openai_request(const Served& served, int port, Json body);
 

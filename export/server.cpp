@@ -80,6 +80,10 @@ std::string gguf_base(const Served& served) {
   return has_format(served.plan.formats, "gguf-base-bf16") ? artifact_of("gguf-base-bf16") : served.base;
 }
 
+std::string chat_template_option(const Served& served, const char* option) {
+  return served.jinja.empty() ? "" : cat(" ", option, " serving/chat_template.jinja");
+}
+
 std::int64_t vllm_rank(std::int64_t rank) {
   constexpr std::array<std::int64_t, 9> kChoices = {1, 8, 16, 32, 64, 128, 256, 320, 512};  // vllm/config/lora.py, MaxLoRARanks
   const auto at = std::find_if(kChoices.begin(), kChoices.end(), [&](std::int64_t choice) { return choice >= rank; });

@@ -44,7 +44,8 @@ struct Served {
   std::string system = {};                  // its default system text; or empty
   std::vector<std::string> stop = {};       // texts that end an answer
   std::vector<std::int32_t> stop_ids = {};  // ExportRequest::stop_ids
-  bool chat_template = false;               // the files hold one; else servers continue texts, but for Ollama's Modelfile
+  bool chat_template = false;               // the files hold one
+  std::string jinja = {};                   // data::ChatTemplate::jinja() for files that hold none; else servers continue texts
 };
 
 struct ServingFile {
@@ -81,7 +82,9 @@ bool adapts_experts(const ServingPlan& plan);
 bool is_base_alone(std::string_view format);     // beside the adapters that are served on it
 std::string adapter_base(const Served& served);  // the directory that adapters are served on, as a shell reads it
 std::string gguf_base(const Served& served);     // the file that gguf-lora is served on
-std::int64_t vllm_rank(std::int64_t rank);       // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
+// " --option serving/chat_template.jinja" where Served::jinja is written there; else empty.
+std::string chat_template_option(const Served& served, const char* option);
+std::int64_t vllm_rank(std::int64_t rank);  // the least max_lora_rank that vLLM knows and that holds it; 0 when none does
 // Why `plan.tensor_parallel` devices cannot share the matrices of a model of this format; empty when they can.
 std::string shard_refusal(const ServingPlan& plan, const std::string& format);
 

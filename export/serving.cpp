@@ -78,6 +78,7 @@ fs::path write_serving(const fs::path& directory, Served served) {
   }
   DirectoryWriter staging(directory / kFolder);
   write_file(staging.path() / "README.md", readme(served));
+  if (!served.jinja.empty()) write_file(staging.path() / "chat_template.jinja", served.jinja);
   for (const Server* server : all_servers()) {
     if (server->files == nullptr) continue;
     for (const ServingFile& file : server->files(offered(*server, served))) {

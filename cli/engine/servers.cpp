@@ -57,9 +57,10 @@ void describe_chat(const Session& session, exports::Served& served) {
   if (chat == nullptr) return;
   if (!served.chat_template) {
     if (session.config.corpus.chat_template == "auto" && !session.trained_on_conversations()) return;
+    served.jinja = chat->jinja();
     log::warn("export",
-              "the base ships no chat template, so that hf and GGUF files hold none: servers but Ollama want one in the ",
-              chat->name(), " layout from you (vllm serve --chat-template, llama-server --chat-template-file)");
+              "the base ships no chat template, so that hf and GGUF files hold none: serving/chat_template.jinja has the ",
+              chat->name(), " layout, and the commands in serving/README.md name it");
   }
   served.chat = chat->name() == "mistral" ? mistral_layout(*chat, tokenizer) : std::string(chat->name());
   served.system = chat->default_system();

@@ -35,10 +35,10 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served& served, const std::string& format) {
-  if (format == "gguf-lora")
-    return cat("llama-server -m ", shell_word(gguf_base(served)), " --lora ", artifact_of(format), " --alias ", served.name);
   if (!format.starts_with("gguf") || is_base_alone(format)) return "";
-  return cat("llama-server -m ", artifact_of(format), " --alias ", served.name);
+  const std::string model =
+      format == "gguf-lora" ? cat(shell_word(gguf_base(served)), " --lora ", artifact_of(format)) : artifact_of(format);
+  return cat("llama-server -m ", model, " --alias ", served.name, chat_template_option(served, "--jinja --chat-template-file"));
 }
 
 std::string request(const Served& served, const std::string&) { return openai_request(served, 8080, {{"model", served.name}}); }

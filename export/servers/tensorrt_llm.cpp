@@ -83,11 +83,12 @@ std::string directory_name(const std::filesystem::path& path) {
 }
 
 std::string command(const Served& served, const std::string& format) {
-  const std::string shards = served.plan.tensor_parallel > 1 ? cat(" --tp_size ", served.plan.tensor_parallel) : "";
+  const std::string options = cat(served.plan.tensor_parallel > 1 ? cat(" --tp_size ", served.plan.tensor_parallel) : "",
+                                  chat_template_option(served, "--chat_template"));
   if (format == "peft")
-    return cat("trtllm-serve ", adapter_base(served), " --extra_llm_api_options serving/", kAdapterOptions, shards);
+    return cat("trtllm-serve ", adapter_base(served), " --extra_llm_api_options serving/", kAdapterOptions, options);
   if (format != "hf" && !is_fp8(format)) return "";
-  return cat("trtllm-serve ", artifact_of(format), shards);
+  return cat("trtllm-serve ", artifact_of(format), options);
 }
 
 // serve/openai_server.py: a model is called as its directory. The base answers unless a request names the adapter.

@@ -70,12 +70,14 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served& served, const std::string& format) {
-  const std::string shards = served.plan.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.plan.tensor_parallel) : "";
+  const std::string options =
+      cat(served.plan.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.plan.tensor_parallel) : "",
+          chat_template_option(served, "--chat-template"));
   if (format == "peft")
     return cat("vllm serve ", adapter_base(served), " --enable-lora --max-lora-rank ", vllm_rank(served.plan.lora.rank),
-               " --lora-modules ", served.name, "=peft", shards);
+               " --lora-modules ", served.name, "=peft", options);
   if (kind_of(format) == nullptr || is_base_alone(format)) return "";
-  return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, shards);
+  return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, options);
 }
 
 std::string request(const Served& served, const std::string&) {

@@ -393,10 +393,14 @@ TEST_CASE("the layout that was trained on is what servers are told", "[servers]"
   contains(asked.err, "the base ships no chat template, so that hf and GGUF files hold none");
   contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
   contains(read_file(modelfile), "PARAMETER stop \"<|im_end|>\"");
-  contains(read_file(readme), "/v1/completions");  // no template for anything else
+  contains(read_file(readme), "/v1/chat/completions");
+  contains(read_file(readme), "--chat-template serving/chat_template.jinja");
+  contains(read_file(workshop / "run/export/serving/chat_template.jinja"), "<|im_start|>assistant");
   CHECK(read_file(readme).find("stop_token_ids") == std::string::npos);
   REQUIRE(workshop.graft("export", set).code == 0);
   CHECK(read_file(modelfile).find("TEMPLATE") == std::string::npos);
+  CHECK(!fs::exists(workshop / "run/export/serving/chat_template.jinja"));
+  CHECK(read_file(readme).find("chat") == std::string::npos);
 
   for (const char* stage : {"run", "corpus"}) fs::remove_all(workshop / stage);
   std::string conversations;
