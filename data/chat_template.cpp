@@ -49,6 +49,9 @@ std::vector<Message> alternating(const std::vector<Message>& messages, SystemTex
   return turns;
 }
 
+// For jinja(): what render() begins with.
+std::string begin_of(const Tokenizer& tokenizer) { return tokenizer.special().bos >= 0 ? "{{ bos_token }}" : ""; }
+
 // Collects ids and the spans that carry loss.
 class Writer {
  public:
@@ -80,6 +83,11 @@ class ChatMl : public ChatTemplate {
   std::string_view name() const override { return "chatml"; }
   std::vector<std::int32_t> stop_ids() const override { return {end_}; }
   std::string default_system() const override { return default_system_; }
+
+  std::string jinja() const override {
+    return "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+           "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+  }
 
   RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
     Writer out(tokenizer_);
@@ -138,6 +146,12 @@ class Llama3 : public ChatTemplate {
   std::string_view name() const override { return "llama3"; }
   std::vector<std::int32_t> stop_ids() const override { return {eot_}; }
   std::string default_system() const override { return dates_; }
+  std::string jinja() const override {
+    return begin_of(tokenizer_) +
+           "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + "
+           "(message['content'] | trim) + '<|eot_id|>' }}{% endfor %}"
+           "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}";
+  }
 
   RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
     Writer out(tokenizer_);
@@ -193,6 +207,17 @@ class Mistral : public ChatTemplate {
   std::string_view name() const override { return "mistral"; }
   std::vector<std::int32_t> stop_ids() const override { return {tokenizer_.special().eos}; }
 
+  std::string jinja() const override {
+    const std::string question = cat("{{ '[INST]", space_, "' + ");
+    const std::string system = system_ ? cat("{{ '[SYSTEM_PROMPT]", space_, "' + message['content'] + '[/SYSTEM_PROMPT]' }}")
+                                       : "{% set ns.system = message['content'] + '\\n\\n' %}";
+    return cat(begin_of(tokenizer_), system_ ? "" : "{% set ns = namespace(system='') %}",
+               "{% for message in messages %}{% if message['role'] == 'system' %}", system,
+               "{% elif message['role'] == 'user' %}", question,
+               system_ ? "" : "(ns.system if loop.length - loop.index < 2 else '') + ", "message['content'] + '[/INST]' }}",
+               "{% else %}{{ '", space_, "' + (message['content'] | trim) + eos_token }}{% endif %}{% endfor %}");
+  }
+
   RenderedChat render(const std::vector<Message>& messages, bool) const override {  // [/INST] is the prompt
     Writer out(tokenizer_);
     if (tokenizer_.special().bos >= 0) out.token(tokenizer_.special().bos);
@@ -236,6 +261,14 @@ class Gemma : public ChatTemplate {
         end_(marker(tokenizer, "<end_of_turn>", name())) {}
   std::string_view name() const override { return "gemma"; }
   std::vector<std::int32_t> stop_ids() const override { return {end_}; }
+  std::string jinja() const override {
+    return begin_of(tokenizer_) +
+           "{% set ns = namespace(system='') %}{% for message in messages %}{% if message['role'] == 'system' %}"
+           "{% set ns.system = message['content'] + '\\n\\n' %}{% else %}"
+           "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\\n' + "
+           "((ns.system + message['content']) | trim) + '<end_of_turn>\\n' }}{% set ns.system = '' %}{% endif %}{% endfor %}"
+           "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}";
+  }
 
   RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const override {
     Writer out(tokenizer_);

@@ -28,6 +28,9 @@ class ChatTemplate {
   // DataError for roles in an order the layout cannot express. add_prompt ends with the assistant's header, for generation.
   virtual RenderedChat render(const std::vector<Message>& messages, bool add_prompt) const = 0;
   virtual std::vector<std::int32_t> stop_ids() const = 0;
+  // render() as a Jinja template, for servers of a base that ships none: without default_system(), which only a shipped one has,
+  // and without the errors.
+  virtual std::string jinja() const = 0;
   virtual std::string default_system() const { return ""; }  // the system text of a conversation that has none; or empty
 };
 

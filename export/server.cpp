@@ -34,6 +34,12 @@ std::vector<Finding> findings_of(const Server& server, const ServingPlan& plan) 
   return findings;
 }
 
+Served offered(const Server& server, Served served) {
+  for (const Finding& finding : server.findings(served.plan))
+    if (finding.state == State::fault) std::erase(served.plan.formats, finding.topic);
+  return served;
+}
+
 std::string shell_word(const std::string& text) {
   const bool plain =
       text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./+,:@") == std::string::npos;
@@ -59,9 +65,23 @@ std::int64_t group_of(const std::string& format) {
 
 bool adapts_head(const ServingPlan& plan) { return has_format(plan.modules, "lm_head"); }
 
+bool adapts_experts(const ServingPlan& plan) {
+  return std::any_of(plan.modules.begin(), plan.modules.end(),
+                     [](const std::string& module) { return module.find(".experts.") != std::string::npos; });
+}
+
 std::string adapter_base(const Served& served) {
-  if (has_format(served.formats, "hf-base")) return "hf-base";
-  return served.base_is_gguf ? "" : shell_word(served.base);
+  return has_format(served.plan.formats, "hf-base") ? "hf-base" : shell_word(served.base);
+}
+
+bool is_base_alone(std::string_view format) { return format == "hf-base" || format == "gguf-base-bf16"; }
+
+std::string gguf_base(const Served& served) {
+  return has_format(served.plan.formats, "gguf-base-bf16") ? artifact_of("gguf-base-bf16") : served.base;
+}
+
+std::string chat_template_option(const Served& served, const char* option) {
+  return served.jinja.empty() ? "" : cat(" ", option, " serving/chat_template.jinja");
 }
 
 std::int64_t vllm_rank(std::int64_t rank) {

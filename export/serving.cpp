@@ -5,7 +5,6 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/json.h"
 #include "core/log.h"
 #include "export/exporter.h"
 #include "export/manifest.h"
@@ -15,23 +14,16 @@ namespace {
 
 constexpr const char* kFolder = "serving";
 
-std::string request(const Served& served) {
-  Json body = {{"model", served.name}};
-  if (served.chat_template)
-    body["messages"] = {{{"role", "user"}, {"content", "Hello"}}};
-  else
-    body["prompt"] = "Hello";
-  body["max_tokens"] = 64;
-  // The base of an adapter may name another end than that of a turn.
-  if (has_format(served.formats, "peft") && !served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
-  return cat("    curl http://localhost:8000/v1/", served.chat_template ? "chat/completions" : "completions",
-             " -H 'Content-Type: application/json' -d '", body.dump(), "'\n");
-}
-
 constexpr const char* kNoServer =
-    "no server loads what was exported: the adapter (peft) needs its base as a directory; export hf-base too (vLLM, "
-    "transformers), "
-    "or gguf-lora (llama.cpp, Ollama)";
+    "no server loads what was exported: an adapter needs its base, peft a directory (export hf-base too: vLLM, transformers), "
+    "gguf-lora a GGUF file (export gguf-base-bf16 too: llama.cpp, Ollama)";
+
+// Lines of a text as Markdown's code.
+std::string indented(const std::string& text) {
+  std::string out = "    ";
+  for (const char c : text) out += c == '\n' ? "\n    " : std::string(1, c);
+  return out + "\n";
+}
 
 std::string readme(const Served& served) {
   std::string text = cat("# Serving ", served.name,
@@ -40,46 +32,56 @@ std::string readme(const Served& served) {
                          "and the base of the adapter at /base.\n");
   bool any = false;
   for (const Server* server : all_servers()) {
-    std::string commands;
-    for (const std::string& format : served.formats)
-      if (const std::string command = server->command(served, format); !command.empty()) commands += cat("    ", command, "\n");
-    if (commands.empty()) continue;
-    text += cat("\n## ", server->title, "\n\n", commands);
-    any = true;
+    const Served offer = offered(*server, served);
+    std::string commands, requests, refusals;
+    for (const std::string& format : offer.plan.formats) {
+      const std::string command = server->command(offer, format);
+      if (command.empty()) continue;
+      commands += indented(command);
+      if (server->request == nullptr) continue;
+      if (const std::string request = indented(server->request(offer, format)); requests.find(request) == std::string::npos)
+        requests += request;
+    }
+    for (const Finding& finding : server->findings(served.plan))
+      if (finding.state == State::fault) refusals += cat("\nNot ", finding.topic, ": ", finding.detail, ".\n");
+    if (commands.empty() && refusals.empty()) continue;
+    text += cat("\n## ", server->title, "\n", commands.empty() ? "" : "\n", commands, requests.empty() ? "" : "\nTo try it:\n\n",
+                requests, refusals);
+    any = any || !commands.empty();
   }
   if (!any) {
     log::warn("export", kNoServer);
     return cat(text, "\nAs it stands, ", kNoServer, ".\n");
   }
-  return text + "\n## A request\n\nvLLM, TensorRT-LLM and, on port 8080, llama.cpp answer as OpenAI's interface does:\n\n" +
-         request(served);
+  return text;
 }
 
 }  // namespace
 
 fs::path write_serving(const fs::path& directory, Served served) {
   const DirectoryLock lock(directory);
-  served.formats.clear();
+  served.plan.formats.clear();
   const Manifest manifest(directory);
   for (const Artifact& artifact : manifest.artifacts()) {
     const bool known = std::any_of(all_formats().begin(), all_formats().end(),
                                    [&](const Exporter* exporter) { return exporter->name == artifact.format; });
     if (!known) continue;  // an older program may know others
-    if (artifact.source.adapter == served.adapter || artifact.format == "hf-base")
-      served.formats.push_back(artifact.format);
+    if (artifact.source.adapter == served.adapter || is_base_alone(artifact.format))
+      served.plan.formats.push_back(artifact.format);
     else
       log::warn("export", artifact.path.string(), " was made from another adapter, ", served_name(served.name),
                 " is not served with it; export ", artifact.format, " again, or remove it");
   }
-  if (served.formats.empty()) {
+  if (served.plan.formats.empty()) {
     fs::remove_all(directory / kFolder);
     return {};
   }
   DirectoryWriter staging(directory / kFolder);
   write_file(staging.path() / "README.md", readme(served));
+  if (!served.jinja.empty()) write_file(staging.path() / "chat_template.jinja", served.jinja);
   for (const Server* server : all_servers()) {
     if (server->files == nullptr) continue;
-    for (const ServingFile& file : server->files(served)) {
+    for (const ServingFile& file : server->files(offered(*server, served))) {
       graft::create_directories((staging.path() / file.name).parent_path());
       write_file(staging.path() / file.name, file.text);
     }

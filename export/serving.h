@@ -7,9 +7,9 @@
 
 namespace graft::exports {
 
-// served.formats is filled from the manifest with what comes of served.adapter, and the base alone; a warning names what comes of
-// another adapter and still lies there. Returns the folder's README.md; nothing is written, what was there is removed, and
-// the result is empty when nothing is left.
+// served.plan.formats is filled from the manifest with what comes of served.adapter, and the base alone; a warning names what
+// comes of another adapter and still lies there. Returns the folder's README.md; nothing is written, what was there is removed,
+// and the result is empty when nothing is left.
 std::filesystem::path write_serving(const std::filesystem::path& directory, Served served);
 
 std::string served_name(const std::string& name);  // as Served::name wants it

@@ -47,6 +47,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
   const auto& formats = options.formats.empty() ? context.config.export_.formats : options.formats;
   if (formats.empty()) throw ConfigError("nothing to export: export.formats is empty; `graft help formats` lists what there is");
   check_signing_key(session);
+  check_servers(session, formats);
   check_corpus(session, formats);
   const auto adapter = session.adapter(options.adapter);
   auto artifacts = export_adapter(session, *adapter, formats);

@@ -58,8 +58,8 @@ std::vector<Family> families() {
 
 bool reads(const exports::Server& server, const std::string& format) {
   model::ModelSpec spec;
-  spec.family = "llama";  // the one that every server reads
-  const auto findings = server.findings({spec, {}, {}, {format}});
+  spec.family = "llama", spec.architecture = "LlamaForCausalLM";  // the one that every server reads
+  const auto findings = server.findings({spec, {}, {}, {format, "gguf-base-bf16"}});
   return std::any_of(findings.begin(), findings.end(), [&](const exports::Finding& finding) {
     return finding.topic == format && finding.state == exports::State::ok;
   });

@@ -12,15 +12,27 @@
 namespace graft::cli {
 namespace {
 
+exports::ServingPlan plan_of(const Session& session, const lora::LoraConfig& lora, std::vector<std::string> modules) {
+  return {.spec = session.base->spec(),
+          .lora = lora,
+          .modules = std::move(modules),
+          .formats = {},
+          .base_is_gguf = session.base->is_gguf(),
+          .tensor_parallel = session.config.export_.tensor_parallel};
+}
+
+// Before training.
 exports::ServingPlan plan_of(const Session& session, const std::vector<std::string>& formats) {
-  exports::ServingPlan plan = {.spec = session.base->spec(),
-                               .lora = session.config.lora,
-                               .modules = lora::match_targets(session.config.lora, lora::linear_names(*session.base)),
-                               .formats = {},
-                               .base_is_gguf = session.base->is_gguf(),
-                               .tensor_parallel = session.config.export_.tensor_parallel};
+  exports::ServingPlan plan =
+      plan_of(session, session.config.lora, lora::match_targets(session.config.lora, lora::linear_names(*session.base)));
   for (const std::string& format : formats) plan.formats.emplace_back(exports::find_exporter(format).name);
   return plan;
+}
+
+exports::ServingPlan plan_of(const Session& session, const lora::AdapterSet& adapter) {
+  std::vector<std::string> modules;
+  for (const auto& part : adapter.adapters) modules.push_back(part->module);
+  return plan_of(session, adapter.config, std::move(modules));
 }
 
 // A path as seen from the export directory; absolute when the user's is.
@@ -45,9 +57,10 @@ void describe_chat(const Session& session, exports::Served& served) {
   if (chat == nullptr) return;
   if (!served.chat_template) {
     if (session.config.corpus.chat_template == "auto" && !session.trained_on_conversations()) return;
+    served.jinja = chat->jinja();
     log::warn("export",
-              "the base ships no chat template, so that hf and GGUF files hold none: servers but Ollama want one in the ",
-              chat->name(), " layout from you (vllm serve --chat-template, llama-server --chat-template-file)");
+              "the base ships no chat template, so that hf and GGUF files hold none: serving/chat_template.jinja has the ",
+              chat->name(), " layout, and the commands in serving/README.md name it");
   }
   served.chat = chat->name() == "mistral" ? mistral_layout(*chat, tokenizer) : std::string(chat->name());
   served.system = chat->default_system();
@@ -67,24 +80,22 @@ std::vector<exports::Finding> server_findings(const Session& session, const std:
 
 void check_servers(const Session& session, const std::vector<std::string>& formats) {
   std::string problems;
-  for (const std::string& server : session.config.export_.serve)
-    for (const exports::Finding& finding : exports::findings_of(exports::find_server(server), plan_of(session, formats)))
+  const bool all = formats == session.config.export_.formats;  // else they join what lies there: one may be for another server
+  for (const std::string& name : session.config.export_.serve) {
+    const exports::Server& server = exports::find_server(name);
+    const exports::ServingPlan plan = plan_of(session, formats);
+    for (const exports::Finding& finding : all ? exports::findings_of(server, plan) : server.findings(plan))
       if (finding.state == exports::State::fault)
-        problems += cat(problems.empty() ? "" : "\n", "export.serve ", server, ": ", finding.topic, ": ", finding.detail);
+        problems += cat(problems.empty() ? "" : "\n", "export.serve ", name, ": ", finding.topic, ": ", finding.detail);
+  }
   if (!problems.empty()) throw ConfigError(problems);
 }
 
 fs::path write_serving(const Session& session, const lora::AdapterSet& adapter) {
-  exports::Served served = {.name = exports::served_name(model_name(session)),
+  exports::Served served = {.plan = plan_of(session, adapter),
+                            .name = exports::served_name(model_name(session)),
                             .adapter = exports::adapter_hash(adapter),
                             .base = from_exports(session, session.config.base),
-                            .base_is_gguf = session.base->is_gguf(),
-                            .formats = {},
-                            .rank = adapter.config.rank,
-                            .tensor_parallel = session.config.export_.tensor_parallel,
-                            .chat = {},
-                            .system = {},
-                            .stop = {},
                             .stop_ids = stop_ids(session)};
   describe_chat(session, served);
   return exports::write_serving(session.export_dir(), std::move(served));

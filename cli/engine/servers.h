@@ -13,7 +13,8 @@ namespace graft::cli {
 // ConfigError for a server or format that is not known.
 std::vector<exports::Finding> server_findings(const Session& session, const std::string& server);
 
-// ConfigError with the faults of every server of export.serve for these formats.
+// ConfigError with the faults of every server of export.serve for these formats; that it reads none of them is one when they are
+// export.formats.
 void check_servers(const Session& session, const std::vector<std::string>& formats);
 
 // The tokens that end an answer, where conversations were trained on; else none.

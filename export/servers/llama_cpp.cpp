@@ -3,7 +3,7 @@
 
 #include "core/error.h"
 #include "export/exporter.h"
-#include "export/server.h"
+#include "export/request.h"
 
 namespace graft::exports {
 namespace {
@@ -17,11 +17,13 @@ std::vector<Finding> findings(const ServingPlan& plan) {
       findings.push_back({format, State::fault, refusal});
     } else if (format != "gguf-lora") {
       findings.push_back({format, State::ok, "serve the file"});
+    } else if (!plan.base_is_gguf && !has_format(plan.formats, "gguf-base-bf16")) {
+      findings.push_back(
+          {format, State::fault, "the base is a directory, llama.cpp needs it as a GGUF file; export gguf-base-bf16 too"});
     } else {
       findings.push_back({format, State::ok,
-                          cat(plan.base_is_gguf ? "" : "the base must be there as a GGUF file too; ",
-                              plan.lora.rslora ? "rsLoRA is unknown to it: its scale is written into alpha"
-                                               : "scaled by alpha / rank as in training")});
+                          plan.lora.rslora ? "rsLoRA is unknown to it: its scale is written into alpha"
+                                           : "scaled by alpha / rank as in training"});
     }
   }
   const bool window =
@@ -33,16 +35,18 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served& served, const std::string& format) {
-  if (format == "gguf-lora")
-    return cat("llama-server -m ", served.base_is_gguf ? shell_word(served.base) : "BASE.gguf", " --lora ", artifact_of(format),
-               " --alias ", served.name);
-  if (!format.starts_with("gguf")) return "";
-  return cat("llama-server -m ", artifact_of(format), " --alias ", served.name);
+  if (!format.starts_with("gguf") || is_base_alone(format)) return "";
+  const std::string model =
+      format == "gguf-lora" ? cat(shell_word(gguf_base(served)), " --lora ", artifact_of(format)) : artifact_of(format);
+  return cat("llama-server -m ", model, " --alias ", served.name, chat_template_option(served, "--jinja --chat-template-file"));
 }
+
+std::string request(const Served& served, const std::string&) { return openai_request(served, 8080, {{"model", served.name}}); }
 
 }  // namespace
 
 extern const Server llama_cpp;
-const Server llama_cpp = {.name = "llama.cpp", .title = "llama.cpp", .findings = findings, .command = command};
+const Server llama_cpp = {
+    .name = "llama.cpp", .title = "llama.cpp", .findings = findings, .command = command, .request = request};
 
 }  // namespace graft::exports

@@ -1,5 +1,6 @@
 // Ollama: docs/modelfile.mdx. It reads what llama.cpp reads; a Modelfile says how a conversation becomes a prompt, as a Go
 // template.
+#include <algorithm>
 #include <array>
 
 #include "core/error.h"
@@ -28,8 +29,6 @@ constexpr std::array kLayouts = {
     Layout{
         "mistral-v7",
         "{{ if .System }}[SYSTEM_PROMPT] {{ .System }}[/SYSTEM_PROMPT]{{ end }}[INST] {{ .Prompt }}[/INST]{{ .Response }}</s>"},
-    Layout{"tekken", "[INST]{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
-    Layout{"mistral", "[INST] {{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST]{{ .Response }}</s>"},
 };
 
 // Llama 3.1 begins with a system turn whether or not there is a system text, and with dates in it. A template of one turn would
@@ -40,13 +39,39 @@ std::string dated_llama3(const std::string& dates) {
              "<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n");
 }
 
-bool reads(const std::string& format) { return format.starts_with("gguf"); }
+// Before v7 the system text stands in front of the last question, which a template of one turn does not know.
+std::string mistral(std::string_view open) {
+  return cat("{{ range $i, $_ := .Messages }}{{ if eq .Role \"user\" }}", open,
+             "{{ if $.System }}{{ if le (len (slice $.Messages $i)) 2 }}{{ $.System }}\n\n{{ end }}{{ end }}{{ .Content }}[/INST]"
+             "{{ end }}{{ if eq .Role \"assistant\" }}{{ .Content }}</s>{{ end }}{{ end }}");
+}
+
+// For Served::chat; empty where it is none of these.
+std::string template_of(const Served& served) {
+  if (served.chat == "llama3" && !served.system.empty()) return dated_llama3(served.system);
+  if (served.chat == "mistral" || served.chat == "tekken") return mistral(served.chat == "mistral" ? "[INST] " : "[INST]");
+  const auto at =
+      std::find_if(kLayouts.begin(), kLayouts.end(), [&](const Layout& layout) { return layout.name == served.chat; });
+  return at == kLayouts.end() ? "" : std::string(at->text);
+}
+
+bool reads(const std::string& format) { return format.starts_with("gguf") && !is_base_alone(format); }
+
+// Until 0.30, which runs llama.cpp's server for all (llm/llama_server.go), some families had an engine of Ollama's own: fs/ggml/
+// ggml.go, OllamaEngineRequired. runner/ollamarunner took no adapter; `ollama create` did.
+bool adapters_are_new(const model::ModelSpec& spec) {
+  return spec.family == "gemma3" || spec.family == "qwen3" || spec.family == "qwen3_moe";
+}
 
 std::vector<Finding> findings(const ServingPlan& plan) {
   std::vector<Finding> findings = find_server("llama.cpp").findings(plan);
-  for (Finding& finding : findings)
+  for (Finding& finding : findings) {
     if (finding.topic == "peft")
       finding.detail = "not for this server: its own converter orders q and k differently; gguf-lora is";
+    if (finding.topic == "gguf-lora" && finding.state == State::ok && adapters_are_new(plan.spec))
+      finding.detail +=
+          "; needs Ollama 0.30, the engine that ran this family before takes no adapter and says so at the first request";
+  }
   return findings;
 }
 
@@ -63,16 +88,15 @@ std::string modelfile(const Served& served, const std::string& format) {
   const std::string path = seen_from_here(artifact_of(format));
   std::string text;
   if (format == "gguf-lora")
-    text = cat("# The base as a GGUF file, or its name in Ollama.\nFROM ",
-               served.base_is_gguf ? seen_from_here(served.base) : "BASE.gguf", "\nADAPTER ", path, "\n");
+    text = cat(adapters_are_new(served.plan.spec) ? "# Needs Ollama 0.30: before, this family ran without adapters.\n" : "",
+               "# The base, or its name in Ollama.\nFROM ", seen_from_here(gguf_base(served)), "\nADAPTER ", path, "\n");
   else
     text = cat("FROM ", path, "\n");
   const auto quoted = [&](const char* key, std::string_view value) {
     if (value.find("\"\"\"") == std::string::npos) text += cat(key, " \"\"\"", value, "\"\"\"\n");
   };
   const bool dated = served.chat == "llama3" && !served.system.empty();
-  for (const Layout& layout : kLayouts)
-    if (layout.name == served.chat) quoted("TEMPLATE", dated ? dated_llama3(served.system) : layout.text);
+  if (const std::string layout = template_of(served); !layout.empty()) quoted("TEMPLATE", layout);
   if (!served.system.empty() && !dated) quoted("SYSTEM", served.system);
   for (const std::string& stop : served.stop)
     if (stop.find('"') == std::string::npos) text += cat("PARAMETER stop \"", stop, "\"\n");
@@ -81,7 +105,7 @@ std::string modelfile(const Served& served, const std::string& format) {
 
 std::vector<ServingFile> files(const Served& served) {
   std::vector<ServingFile> files;
-  for (const std::string& format : served.formats)
+  for (const std::string& format : served.plan.formats)
     if (reads(format)) files.push_back({"ollama/" + file_of(format), modelfile(served, format)});
   return files;
 }

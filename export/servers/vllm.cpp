@@ -3,7 +3,7 @@
 #include <array>
 
 #include "core/error.h"
-#include "export/server.h"
+#include "export/request.h"
 
 namespace graft::exports {
 namespace {
@@ -46,9 +46,7 @@ Finding adapter_finding(const ServingPlan& plan) {
                      "; take it out of lora.target_modules, or export hf instead of peft"));
   if (plan.base_is_gguf && !has_format(plan.formats, "hf-base"))
     return fault("the base is a GGUF file, vLLM needs a directory to serve adapters on; export hf-base too");
-  const bool experts = std::any_of(plan.modules.begin(), plan.modules.end(),
-                                   [](const std::string& module) { return module.find(".experts.") != std::string::npos; });
-  if (experts)
+  if (adapts_experts(plan))
     return {"peft", State::note,
             "adapters on experts: vLLM has loaders for them, which have not been tried; hf is the safe choice"};
   return {"peft", State::ok, cat("served with --max-lora-rank ", vllm_rank(plan.lora.rank), "; vLLM's own default is 16")};
@@ -72,20 +70,26 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served& served, const std::string& format) {
-  const std::string shards = served.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.tensor_parallel) : "";
-  if (format == "peft") {
-    const std::string base = adapter_base(served);
-    if (vllm_rank(served.rank) == 0 || base.empty()) return "";
-    return cat("vllm serve ", base, " --enable-lora --max-lora-rank ", vllm_rank(served.rank), " --lora-modules ", served.name,
-               "=peft", shards);
-  }
-  if (kind_of(format) == nullptr || format == "hf-base") return "";
-  return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, shards);
+  const std::string options =
+      cat(served.plan.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.plan.tensor_parallel) : "",
+          chat_template_option(served, "--chat-template"));
+  if (format == "peft")
+    return cat("vllm serve ", adapter_base(served), " --enable-lora --max-lora-rank ", vllm_rank(served.plan.lora.rank),
+               " --lora-modules ", served.name, "=peft", options);
+  if (kind_of(format) == nullptr || is_base_alone(format)) return "";
+  return cat("vllm serve ", artifact_of(format), " --served-model-name ", served.name, options);
+}
+
+std::string request(const Served& served, const std::string&) {
+  Json body = {{"model", served.name}};
+  // The base of an adapter may name another end than that of a turn.
+  if (has_format(served.plan.formats, "peft") && !served.stop_ids.empty()) body["stop_token_ids"] = served.stop_ids;
+  return openai_request(served, 8000, std::move(body));
 }
 
 }  // namespace
 
 extern const Server vllm;
-const Server vllm = {.name = "vllm", .title = "vLLM", .findings = findings, .command = command};
+const Server vllm = {.name = "vllm", .title = "vLLM", .findings = findings, .command = command, .request = request};
 
 }  // namespace graft::exports

@@ -344,6 +344,12 @@ TEST_CASE("doctor --for says what a server makes of the config, export.serve ask
   contains(refused.err, "export.serve llama.cpp: formats: llama.cpp reads none of export.formats");
   contains(refused.err, "export.serve vllm: hf: 3 devices do not divide 4 heads");
   CHECK(!fs::exists(workshop / "run"));
+  const std::vector<std::string> served = {"export.formats=[hf]", "export.serve=[vllm]", "export.tensor_parallel=3"};
+  const Outcome exported = workshop.graft("export", served);
+  CHECK(exported.code == 2);
+  contains(exported.err, "export.serve vllm: hf: 3 devices do not divide 4 heads");
+  const Outcome another = workshop.graft("export", served, {"-f", "gguf-q8_0"});  // beside what vLLM is served from
+  CHECK(another.err.find("export.serve") == std::string::npos);
   const Outcome misspelt = workshop.graft("run", {"export.serve=[olama]"});
   CHECK(misspelt.code == 2);
   contains(misspelt.err, "server 'olama' is not known; did you mean 'ollama'?");
@@ -387,10 +393,14 @@ TEST_CASE("the layout that was trained on is what servers are told", "[servers]"
   contains(asked.err, "the base ships no chat template, so that hf and GGUF files hold none");
   contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
   contains(read_file(modelfile), "PARAMETER stop \"<|im_end|>\"");
-  contains(read_file(readme), "/v1/completions");  // no template for anything else
+  contains(read_file(readme), "/v1/chat/completions");
+  contains(read_file(readme), "--chat-template serving/chat_template.jinja");
+  contains(read_file(workshop / "run/export/serving/chat_template.jinja"), "<|im_start|>assistant");
   CHECK(read_file(readme).find("stop_token_ids") == std::string::npos);
   REQUIRE(workshop.graft("export", set).code == 0);
   CHECK(read_file(modelfile).find("TEMPLATE") == std::string::npos);
+  CHECK(!fs::exists(workshop / "run/export/serving/chat_template.jinja"));
+  CHECK(read_file(readme).find("chat") == std::string::npos);
 
   for (const char* stage : {"run", "corpus"}) fs::remove_all(workshop / stage);
   std::string conversations;
@@ -406,5 +416,5 @@ TEST_CASE("the layout that was trained on is what servers are told", "[servers]"
   REQUIRE(trained.code == 0);
   contains(trained.err, "the base ships no chat template");
   contains(read_file(modelfile), "TEMPLATE \"\"\"{{ if .System }}<|im_start|>system\n");
-  contains(read_file(readme), R"("stop_token_ids":[2]})");
+  contains(read_file(readme), R"("stop_token_ids":[2],)");
 }

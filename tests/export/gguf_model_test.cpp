@@ -51,6 +51,19 @@ void same_tensors(const GgufFile& ours, const GgufFile& theirs) {
 
 }  // namespace
 
+TEST_CASE("gguf-base-bf16 is the base without the adapter, beside what gguf-bf16 writes of both", "[export][gguf]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory directory;
+  const auto artifact = write("gguf-base-bf16", golden_case.request(), directory.path());
+  CHECK(artifact.path == directory / "gguf-base-bf16.gguf");
+  const auto written = model::open_weights(artifact.path);
+  for (const model::WeightInfo& tensor : golden_case.base->weights())
+    CHECK(at::equal(written->load(tensor.name, at::kFloat), golden_case.base->load(tensor.name, at::kFloat)));
+  const GgufFile alone(artifact.path), merged(write("gguf-bf16", golden_case.request(), directory.path()).path);
+  same_pairs(alone, merged);
+  CHECK(alone.string("general.name") == "Tiny base");
+}
+
 TEST_CASE("merged GGUF equals the reference converter's, keys and bytes", "[export][gguf]") {
   const std::string family = GENERATE("llama", "mistral", "qwen2", "qwen3");
   const std::string type = GENERATE("f16", "q8_0");

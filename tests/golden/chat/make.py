@@ -33,6 +33,8 @@ TEMPLATES = {
                    ["<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]),
     "gemma": ("gemma", "<bos>", "<eos>", "<end_of_turn>", ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]),
 }
+# What graft writes for bases that ship none (data::ChatTemplate::jinja), byte by byte; the tokenizers have no template beside them.
+WRITTEN = ["written/" + kind for kind in ("chatml", "llama3", "mistral", "mistral-v7", "gemma")]
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 CONVERSATIONS = [
     [(USER, "hi"), (ASSISTANT, "yo")],
@@ -82,11 +84,12 @@ def as_dicts(turns):
     return [{"role": role, "content": content} for role, content in turns]
 
 
-def make(kind, turns):
+def make(file, turns):
+    kind = file.removeprefix("written/")
     name, bos, eos, stop, markers = TEMPLATES[kind]
     layout = kind.split("-")[0]
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((HERE / f"{kind}.jinja").read_text())
+    template = environment.from_string((HERE / f"{file}.jinja").read_text())
 
     def render(part, prompt=False):
         return template.render(messages=as_dicts(part), add_generation_prompt=prompt, bos_token=bos, eos_token=eos,
@@ -101,8 +104,10 @@ def make(kind, turns):
         at = questions[-1 if kind == "mistral" else 0]
         shown[at] = (USER, turns[0][1] + "\n\n" + turns[at][1])
         del shown[0]
-        if kind == "mistral" and turns[-1][0] == USER:
+        if file == "mistral" and turns[-1][0] == USER:
             assert render(shown) == render(turns)
+    if file != kind:
+        assert render(shown) == render(turns) and render(shown, True) == render(turns, True)
     ids, loss, text = [], [], ""
     for i, (role, _) in enumerate(shown):
         if role != ASSISTANT:
@@ -122,14 +127,14 @@ def make(kind, turns):
     ids += reference.ids(whole[len(text):], markers)
     last_is_question = turns[-1][0] == USER
     prompt_ids = ids + reference.ids(render(shown, True)[len(whole):], markers) if last_is_question else None
-    return dict(layout=layout, template=kind, tokenizer=name, messages=as_dicts(turns), text=whole, ids=ids, loss=loss, prompt_ids=prompt_ids)
+    return dict(layout=layout, template=file, tokenizer=name, messages=as_dicts(turns), text=whole, ids=ids, loss=loss, prompt_ids=prompt_ids)
 
 
 def main():
     cases = []
-    for kind in TEMPLATES:
+    for file in [*TEMPLATES, *WRITTEN]:
         for turns in CONVERSATIONS:
-            cases.append(make(kind, turns))
+            cases.append(make(file, turns))
     (HERE / "golden.json").write_text(json.dumps(cases, ensure_ascii=True, indent=0))
     print(len(cases), "cases,", sum(len(case["ids"]) for case in cases), "ids")
 
