@@ -35,10 +35,6 @@ void score_and_export(const Session& session, RunResult& result) {
   if (!result.trained.already_done && as_served && result.trained.merge_aware.empty())
     book.remember("adapted", adapted, session.dtypes(), result.trained.heldout,
                   train::read_pins(session.run_dir()).value().heldout);
-  if (book.sets().empty())
-    log::warn("run", "no document was held out, so that the models cannot be scored: corpus.heldout ",
-              session.config.corpus.heldout,
-              " chooses by hash; a larger one holds more, in another corpus.dir, for known documents stay where they are");
   LazyDecoder decoder(*session.base, session.dtypes());
   result.scores = score_models(session, book, decoder, adapter.get());
   for (const std::string& prompt : session.config.eval.prompts) {
@@ -83,6 +79,7 @@ int graft_run(const Context& context, const Restart& restart) {
   RunResult result;
   result.prepared = prepare_or_keep(session);
   throw_if_stopped();
+  check_heldout(session, context.config.export_.formats);
   check_calibration(session, context.config.export_.formats);
   result.trained = train_adapter(session, restart);
   score_and_export(session, result);

@@ -138,6 +138,22 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
 
+void check_heldout(const Session& session, const std::vector<std::string>& formats) {
+  const data::CorpusConfig& corpus = session.config.corpus;
+  const auto records = data::read_manifest(corpus.dir);
+  if (std::any_of(records.begin(), records.end(), [](auto& record) { return record.split != "train"; })) return;
+  const std::string none =
+      cat("no document was held out, so that the models cannot be scored: corpus.heldout ", corpus.heldout,
+          " chooses by hash; a larger one holds more, in another corpus.dir, for known documents stay where they are");
+  const bool quantizes =
+      std::any_of(formats.begin(), formats.end(), [](auto& name) { return exports::find_exporter(name).quantizes; });
+  if (corpus.heldout > 0 && quantizes && session.config.export_.min_survival > 0)
+    throw DataError(cat(none,
+                        ". Nor could export.min_survival judge the quantized formats: set corpus.heldout: 0.2, say, and another "
+                        "corpus.dir, or give a source a set; export.min_survival: 0 keeps any file unseen"));
+  log::warn("prepare", none);
+}
+
 void check_calibration(const Session& session, std::vector<std::string> formats) {
   if (const std::string& format = session.config.train.merge_aware.format; !format.empty()) formats.push_back(format);
   if (calibrates(formats)) exports::check_enough(calibration_rows(session));

@@ -18,6 +18,10 @@ namespace graft::cli {
 // documents. ConfigError.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
+// A corpus without held-out documents can train and not be scored: a warning, before the training; DataError where some were
+// asked for (corpus.heldout) and quantized formats could not be judged by them (export.min_survival). Once the corpus is there.
+void check_heldout(const Session& session, const std::vector<std::string>& formats);
+
 // Too few documents for the formats that look at some, train.merge_aware.format among them; DataError. Once the corpus is there.
 void check_calibration(const Session& session, std::vector<std::string> formats);
 
