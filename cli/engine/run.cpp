@@ -23,7 +23,10 @@ data::PrepareReport prepare_or_keep(const Session& session) {
     log::info("run", "no corpus.sources: using ", session.config.corpus.dir, " as it is");
     return {};
   }
-  return prepare_corpus(session);
+  data::PrepareReport report = prepare_corpus(session);
+  log::info("run", report.documents_read, " documents read: ", report.documents_kept, " added, ", report.unchanged_documents,
+            " known already", report.dropped_documents.empty() ? "" : ", dropped: ", data::reasons(report.dropped_documents));
+  return report;
 }
 
 void score_and_export(const Session& session, RunResult& result) {

@@ -215,6 +215,8 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   const Outcome good = workshop.graft("doctor");
   CHECK(good.code == 0);
   check_holds(good.out, {"base", "LlamaForCausalLM", "tokenizer fits", "docs: 90 files", "not prepared yet", "free at "});
+  for (const char* name : {"docs/a.pdf", "docs/b.docx"}) write_file(workshop / name, "");
+  check_holds(workshop.graft("doctor").out, {"note", "docs: 90 of 92 files are of a type that is read"});
   const Outcome bad = workshop.graft("doctor", {"base=nowhere", "corpus.sources.0.path=missing", "train.length=1024"});
   CHECK(bad.code == 2);
   check_holds(bad.out, {"fault", "nowhere: no such model", "missing: no such file or folder"});
