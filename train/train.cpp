@@ -68,6 +68,20 @@ struct Opened {
   bool corpus_changed;  // since it began
 };
 
+// What a run of this config is today, on the documents of `snapshot`; where one began, in the types that it began in.
+Json identity_today(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer,
+                    const ServedFormat& served, const std::optional<Pins>& then, const std::string& snapshot) {
+  const Dtypes dtypes = dtypes_of(config.train, then);
+  return run_identity(config, {.base = base.identity(),
+                               .tokenizer = tokenizer.hash(),
+                               .corpus = snapshot,
+                               .device = kernels::device_name(kernels::device()),
+                               .threads = set_threads(config.threads),
+                               .storage = storage_name(dtypes, config.train),
+                               .compute = model::name_of(dtypes.compute),
+                               .calibration_rows = served.calibration_rows});
+}
+
 // What this run is. begun: goes on with what the directory holds; DataError when that is another one.
 Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const model::WeightSource& base,
                 const data::Tokenizer& tokenizer, const ServedFormat& served) {
@@ -76,17 +90,8 @@ Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const mo
     throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
   const Pins today = pin_corpus(config.corpus.dir);
   Pins pins = then ? *then : today;
-  const int threads = set_threads(config.threads);
-  const Dtypes dtypes = dtypes_of(config.train, then);
   const std::string snapshot = pins.text("corpus");
-  pins.identity = run_identity(config, {.base = base.identity(),
-                                        .tokenizer = tokenizer.hash(),
-                                        .corpus = snapshot,
-                                        .device = kernels::device_name(kernels::device()),
-                                        .threads = threads,
-                                        .storage = storage_name(dtypes, config.train),
-                                        .compute = model::name_of(dtypes.compute),
-                                        .calibration_rows = served.calibration_rows});
+  pins.identity = identity_today(config, base, tokenizer, served, then, snapshot);
   if (then) check_same_run(run.path(), then->identity, pins.identity);
   const bool corpus_changed = today.identity["corpus"] != snapshot;
   const auto shards = data::read_manifest(config.corpus.dir);
@@ -97,7 +102,7 @@ Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const mo
     log::warn("train",
               "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
               "them name another run_dir, or begin anew with --fresh");
-  return {pins, dtypes, threads, corpus_changed};
+  return {pins, dtypes_of(config.train, then), set_threads(config.threads), corpus_changed};
 }
 
 // Of the adapter's two files, for train.json.
@@ -135,6 +140,11 @@ std::uint64_t peak_memory() {
 }
 
 }  // namespace
+
+std::vector<std::string> changes_since(const Pins& then, const RunConfig& config, const model::WeightSource& base,
+                                       const data::Tokenizer& tokenizer, const ServedFormat& served) {
+  return differences(then.identity, identity_today(config, base, tokenizer, served, then, then.text("corpus")));
+}
 
 void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer) {
   if (tokenizer.vocab_size() > spec.vocab)

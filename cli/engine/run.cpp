@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <optional>
 
 #include "cli/engine/artifact_scores.h"
 #include "cli/engine/machine.h"
@@ -75,16 +76,22 @@ void print_summary(const Session& session, const RunResult& result, const fs::pa
 
 }  // namespace
 
-int graft_run(const Context& context, const Restart& restart) {
+int graft_run(const Context& context, const RunOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  const Session session(context.config);
-  check_plan(session, context.config.export_.formats);
+  train::RunConfig config = context.config;
+  const bool scheduled = !options.runs.empty();
+  if (scheduled) config.run_dir = options.runs;  // until the corpus tells which of them
+  const Session session(config);
+  check_plan(session, config.export_.formats);
+  std::optional<DirectoryLock> lock;
+  if (scheduled) lock.emplace(graft::create_directories(options.runs));
   RunResult result;
   result.prepared = prepare_or_keep(session);
   throw_if_stopped();
-  check_heldout(session, context.config.export_.formats);
-  check_calibration(session, context.config.export_.formats);
-  result.trained = train_adapter(session, restart);
+  check_heldout(session, config.export_.formats);
+  check_calibration(session, config.export_.formats);
+  if (scheduled) config.run_dir = scheduled_run(session, options.runs).string();
+  result.trained = train_adapter(session, options.restart);
   score_and_export(session, result);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.peak_memory = std::max(peak_memory(), result.trained.peak_memory);
