@@ -28,7 +28,7 @@ Writes  run_dir/scores.json, where scores are kept with what they were computed 
 
 Examples
   graft eval -c configs/minimal.yaml
-  graft eval -c configs/minimal.yaml --model run/export/gguf-q8_0.gguf)",
+  graft eval -c configs/quickstart.yaml --model quickstart/run/export/gguf-q8_0.gguf)",
     .bind = bind,
 };
 
