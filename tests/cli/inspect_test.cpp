@@ -201,7 +201,10 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
     weights = fewer;
   }
   check_holds(workshop.graft("estimate", {"train.base_precision=nf4"}).out, {" in f32, frozen weights of the layers in NF4"});
-  check_holds(workshop.graft("estimate", {"train.steps=0"}).out, {"unknown: run `graft prepare` first, or set train.steps"});
+  check_holds(workshop.graft("estimate", {"train.steps=0"}).out,
+              {" steps, without evaluations; guessed from the size of the documents"});
+  check_holds(workshop.graft("estimate", {"train.steps=0", "corpus.sources.0.path=nowhere"}).out,
+              {"unknown: there are no documents yet; set train.steps, or name them"});
   const Outcome huge = workshop.graft("estimate", {"train.length=256", "train.rows=1048576", "train.micro_rows=1048576"});
   CHECK(huge.code == 4);
   check_holds(huge.err,
@@ -225,6 +228,18 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   for (const Json& finding : findings["findings"])
     states += finding["topic"].get<std::string>() + "=" + finding["state"].get<std::string>() + " ";
   check_holds(states, {"base=ok", "plan=fault", "corpus=ok"});
+}
+
+TEST_CASE("estimate counts the steps of a corpus without opening it", "[inspect]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const std::vector<std::string> set = {"train.steps=0", "train.epochs=2"};
+  const auto json = [&](const char* command) { return parse_json(workshop.graft(command, set, {"--json"}).out, "stdout"); };
+  const double steps = json("train")["steps"];
+  CHECK(json("estimate")["steps"].get<double>() == Approx(steps).epsilon(0.05));
+  for (const auto& entry : fs::directory_iterator(workshop / "corpus"))
+    if (entry.path().extension() == ".h5") fs::remove(entry.path());
+  CHECK(json("estimate")["steps"].get<double>() == Approx(steps).epsilon(0.05));
 }
 
 TEST_CASE("eval, generate and export on their own", "[inspect]") {
