@@ -11,6 +11,7 @@
 #include "core/stop.h"
 #include "data/corpus.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 #include "model/compute_type.h"
 #include "train/checkpoint.h"
@@ -35,12 +36,18 @@ std::string storage_name(const Dtypes& dtypes, const TrainConfig& config) {
   return base_precision(config) == model::BasePrecision::full ? full : cat(config.base_precision, " of ", full);
 }
 
+std::string this_program() {
+  constexpr const char* isa[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
+  return cat("graft ", GRAFT_VERSION, " on ", isa[static_cast<int>(kernels::cpu::isa())]);
+}
+
 // The corpus as it is now: its training shards and every other split as a held-out set.
 Pins pin_corpus(const fs::path& corpus) {
   std::map<std::string, std::vector<data::ShardRecord>> splits;
   for (const auto& record : data::read_manifest(corpus)) splits[record.split].push_back(record);
   if (!splits.count("train")) throw DataError(cat(corpus.string(), ": no documents to train on; run 'graft prepare' first"));
   Pins pins;
+  pins.program = this_program();
   for (const auto& [split, records] : splits) {
     if (split == "train")
       pins.identity["corpus"] = data::corpus_snapshot(records);
@@ -66,6 +73,7 @@ struct Opened {
   Dtypes dtypes;
   int threads;
   bool corpus_changed;  // since it began
+  std::string program;  // this one; pins.program began it
 };
 
 // What a run of this config is today, on the documents of `snapshot`; where one began, in the types that it began in.
@@ -102,7 +110,7 @@ Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const mo
     log::warn("train",
               "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
               "them name another run_dir, or begin anew with --fresh");
-  return {pins, dtypes_of(config.train, then), set_threads(config.threads), corpus_changed};
+  return {pins, dtypes_of(config.train, then), set_threads(config.threads), corpus_changed, today.program};
 }
 
 // Of the adapter's two files, for train.json.
@@ -213,6 +221,10 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
       loaded ? cat("going on after step ", state.step, " of ", steps) : cat(steps, " steps of ", config.train.rows, " rows"),
       "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", model::name_of(dtypes.compute), " on ",
       opened.threads, " threads");
+
+  if (loaded && !pins.program.empty() && pins.program != opened.program)
+    log::warn("train", "this run was begun by ", pins.program, " and goes on with ", opened.program,
+              ": its bits may be others than those of one that was never stopped");
 
   std::optional<MergeAware> merge_aware;
   if (rounding) {
