@@ -2,12 +2,12 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/stop.h"
 #include "data/corpus.h"
 #include "kernels/cpu/threads.h"
@@ -139,12 +139,6 @@ std::optional<TrainReport> finished(const RunDir& run, const Json& identity) {
     log::warn("train", "the report of the finished run cannot be used: ", error.what());
     return std::nullopt;
   }
-}
-
-std::uint64_t peak_memory() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) << 10;
 }
 
 }  // namespace

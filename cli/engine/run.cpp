@@ -4,13 +4,13 @@
 #include <optional>
 
 #include "cli/engine/artifact_scores.h"
-#include "cli/engine/machine.h"
 #include "cli/engine/output.h"
 #include "cli/engine/report.h"
 #include "cli/engine/servers.h"
 #include "cli/engine/survival.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/progress.h"
 #include "core/stop.h"
 #include "train/memory_plan.h"
@@ -18,7 +18,7 @@
 namespace graft::cli {
 namespace {
 
-// Prepared documents may be gone by the next run (an archive that was unmounted, say): the corpus is enough to go on.
+// A config without sources goes on with the corpus that is there.
 data::PrepareReport prepare_or_keep(const Session& session) {
   if (session.config.corpus.sources.empty() && !data::read_manifest(session.config.corpus.dir).empty()) {
     log::info("run", "no corpus.sources: using ", session.config.corpus.dir, " as it is");
