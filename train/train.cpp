@@ -141,6 +141,57 @@ std::optional<TrainReport> finished(const RunDir& run, const Json& identity) {
   }
 }
 
+// What a run reads: mapped, each shard's sha256 checked.
+struct Documents {
+  std::unique_ptr<data::Corpus> training;
+  std::map<std::string, std::unique_ptr<data::Corpus>> heldout;  // by set
+  std::unique_ptr<data::BatchSource> batches;                    // of training
+};
+
+Documents open_documents(const RunConfig& config, const Pins& pins, const data::Tokenizer& tokenizer) {
+  throw_if_stopped();
+  Documents documents;
+  documents.training = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), pins.text("corpus"));
+  for (const auto& [set, pinned] : pins.heldout)
+    documents.heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
+  documents.batches = data::pack(*documents.training, config.train.length, data::long_documents(config.train.long_documents));
+  return documents;
+}
+
+// The plan, once it is known to fit.
+MemoryPlan check_room(const RunDir& run, const RunConfig& config, const model::WeightSource& base, const Dtypes& dtypes,
+                      const data::BatchSource& batches) {
+  throw_if_stopped();
+  const std::int64_t parameters = lora::parameter_count(config.lora, base);
+  const MemoryPlan plan = plan_run(config, base.spec(), dtypes.compute, parameters, batches.rows_per_epoch(), available_memory());
+  log::info("train", plan.text());
+  plan.check();
+  check_disk(run.path(), parameters, config.train.keep_checkpoints);
+  return plan;
+}
+
+// Empty when nothing was held out.
+Trainer::Evaluate evaluation(const RunConfig& config, model::Decoder& decoder, const Documents& documents,
+                             const data::Tokenizer& tokenizer) {
+  if (documents.heldout.empty()) return {};
+  return [&] {
+    std::vector<eval::HeldoutScore> scores;
+    for (const auto& [set, corpus] : documents.heldout)
+      scores.push_back(eval::heldout(decoder, *corpus, tokenizer, set, config.eval.length, config.eval.max_tokens));
+    return scores;
+  };
+}
+
+// The adapter, then the report: a run that has it is finished.
+void write_result(const RunDir& run, const lora::AdapterSet& adapters, const model::WeightSource& base, const Pins& pins,
+                  const TrainReport& report) {
+  DirectoryWriter writer(run.adapter());
+  lora::save_peft(adapters, writer.path(), base.path().string());
+  writer.commit();
+  const Json json = {{"identity", pins.identity}, {"sha256", adapter_sums(run.adapter())}, {"report", report.json()}};
+  write_file(run.report(), json.dump(2) + "\n");
+}
+
 }  // namespace
 
 std::vector<std::string> changes_since(const Pins& then, const RunConfig& config, const model::WeightSource& base,
@@ -177,24 +228,13 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
       return *report;
     }
 
-  // The data.
-  throw_if_stopped();
-  const auto corpus = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), pins.text("corpus"));
-  std::map<std::string, std::unique_ptr<data::Corpus>> heldout;
-  for (const auto& [set, pinned] : pins.heldout)
-    heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
-  const auto batches = data::pack(*corpus, config.train.length, data::long_documents(config.train.long_documents));
-  const std::int64_t steps = total_steps(config.train, *batches);
-  if (const std::string few = too_few_rows(config.train, *batches); !few.empty()) log::warn("train", few);
+  const Documents documents = open_documents(config, pins, tokenizer);
+  const data::BatchSource& batches = *documents.batches;
+  const std::int64_t steps = total_steps(config.train, batches);
+  if (const std::string few = too_few_rows(config.train, batches); !few.empty()) log::warn("train", few);
 
-  // The model, once it is known to fit.
-  throw_if_stopped();
-  const std::int64_t parameter_count = lora::parameter_count(config.lora, base);
-  const MemoryPlan plan =
-      plan_run(config, base.spec(), dtypes.compute, parameter_count, batches->rows_per_epoch(), available_memory());
-  log::info("train", plan.text());
-  plan.check();
-  check_disk(run.path(), parameter_count, config.train.keep_checkpoints);
+  // The model.
+  const MemoryPlan plan = check_room(run, config, base, dtypes, batches);
   if (resume == Resume::fresh) run.clear();
   run.write_pins(pins);
   const Served rounding = served.values ? served.values() : Served();
@@ -227,17 +267,9 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
               config.train.merge_aware.format);
   }
 
-  Trainer::Evaluate evaluate;
-  if (!heldout.empty()) {
-    evaluate = [&] {
-      std::vector<eval::HeldoutScore> scores;
-      for (const auto& [set, documents] : heldout)
-        scores.push_back(eval::heldout(*decoder, *documents, tokenizer, set, config.eval.length, config.eval.max_tokens));
-      return scores;
-    };
-  }
+  const Trainer::Evaluate evaluate = evaluation(config, *decoder, documents, tokenizer);
   Metrics metrics(run.path(), state.logs);
-  Trainer trainer(config.train, *decoder, *batches, parameters, state, metrics, checkpoints, evaluate,
+  Trainer trainer(config.train, *decoder, batches, parameters, state, metrics, checkpoints, evaluate,
                   merge_aware ? &*merge_aware : nullptr);
   const kernels::cpu::ThreadPlaces places;
   std::vector<eval::HeldoutScore> scores = trainer.run();
@@ -246,10 +278,6 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
     scores = evaluate();
   }
 
-  // The result.
-  DirectoryWriter writer(run.adapter());
-  lora::save_peft(*adapters, writer.path(), base.path().string());
-  writer.commit();
   TrainReport report{.adapter = run.adapter(),
                      .corpus_changed = opened.corpus_changed,
                      .resumed_from = loaded ? loaded->step : -1,
@@ -266,12 +294,11 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                      .threads = opened.threads,
                      .storage_dtype = storage_name(dtypes, config.train),
                      .compute_dtype = model::name_of(dtypes.compute),
-                     .dropped_tokens = batches->dropped_tokens(),
+                     .dropped_tokens = batches.dropped_tokens(),
                      .merge_aware = config.train.merge_aware.format,
                      .merge_aware_from = merge_aware ? merge_aware->first() + 1 : 0,
                      .heldout = std::move(scores)};
-  const Json json = {{"identity", pins.identity}, {"sha256", adapter_sums(run.adapter())}, {"report", report.json()}};
-  write_file(run.report(), json.dump(2) + "\n");
+  write_result(run, *adapters, base, pins, report);
   return report;
 }
 
