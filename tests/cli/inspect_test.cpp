@@ -251,7 +251,11 @@ TEST_CASE("eval, generate and export on their own", "[inspect]") {
   CHECK(parse_json(run.graft("eval", FinishedRun::kSet, {"--base", "--json"}).out, "stdout")["scores"].size() == 1);
   const Json other = parse_json(run.graft("eval", FinishedRun::kSet, {"--model", "run/export/gguf-q8_0.gguf", "--json"}).out,
                                 "stdout")["scores"];
-  CHECK(other[0]["bits_per_byte"].get<double>() == Approx(scores[1]["bits_per_byte"].get<double>()).epsilon(0.02));
+  REQUIRE(other.size() == 3);  // base and adapted are known
+  CHECK((other[0] == scores[0] && other[1] == scores[1]));
+  CHECK(other[2]["bits_per_byte"].get<double>() == Approx(scores[1]["bits_per_byte"].get<double>()).epsilon(0.02));
+  const std::string table = run.graft("eval", FinishedRun::kSet, {"--model", "run/export/gguf-q8_0.gguf"}).out;
+  check_holds(table, {"gain kept", "\nadapted ", "\nrun/export/gguf-q8_0.gguf "});
 
   const auto answer = [&](const std::vector<std::string>& rest, const std::string& input = {}) {
     const Outcome done = run_program(run.command("generate", FinishedRun::kSet, rest), {.directory = run.path(), .input = input});
