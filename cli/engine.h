@@ -20,6 +20,10 @@ struct Context {
 
 enum class Restart { automatic, fresh, resume };  // continue if there is something; begin anew; insist on something to continue
 
+struct RunOptions {
+  Restart restart = Restart::automatic;
+  std::string runs;  // directory of run directories, one of which takes the place of run_dir; empty: run_dir as it is
+};
 struct EvalOptions {
   std::string model;    // score this model instead of the config's base; a directory or GGUF file
   std::string adapter;  // PEFT directory; empty: the run's own, if it has one
@@ -62,7 +66,7 @@ struct BenchOptions {
 };
 
 extern "C" {
-int graft_run(const Context&, const Restart&);
+int graft_run(const Context&, const RunOptions&);
 int graft_prepare(const Context&);
 int graft_train(const Context&, const Restart&);
 int graft_eval(const Context&, const EvalOptions&);

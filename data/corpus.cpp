@@ -47,6 +47,14 @@ class ShardedCorpus : public Corpus {
 
 }  // namespace
 
+bool has_conversations(const fs::path& corpus, const std::string& tokenizer_hash) {
+  const std::vector<ShardRecord> records = shards_of(read_manifest(corpus), "train");
+  return std::ranges::any_of(records, [&](const ShardRecord& record) {
+    if (record.tokenizer_hash != tokenizer_hash) return false;
+    return record.conversations ? *record.conversations : TokenFile(corpus, record).has_conversations();
+  });
+}
+
 std::string corpus_snapshot(std::span<const ShardRecord> records) {
   Sha256 hash;
   for (const ShardRecord& record : records) hash.update(record.sha256 + "\n");

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,9 +25,13 @@ struct ShardRecord {
   std::uint64_t tokens = 0, documents = 0, bytes = 0;  // bytes: of cleaned UTF-8 text
   std::string tokenizer_hash, source;
   std::int32_t vocab_size = 0;
+  std::optional<bool> conversations = {};  // whether some of its documents are; nothing: sealed by an older program
 };
 std::vector<ShardRecord> read_manifest(const std::filesystem::path& corpus);
 void append_manifest(const std::filesystem::path& corpus, const ShardRecord& record);
+// Whether documents to train on are conversations; false where there is no corpus, or one of another tokenizer. From the
+// manifest; shards whose record does not say it are opened, with the errors of TokenFile.
+bool has_conversations(const std::filesystem::path& corpus, const std::string& tokenizer_hash);
 // sha256 over the hashes of the shards, in order.
 std::string corpus_snapshot(std::span<const ShardRecord> records);
 // Those of one split, up to the last one of `snapshot` (empty: all); none when they do not begin with that snapshot.

@@ -24,6 +24,8 @@ std::string extension_of(const std::string& path) {
   return extension;
 }
 
+}  // namespace
+
 std::optional<Format> format_of(const std::string& path, const std::string& configured) {
   if (configured == "text") return Format::text;
   if (configured == "markdown") return Format::markdown;
@@ -37,6 +39,8 @@ std::optional<Format> format_of(const std::string& path, const std::string& conf
   return std::nullopt;
 }
 
+namespace {
+
 // What is no plain word is not the name of a type, and may be anything.
 std::string unknown_type(const std::string& path) {
   const std::string extension = extension_of(path);
@@ -44,6 +48,14 @@ std::string unknown_type(const std::string& path) {
       extension.size() > 1 && extension.size() <= 12 &&
       std::all_of(extension.begin() + 1, extension.end(), [](unsigned char c) { return c < 0x80 && std::isalnum(c); });
   return plain ? "unknown file type " + extension : "unknown file type";
+}
+
+// What to do about files of these types.
+std::string advice(const std::map<std::string, std::int64_t>& unknown) {
+  for (const char* type : {".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".ppt", ".pptx"})
+    if (unknown.contains(cat("unknown file type ", type)))
+      return "; convert them to text first (pdftotext, pandoc -t plain, soffice --convert-to txt)";
+  return "; set 'format' where they are text all the same";
 }
 
 // Where to cut a text that goes on: after the last line, else the last blank, else between two characters.
@@ -60,6 +72,7 @@ std::size_t cut(const std::string& text) {
 
 DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
   if (sources.empty()) throw ConfigError("corpus.sources is empty: name at least one file, folder or pattern");
+  lost_.resize(sources.size());
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const std::size_t before = files_.size();
     Skipped skipped;
@@ -72,11 +85,12 @@ DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
     count("hidden file or folder", skipped.hidden);
     count("broken link", skipped.broken);
     count("not a regular file", skipped.special);
+    std::map<std::string, std::int64_t> unknown;
     for (const std::string& path : found) {
       const auto format = format_of(path, sources[i].format);
       if (!format) {
         const std::string reason = unknown_type(path);
-        ++dropped_[dropped_.contains(reason) || dropped_.size() < kMaxReasons ? reason : "unknown file type"];
+        ++unknown[unknown.contains(reason) || unknown.size() < kMaxReasons ? reason : "unknown file type"];
         continue;
       }
       std::error_code error;
@@ -86,9 +100,20 @@ DocumentReader::DocumentReader(const std::vector<SourceConfig>& sources) {
     }
     if (files_.size() == before) {
       throw DataError(cat(sources[i].path, ": none of its ", found.size(),
-                          " files ends in .txt, .md, .html or .jsonl (or these with .gz); set 'format' to read them anyway"));
+                          " files ends in .txt, .md, .html or .jsonl (or these with .gz)", advice(unknown)));
     }
+    const std::size_t readable = files_.size() - before;
+    if (found.size() > 2 * readable)
+      log::warn("prepare", sources[i].path, ": only ", readable, " of its ", found.size(), " files are read; ", reasons(unknown),
+                advice(unknown));
+    for (const auto& [reason, count] : unknown)
+      dropped_[dropped_.contains(reason) || dropped_.size() < kMaxReasons ? reason : "unknown file type"] += count;
   }
+}
+
+void DocumentReader::lose(const char* reason) {
+  ++dropped_[reason];
+  ++lost_[files_[next_file_ - 1].source];
 }
 
 void DocumentReader::close() {
@@ -109,7 +134,7 @@ bool DocumentReader::open_next() {
       return true;
     } catch (const UserError& error) {
       log::warn("prepare", error.what());
-      ++dropped_["unreadable file"];
+      lose("unreadable file");
       finished_bytes_ += file.bytes;
     }
   }
@@ -123,7 +148,7 @@ bool DocumentReader::next(RawDocument& document) {
       close();
     } catch (const DataError& error) {  // the rest of this file is lost; what came before is kept
       log::warn("prepare", error.what());
-      ++dropped_["unreadable file"];
+      lose("unreadable file");
       close();
     }
   }
@@ -154,7 +179,7 @@ bool DocumentReader::read_part(RawDocument& document) {
   if (document.bytes.size() > kMaxPart) {
     if (part_ == 0 && !utf16(document.bytes).empty()) {  // cut() knows ends of lines in bytes alone
       log::warn("prepare", document.id, ": a UTF-16 text may have at most ", kMaxPart >> 20, " MiB; dropped");
-      ++dropped_["UTF-16 text too large"];
+      lose("UTF-16 text too large");
       return false;
     }
     const std::size_t end = cut(document.bytes);
@@ -173,7 +198,7 @@ bool DocumentReader::read_page(RawDocument& document) {
   }
   if (document.bytes.size() <= kMaxPage) return true;
   log::warn("prepare", document.id, ": an HTML page may have at most ", kMaxPage >> 20, " MiB; dropped");
-  ++dropped_["page too large"];
+  lose("page too large");
   return false;
 }
 
@@ -185,7 +210,7 @@ bool DocumentReader::read_line(RawDocument& document) {
     ++part_;
     if (status == LineReader::Status::too_long) {
       log::warn("prepare", document.id, ":", part_, ": a line may have at most ", kMaxPage >> 20, " MiB; dropped");
-      ++dropped_["line too long"];
+      lose("line too long");
     } else if (line.find_first_not_of(" \t\r") != std::string_view::npos) {
       document.bytes = line;
       document.id += cat(":", part_);

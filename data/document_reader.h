@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@
 namespace graft::data {
 
 enum class Format { text, markdown, html, jsonl };
+// How a file is read by its name, or as `configured` (SourceConfig::format) says; nothing for a type that is not read.
+std::optional<Format> format_of(const std::string& path, const std::string& configured);
 
 inline constexpr std::size_t kMaxPart = 16 << 20;  // longer text and Markdown files become several documents
 inline constexpr std::size_t kMaxPage = 32 << 20;  // longer HTML pages and JSON lines are dropped
@@ -32,15 +35,17 @@ struct RawDocument {
 
 class DocumentReader {
  public:
-  // Finds the files. ConfigError without sources; DataError for a path without files, or a file whose type the name
-  // does not tell.
+  // Finds the files, and warns of a source of which most are of types that are not read. ConfigError without sources; DataError
+  // for a path without files, or without one of a type that is read.
   explicit DocumentReader(const std::vector<SourceConfig>& sources);
   bool next(RawDocument& document);
 
   std::uint64_t total_bytes() const { return total_bytes_; }  // of all files as they are on the disk
   std::uint64_t bytes_read() const { return finished_bytes_ + (input_ ? input_->consumed() : 0); }
-  // Documents, lines and files that were read and gave nothing, by reason.
+  // Documents, lines and files that were found and gave nothing, by reason.
   const std::map<std::string, std::int64_t>& dropped() const { return dropped_; }
+  // Of each source, those of them that should have given something: its files are of a type that is read.
+  const std::vector<std::int64_t>& lost() const { return lost_; }
 
  private:
   struct File {
@@ -50,6 +55,7 @@ class DocumentReader {
     std::uint64_t bytes;
   };
   bool open_next();
+  void lose(const char* reason);  // something of the open file
   bool read(RawDocument& document);
   bool read_part(RawDocument& document);
   bool read_page(RawDocument& document);
@@ -64,6 +70,7 @@ class DocumentReader {
   std::int64_t part_ = 0;  // parts or lines of the open file so far
   std::uint64_t total_bytes_ = 0, finished_bytes_ = 0;
   std::map<std::string, std::int64_t> dropped_;
+  std::vector<std::int64_t> lost_;
 };
 
 struct Extracted {

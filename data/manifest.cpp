@@ -34,6 +34,7 @@ ShardRecord parse(std::string_view line, const fs::path& corpus, const std::stri
   record.bytes = count("bytes");
   record.tokenizer_hash = json_get<std::string>(json, "tokenizer", origin);
   record.source = json_get<std::string>(json, "source", origin);
+  if (json.contains("conversations")) record.conversations = json_get<bool>(json, "conversations", origin);
   const std::uint64_t vocab_size = count("vocab_size");
   if (vocab_size == 0 || vocab_size > (1u << 30)) throw FormatError(cat(origin, ": vocab_size is ", vocab_size));
   record.vocab_size = static_cast<std::int32_t>(vocab_size);
@@ -63,11 +64,12 @@ std::vector<ShardRecord> read_manifest(const fs::path& corpus) {
 }
 
 void append_manifest(const fs::path& corpus, const ShardRecord& record) {
-  const Json json = {{"schema", kCorpusSchema},         {"file", record.file},
-                     {"sha256", record.sha256},         {"split", record.split},
-                     {"tokens", record.tokens},         {"documents", record.documents},
-                     {"bytes", record.bytes},           {"tokenizer", record.tokenizer_hash},
-                     {"vocab_size", record.vocab_size}, {"source", record.source}};
+  Json json = {{"schema", kCorpusSchema},         {"file", record.file},
+               {"sha256", record.sha256},         {"split", record.split},
+               {"tokens", record.tokens},         {"documents", record.documents},
+               {"bytes", record.bytes},           {"tokenizer", record.tokenizer_hash},
+               {"vocab_size", record.vocab_size}, {"source", record.source}};
+  if (record.conversations) json["conversations"] = *record.conversations;
   append_line(manifest_path(corpus), json.dump());
 }
 

@@ -128,12 +128,6 @@ void check_config(const CorpusConfig& config, const Tokenizer& tokenizer, std::i
   }
 }
 
-std::string reasons(const std::map<std::string, std::int64_t>& counts) {
-  std::string out;
-  for (const auto& [reason, count] : counts) out += cat(out.empty() ? "" : ", ", count, " ", reason);
-  return out;
-}
-
 // Of the documents read from a source, those that gave nothing; copies of others are none of them.
 struct Losses {
   std::int64_t read = 0, dropped = 0;
@@ -168,6 +162,12 @@ void count(const Prepared& document, Novelty novelty, PrepareReport& report) {
 }
 
 }  // namespace
+
+std::string reasons(const std::map<std::string, std::int64_t>& counts) {
+  std::string out;
+  for (const auto& [reason, count] : counts) out += cat(out.empty() ? "" : ", ", count, " ", reason);
+  return out;
+}
 
 PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std::int64_t model_vocab, int threads) {
   check_config(asked, tokenizer, model_vocab);
@@ -212,10 +212,12 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
       report.documents_read += count;
       report.dropped_documents[reason] += count;
     }
-    for (std::size_t i = 0; i < losses.size(); ++i)
-      if (losses[i].dropped * 2 > losses[i].read)
-        log::warn("prepare", config.sources[i].path, ": ", losses[i].dropped, " of ", losses[i].read,
+    for (std::size_t i = 0; i < losses.size(); ++i) {
+      const std::int64_t lost = reader.lost()[i], read = losses[i].read + lost, dropped = losses[i].dropped + lost;
+      if (dropped * 2 > read)
+        log::warn("prepare", config.sources[i].path, ": ", dropped, " of ", read,
                   " documents were dropped; do its format and fields fit?");
+    }
   }
   const bool known_only = report.unchanged_documents > 0 || report.dropped_documents.contains("duplicate");
   if (report.documents_kept == 0 && !known_only) {

@@ -73,6 +73,8 @@ struct PrepareReport {
   Json json() const;
 };
 
+std::string reasons(const std::map<std::string, std::int64_t>& counts);  // "497 unknown file type .pdf, 3 empty"
+
 // Adds what is new in the sources to the corpus (documents already in it, by id and content hash, are left alone).
 // `model_vocab` is the base model's vocabulary size, 0 when unknown: DataError when the tokenizer does not fit it.
 // DataError when nothing was found or everything was filtered; then no shard is written.

@@ -79,6 +79,7 @@ class TokenFile {
   TokenFile(const std::filesystem::path& corpus, const ShardRecord& record);
 
   std::int64_t documents() const { return documents_; }
+  bool has_conversations() const { return has_loss_; }
   std::int64_t tokens() const { return static_cast<std::int64_t>(tokens_.count); }
   Document document(std::int64_t index) const;
   Hash128 content_hash(std::int64_t index) const;

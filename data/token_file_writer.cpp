@@ -55,6 +55,7 @@ ShardRecord TokenFileWriter::seal(const std::filesystem::path& corpus, const std
   record.documents = documents();
   record.tokenizer_hash = tokenizer_hash;
   record.vocab_size = vocab_size_;
+  record.conversations = !loss_spans_.empty();
   for (const std::uint64_t bytes : bytes_) record.bytes += bytes;
   std::vector<bool> used(sources.size());
   for (const std::uint16_t source : sources_) used.at(source) = true;

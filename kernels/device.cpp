@@ -100,9 +100,10 @@ Device choose_device(const std::string& wanted, const DeviceSupport& support) {
   }
   if (wanted == "cuda") {
     if (!support.cuda_library)
-      throw MachineError(cat("device: cuda needs ", kCudaLibrary, " beside the program, and it is not there",
-                             support.driver.empty() ? ", nor is an NVIDIA driver loaded" : "",
-                             "; build with -DGRAFT_CUDA=ON, or set device: cpu"));
+      throw MachineError(
+          cat("device: cuda needs ", kCudaLibrary, " beside the program, and it is not there",
+              support.driver.empty() ? ", nor is an NVIDIA driver loaded" : "",
+              "; build it with `cmake --preset release -DGRAFT_CUDA=ON && cmake --build --preset release`, or set device: cpu"));
     const Gpu& gpu = support.gpu;
     if (!gpu.fault.empty()) throw MachineError(cat("device: cuda: ", gpu.fault, "; set device: cpu"));
     if (gpu.major < kLeastMajor)

@@ -36,14 +36,15 @@ TEST_CASE("a device that cannot be had is refused with what is missing", "[devic
   const Refusal nothing = refusal("cuda", {"", false, true, {}});
   CHECK(nothing.code == kMachineFault);
   CHECK(nothing.sentence ==
-        "device: cuda needs libgraft_cuda.so beside the program, and it is not there, nor is an NVIDIA driver loaded; build with "
-        "-DGRAFT_CUDA=ON, or set device: cpu");
+        "device: cuda needs libgraft_cuda.so beside the program, and it is not there, nor is an NVIDIA driver loaded; build it "
+        "with "
+        "`cmake --preset release -DGRAFT_CUDA=ON && cmake --build --preset release`, or set device: cpu");
 
   const Refusal no_library = refusal("cuda", {"580.65.06", false, true, {}});
   CHECK(no_library.code == kMachineFault);
   CHECK(no_library.sentence ==
-        "device: cuda needs libgraft_cuda.so beside the program, and it is not there; build with -DGRAFT_CUDA=ON, or set device: "
-        "cpu");
+        "device: cuda needs libgraft_cuda.so beside the program, and it is not there; build it with `cmake --preset release "
+        "-DGRAFT_CUDA=ON && cmake --build --preset release`, or set device: cpu");
 
   const Refusal no_gpu = refusal("cuda", {"580.65.06", true, true, {.fault = "no CUDA-capable device is detected"}});
   CHECK(no_gpu.code == kMachineFault);

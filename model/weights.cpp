@@ -82,9 +82,11 @@ std::unique_ptr<WeightSource> open_weights(const fs::path& path) {
   const fs::file_status status = fs::status(path, error);
   if (fs::is_directory(status)) return open_hf_directory(path);
   if (!fs::exists(status))
-    throw UserError(cat(path.string(), ": no such model",
-                        path.is_relative() ? cat(" (looked up from ", std::filesystem::current_path().string(), ")") : "",
-                        "; name a directory with config.json and model.safetensors, or a GGUF file"));
+    throw UserError(
+        cat(path.string(), ": no such model",
+            path.is_relative() ? cat(" (looked up from ", std::filesystem::current_path().string(), ")") : "",
+            "; name a directory with config.json and model.safetensors, or a GGUF file. graft downloads nothing: `hf download "
+            "OWNER/MODEL --local-dir DIR` does, on a machine with a network"));
   if (path.extension() == ".safetensors" || path.extension() == ".json")
     throw UserError(cat(path.string(), ": name the directory that holds the model, not a file in it"));
   if (path.extension() == ".bin" || path.extension() == ".pt" || path.extension() == ".pth")

@@ -1,6 +1,9 @@
 // What decides a run's bits: the config values that matter, the base, the tokenizer, the corpus snapshot, device, threads and
 // dtypes. Equal identities give equal adapters and equal loss logs on the same kind of machine; a run only resumes under its own.
 //
+// Nor are the program's version and the instruction set part of it, which decide bits too: a run goes on under another, with a
+// warning.
+//
 // Not part of it: merge-aware training where there is none, where things lie, how often to checkpoint or evaluate, when to give
 // up. Those may change between resumes.
 #pragma once

@@ -16,7 +16,8 @@ std::optional<Pins> read_pins(const fs::path& run_dir) {
   if (!fs::exists(file)) return std::nullopt;
   const Json json = read_json(file, kMaxPinsBytes);
   return Pins{json_get<Json>(json, "identity", file.string()),
-              json_get<std::map<std::string, std::string>>(json, "heldout", file.string())};
+              json_get<std::map<std::string, std::string>>(json, "heldout", file.string()),
+              json_get_or<std::string>(json, "program", "", file.string())};
 }
 
 RunDir::RunDir(const fs::path& path) : path_(graft::create_directories(path)), lock_(path_) {
@@ -30,7 +31,7 @@ bool RunDir::begun() const {
 }
 
 void RunDir::write_pins(const Pins& pins) const {
-  const Json json = {{"graft", GRAFT_VERSION}, {"identity", pins.identity}, {"heldout", pins.heldout}};
+  const Json json = {{"program", pins.program}, {"identity", pins.identity}, {"heldout", pins.heldout}};
   write_file(path_ / "run.json", json.dump(2) + "\n");
 }
 

@@ -1,11 +1,9 @@
 // A run directory, of which one process at a time is the owner:
 //
-//   run.json          what the run is: its identity (train/identity.h) and the pinned held-out snapshots; written before step 1
-//   checkpoints/      train/checkpoint.h
-//   loss.jsonl, metrics.jsonl, tensorboard/      train/metrics.h
-//   adapter/          the result, a PEFT directory
-//   train.json        the report, written last: a run that has it is finished
-//   .lock             held while a process trains here
+//   run.json          what the run is: its identity (train/identity.h), the pinned held-out snapshots, program; written before
+//   step 1 checkpoints/      train/checkpoint.h loss.jsonl, metrics.jsonl, tensorboard/      train/metrics.h adapter/ the result,
+//   a PEFT directory train.json        the report, written last: a run that has it is finished .lock             held while a
+//   process trains here
 #pragma once
 
 #include <map>
@@ -20,6 +18,7 @@ namespace graft::train {
 struct Pins {
   Json identity;
   std::map<std::string, std::string> heldout;  // set -> corpus snapshot
+  std::string program = {};                    // that began it: "graft 0.1.0 on avx512_bf16"; empty: an older one did
 
   std::string text(const char* key) const;  // of the identity; FormatError when it is not there
 };

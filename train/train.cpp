@@ -2,15 +2,16 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/stop.h"
 #include "data/corpus.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 #include "model/compute_type.h"
 #include "train/checkpoint.h"
@@ -35,12 +36,18 @@ std::string storage_name(const Dtypes& dtypes, const TrainConfig& config) {
   return base_precision(config) == model::BasePrecision::full ? full : cat(config.base_precision, " of ", full);
 }
 
+std::string this_program() {
+  constexpr const char* isa[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
+  return cat("graft ", GRAFT_VERSION, " on ", isa[static_cast<int>(kernels::cpu::isa())]);
+}
+
 // The corpus as it is now: its training shards and every other split as a held-out set.
 Pins pin_corpus(const fs::path& corpus) {
   std::map<std::string, std::vector<data::ShardRecord>> splits;
   for (const auto& record : data::read_manifest(corpus)) splits[record.split].push_back(record);
   if (!splits.count("train")) throw DataError(cat(corpus.string(), ": no documents to train on; run 'graft prepare' first"));
   Pins pins;
+  pins.program = this_program();
   for (const auto& [split, records] : splits) {
     if (split == "train")
       pins.identity["corpus"] = data::corpus_snapshot(records);
@@ -66,7 +73,22 @@ struct Opened {
   Dtypes dtypes;
   int threads;
   bool corpus_changed;  // since it began
+  std::string program;  // this one; pins.program began it
 };
+
+// What a run of this config is today, on the documents of `snapshot`; where one began, in the types that it began in.
+Json identity_today(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer,
+                    const ServedFormat& served, const std::optional<Pins>& then, const std::string& snapshot) {
+  const Dtypes dtypes = dtypes_of(config.train, then);
+  return run_identity(config, {.base = base.identity(),
+                               .tokenizer = tokenizer.hash(),
+                               .corpus = snapshot,
+                               .device = kernels::device_name(kernels::device()),
+                               .threads = set_threads(config.threads),
+                               .storage = storage_name(dtypes, config.train),
+                               .compute = model::name_of(dtypes.compute),
+                               .calibration_rows = served.calibration_rows});
+}
 
 // What this run is. begun: goes on with what the directory holds; DataError when that is another one.
 Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const model::WeightSource& base,
@@ -76,17 +98,8 @@ Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const mo
     throw DataError(cat(run.path().string(), " holds checkpoints but no run.json that says whose; begin anew with --fresh"));
   const Pins today = pin_corpus(config.corpus.dir);
   Pins pins = then ? *then : today;
-  const int threads = set_threads(config.threads);
-  const Dtypes dtypes = dtypes_of(config.train, then);
   const std::string snapshot = pins.text("corpus");
-  pins.identity = run_identity(config, {.base = base.identity(),
-                                        .tokenizer = tokenizer.hash(),
-                                        .corpus = snapshot,
-                                        .device = kernels::device_name(kernels::device()),
-                                        .threads = threads,
-                                        .storage = storage_name(dtypes, config.train),
-                                        .compute = model::name_of(dtypes.compute),
-                                        .calibration_rows = served.calibration_rows});
+  pins.identity = identity_today(config, base, tokenizer, served, then, snapshot);
   if (then) check_same_run(run.path(), then->identity, pins.identity);
   const bool corpus_changed = today.identity["corpus"] != snapshot;
   const auto shards = data::read_manifest(config.corpus.dir);
@@ -97,7 +110,7 @@ Opened open_run(const RunDir& run, bool begun, const RunConfig& config, const mo
     log::warn("train",
               "the corpus has changed since this run began, and it stays with the documents it began with; to train on all of "
               "them name another run_dir, or begin anew with --fresh");
-  return {pins, dtypes, threads, corpus_changed};
+  return {pins, dtypes_of(config.train, then), set_threads(config.threads), corpus_changed, today.program};
 }
 
 // Of the adapter's two files, for train.json.
@@ -128,13 +141,63 @@ std::optional<TrainReport> finished(const RunDir& run, const Json& identity) {
   }
 }
 
-std::uint64_t peak_memory() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) << 10;
+// What a run reads: mapped, each shard's sha256 checked.
+struct Documents {
+  std::unique_ptr<data::Corpus> training;
+  std::map<std::string, std::unique_ptr<data::Corpus>> heldout;  // by set
+  std::unique_ptr<data::BatchSource> batches;                    // of training
+};
+
+Documents open_documents(const RunConfig& config, const Pins& pins, const data::Tokenizer& tokenizer) {
+  throw_if_stopped();
+  Documents documents;
+  documents.training = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), pins.text("corpus"));
+  for (const auto& [set, pinned] : pins.heldout)
+    documents.heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
+  documents.batches = data::pack(*documents.training, config.train.length, data::long_documents(config.train.long_documents));
+  return documents;
+}
+
+// The plan, once it is known to fit.
+MemoryPlan check_room(const RunDir& run, const RunConfig& config, const model::WeightSource& base, const Dtypes& dtypes,
+                      const data::BatchSource& batches) {
+  throw_if_stopped();
+  const std::int64_t parameters = lora::parameter_count(config.lora, base);
+  const MemoryPlan plan = plan_run(config, base.spec(), dtypes.compute, parameters, batches.rows_per_epoch(), available_memory());
+  log::info("train", plan.text());
+  plan.check();
+  check_disk(run.path(), parameters, config.train.keep_checkpoints);
+  return plan;
+}
+
+// Empty when nothing was held out.
+Trainer::Evaluate evaluation(const RunConfig& config, model::Decoder& decoder, const Documents& documents,
+                             const data::Tokenizer& tokenizer) {
+  if (documents.heldout.empty()) return {};
+  return [&] {
+    std::vector<eval::HeldoutScore> scores;
+    for (const auto& [set, corpus] : documents.heldout)
+      scores.push_back(eval::heldout(decoder, *corpus, tokenizer, set, config.eval.length, config.eval.max_tokens));
+    return scores;
+  };
+}
+
+// The adapter, then the report: a run that has it is finished.
+void write_result(const RunDir& run, const lora::AdapterSet& adapters, const model::WeightSource& base, const Pins& pins,
+                  const TrainReport& report) {
+  DirectoryWriter writer(run.adapter());
+  lora::save_peft(adapters, writer.path(), base.path().string());
+  writer.commit();
+  const Json json = {{"identity", pins.identity}, {"sha256", adapter_sums(run.adapter())}, {"report", report.json()}};
+  write_file(run.report(), json.dump(2) + "\n");
 }
 
 }  // namespace
+
+std::vector<std::string> changes_since(const Pins& then, const RunConfig& config, const model::WeightSource& base,
+                                       const data::Tokenizer& tokenizer, const ServedFormat& served) {
+  return differences(then.identity, identity_today(config, base, tokenizer, served, then, then.text("corpus")));
+}
 
 void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer) {
   if (tokenizer.vocab_size() > spec.vocab)
@@ -165,24 +228,13 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
       return *report;
     }
 
-  // The data.
-  throw_if_stopped();
-  const auto corpus = data::Corpus::open(config.corpus.dir, "train", tokenizer.hash(), pins.text("corpus"));
-  std::map<std::string, std::unique_ptr<data::Corpus>> heldout;
-  for (const auto& [set, pinned] : pins.heldout)
-    heldout[set] = data::Corpus::open(config.corpus.dir, set, tokenizer.hash(), pinned);
-  const auto batches = data::pack(*corpus, config.train.length, data::long_documents(config.train.long_documents));
-  const std::int64_t steps = total_steps(config.train, *batches);
-  if (const std::string few = too_few_rows(config.train, *batches); !few.empty()) log::warn("train", few);
+  const Documents documents = open_documents(config, pins, tokenizer);
+  const data::BatchSource& batches = *documents.batches;
+  const std::int64_t steps = total_steps(config.train, batches);
+  if (const std::string few = too_few_rows(config.train, batches); !few.empty()) log::warn("train", few);
 
-  // The model, once it is known to fit.
-  throw_if_stopped();
-  const std::int64_t parameter_count = lora::parameter_count(config.lora, base);
-  const MemoryPlan plan =
-      plan_run(config, base.spec(), dtypes.compute, parameter_count, batches->rows_per_epoch(), available_memory());
-  log::info("train", plan.text());
-  plan.check();
-  check_disk(run.path(), parameter_count, config.train.keep_checkpoints);
+  // The model.
+  const MemoryPlan plan = check_room(run, config, base, dtypes, batches);
   if (resume == Resume::fresh) run.clear();
   run.write_pins(pins);
   const Served rounding = served.values ? served.values() : Served();
@@ -204,6 +256,10 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
       "; ", adapters->adapters.size(), " adapters, ", adapters->count(), " parameters; ", model::name_of(dtypes.compute), " on ",
       opened.threads, " threads");
 
+  if (loaded && !pins.program.empty() && pins.program != opened.program)
+    log::warn("train", "this run was begun by ", pins.program, " and goes on with ", opened.program,
+              ": its bits may be others than those of one that was never stopped");
+
   std::optional<MergeAware> merge_aware;
   if (rounding) {
     merge_aware.emplace(rounding, steps_before_merge_aware(config.train, steps), base, dtypes.storage, *adapters, *decoder);
@@ -211,17 +267,9 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
               config.train.merge_aware.format);
   }
 
-  Trainer::Evaluate evaluate;
-  if (!heldout.empty()) {
-    evaluate = [&] {
-      std::vector<eval::HeldoutScore> scores;
-      for (const auto& [set, documents] : heldout)
-        scores.push_back(eval::heldout(*decoder, *documents, tokenizer, set, config.eval.length, config.eval.max_tokens));
-      return scores;
-    };
-  }
+  const Trainer::Evaluate evaluate = evaluation(config, *decoder, documents, tokenizer);
   Metrics metrics(run.path(), state.logs);
-  Trainer trainer(config.train, *decoder, *batches, parameters, state, metrics, checkpoints, evaluate,
+  Trainer trainer(config.train, *decoder, batches, parameters, state, metrics, checkpoints, evaluate,
                   merge_aware ? &*merge_aware : nullptr);
   const kernels::cpu::ThreadPlaces places;
   std::vector<eval::HeldoutScore> scores = trainer.run();
@@ -230,10 +278,6 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
     scores = evaluate();
   }
 
-  // The result.
-  DirectoryWriter writer(run.adapter());
-  lora::save_peft(*adapters, writer.path(), base.path().string());
-  writer.commit();
   TrainReport report{.adapter = run.adapter(),
                      .corpus_changed = opened.corpus_changed,
                      .resumed_from = loaded ? loaded->step : -1,
@@ -250,12 +294,11 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
                      .threads = opened.threads,
                      .storage_dtype = storage_name(dtypes, config.train),
                      .compute_dtype = model::name_of(dtypes.compute),
-                     .dropped_tokens = batches->dropped_tokens(),
+                     .dropped_tokens = batches.dropped_tokens(),
                      .merge_aware = config.train.merge_aware.format,
                      .merge_aware_from = merge_aware ? merge_aware->first() + 1 : 0,
                      .heldout = std::move(scores)};
-  const Json json = {{"identity", pins.identity}, {"sha256", adapter_sums(run.adapter())}, {"report", report.json()}};
-  write_file(run.report(), json.dump(2) + "\n");
+  write_result(run, *adapters, base, pins, report);
   return report;
 }
 

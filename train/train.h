@@ -13,6 +13,7 @@
 #include "model/weights.h"
 #include "train/config.h"
 #include "train/merge_aware.h"
+#include "train/run_dir.h"
 
 namespace graft::train {
 
@@ -48,6 +49,11 @@ struct TrainReport {
 void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer);
 
 TrainReport report_from_json(const Json& json, const std::string& origin);  // FormatError when a field is missing
+
+// What another run of this config and base would be asked to do otherwise than the run that is pinned so: a line for each setting
+// (train/identity.h). The documents are not compared. Sets the number of threads of the process.
+std::vector<std::string> changes_since(const Pins& then, const RunConfig& config, const model::WeightSource& base,
+                                       const data::Tokenizer& tokenizer, const ServedFormat& served = {});
 
 // Takes the run directory's lock; the caller must not hold it. Sets the number of threads of the process.
 // DataError: the run directory holds a run of another identity (every difference is listed), or the tokenizer does not fit.

@@ -16,6 +16,7 @@
 #include "kernels/device.h"
 #include "train/memory_plan.h"
 #include "train/schedule.h"
+#include "train/work_plan.h"
 
 namespace graft::train {
 namespace {
@@ -44,9 +45,7 @@ std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& bat
   if (rows < 1)
     throw DataError(
         "the corpus packs into no row to train on; all its documents were dropped (see train.long_documents) or empty");
-  if (config.steps > 0) return config.steps;
-  return std::max<std::int64_t>(
-      1, static_cast<std::int64_t>(std::ceil(config.epochs * static_cast<double>(rows) / static_cast<double>(config.rows))));
+  return steps_of(config, rows);
 }
 
 std::string too_few_rows(const TrainConfig& config, const data::BatchSource& batches) {

@@ -27,7 +27,7 @@
 
 namespace graft::train {
 
-// ceil(rows of all epochs / rows of a step) unless config.steps says otherwise. DataError when there is no row to train on.
+// steps_of() the packed corpus (train/work_plan.h). DataError when there is no row to train on.
 std::int64_t total_steps(const TrainConfig& config, const data::BatchSource& batches);
 
 // What is odd about a corpus that small, with what to change; empty: nothing is.

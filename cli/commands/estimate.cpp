@@ -19,7 +19,8 @@ const Command estimate = {
     .name = "estimate",
     .order = 9,
     .summary = "memory and time that a config will need, without loading any weights",
-    .details = R"(Reads   the config and the header of the base model; the size of corpus.dir if it is there.
+    .details = R"(Reads   the config and the header of the base model; the number of tokens in corpus.dir, or the size of
+        the documents when nothing is prepared yet. No document is opened.
 Writes  nothing. Ends with exit code 4 when the run does not fit into this machine's memory.
 
 Example

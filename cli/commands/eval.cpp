@@ -24,11 +24,12 @@ const Command eval = {
     .order = 4,
     .summary = "bits per byte and perplexity on the held-out text, with and without the adapter",
     .details = R"(Reads   corpus.dir (every split but train), the base model or --model, and an adapter.
-Writes  run_dir/scores.json, where scores are kept with what they were computed for and not computed twice.
+Writes  run_dir/scores.json, where scores are kept with what they were computed for and not computed twice. Beside
+        --model those of base and adapted model are shown when they are there, and what it keeps of the gain.
 
 Examples
   graft eval -c configs/minimal.yaml
-  graft eval -c configs/minimal.yaml --model run/export/gguf-q8_0.gguf)",
+  graft eval -c configs/quickstart.yaml --model quickstart/run/export/gguf-q8_0.gguf)",
     .bind = bind,
 };
 

@@ -57,11 +57,11 @@ Writes  nothing. --batches prints the rows that training reads, in its order: on
         its shard and split; with --run also whether the run's training or held-out sets have it.
 
 Examples
-  graft inspect corpus
   graft inspect model.gguf --json
   graft inspect -c configs/minimal.yaml --set train.steps=10
-  graft inspect corpus --batches 2 --length 1024 --rows 4 --seed 0
-  graft inspect corpus --document wiki/start.html --run run)",
+  graft inspect out/minimal/corpus
+  graft inspect out/minimal/corpus --batches 2 --length 1024 --rows 4 --seed 0
+  graft inspect out/minimal/corpus --document docs/start.html --run out/minimal)",
     .bind = bind,
 };
 

@@ -25,7 +25,7 @@ Writes  corpus.dir: sealed HDF5 shards and manifest.jsonl. New documents become 
 
 Example
   graft prepare -c configs/minimal.yaml
-  graft inspect corpus)",
+  graft inspect out/minimal/corpus)",
     .bind = bind,
 };
 

@@ -1,6 +1,5 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include "cli/engine/bench.h"
 #include "cli/engine/output.h"
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/progress.h"
 #include "core/rng.h"
 #include "core/stop.h"
@@ -112,9 +112,7 @@ int bench_step(const Session& session, const Context& context, const BenchOption
   };
   const kernels::cpu::ThreadPlaces places;
   step();  // the first pays for page faults and thread start
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const Memory memory{static_cast<std::uint64_t>(usage.ru_maxrss) << 10, static_cast<std::uint64_t>(decoder->weight_bytes()),
+  const Memory memory{peak_memory(), static_cast<std::uint64_t>(decoder->weight_bytes()),
                       4 * static_cast<std::uint64_t>(adapters->parameters.nbytes())};
 
   std::optional<StepFloor> floor;  // of the host's products: beside a device's step they would fetch its weights

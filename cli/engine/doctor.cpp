@@ -13,6 +13,7 @@
 #include "cli/engine/stages.h"
 #include "core/error.h"
 #include "core/progress.h"
+#include "data/document_reader.h"
 #include "data/find_files.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/device.h"
@@ -111,13 +112,20 @@ std::vector<Finding> config_findings(train::RunConfig config, const std::vector<
       for (const Finding& finding : found) findings.push_back({cat(server, ": ", finding.topic), finding.state, finding.detail});
     }
   }
-  for (const auto& source : config.corpus.sources)
+  for (const auto& source : config.corpus.sources) {
+    bool all = true;
     check(findings, "source", [&] {
       if (source.path.empty()) throw ConfigError("corpus.sources: one has no path");
       const auto files = data::find_files(source.path);
-      if (files.empty()) throw DataError(cat(source.path, ": no file matches"));
-      return cat(source.path, ": ", files.size(), " files");
+      const auto read = std::count_if(files.begin(), files.end(),
+                                      [&](const std::string& file) { return data::format_of(file, source.format).has_value(); });
+      const std::string of = cat(source.path, ": ", read, " of ", files.size(), " files are of a type that is read");
+      if (read == 0) throw DataError(of);
+      all = read == std::ssize(files);
+      return all ? cat(source.path, ": ", files.size(), " files") : of;
     });
+    if (!all) findings.back().state = State::note;
+  }
   check(findings, "corpus", [&] {
     std::uint64_t documents = 0, tokens = 0;
     for (const auto& record : data::read_manifest(config.corpus.dir)) documents += record.documents, tokens += record.tokens;

@@ -9,11 +9,13 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "data/corpus.h"
+#include "data/document_reader.h"
+#include "data/find_files.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 #include "model/compute_type.h"
 #include "train/memory_plan.h"
-#include "train/trainer.h"
+#include "train/work_plan.h"
 
 namespace graft::cli {
 namespace {
@@ -32,24 +34,26 @@ double matrix_speed(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn, 
   return 2.0 * static_cast<double>(x.numel()) * static_cast<double>(ffn) * runs / seconds;
 }
 
-struct Work {
-  std::int64_t steps = 0, rows_per_epoch = 0;
-  double tokens_per_step = 0;
+// Tokens of all documents that will be trained on, as the manifest counts them, else a quarter of the sources' bytes; 0: unknown.
+struct Documents {
+  std::int64_t tokens = 0;
+  bool prepared = true;
 };
 
-// From the packed corpus where there is one; else full rows and the steps the config names.
-Work work_of(const Session& session) {
-  const auto& train = session.config.train;
-  Work work{.steps = train.steps, .tokens_per_step = static_cast<double>(train.rows * train.length)};
-  const auto records = data::read_manifest(session.config.corpus.dir);
-  if (std::none_of(records.begin(), records.end(), [](auto& r) { return r.split == "train"; })) return work;
-  const auto corpus = data::Corpus::open(session.config.corpus.dir, "train", session.tokenizer->hash());
-  const auto batches = data::pack(*corpus, train.length, data::long_documents(train.long_documents));
-  work.rows_per_epoch = batches->rows_per_epoch();
-  work.steps = train::total_steps(train, *batches);
-  work.tokens_per_step = static_cast<double>(train.rows) * static_cast<double>(batches->tokens_per_epoch()) /
-                         static_cast<double>(batches->rows_per_epoch());
-  return work;
+Documents documents_of(const data::CorpusConfig& corpus) {
+  std::uint64_t tokens = 0, bytes = 0;
+  for (const auto& record : data::read_manifest(corpus.dir))
+    if (record.split == "train") tokens += record.tokens;
+  if (tokens > 0) return {static_cast<std::int64_t>(tokens), true};
+  for (const data::SourceConfig& source : corpus.sources) {
+    if (!source.set.empty()) continue;
+    try {
+      for (const std::string& file : data::find_files(source.path))
+        if (data::format_of(file, source.format)) bytes += fs::file_size(file);
+    } catch (const DataError&) {  // no documents yet
+    }
+  }
+  return {static_cast<std::int64_t>(static_cast<double>(bytes) * (1 - corpus.heldout) / 4), false};
 }
 
 }  // namespace
@@ -61,18 +65,11 @@ int graft_estimate(const Context& context) {
   const auto& train = context.config.train;
   const Dtypes dtypes = session.dtypes();
   const std::int64_t parameters = lora::parameter_count(session.config.lora, *session.base);
-  const Work work = work_of(session);
+  const Documents documents = documents_of(context.config.corpus);
+  const train::WorkPlan work = train::plan_work(train, documents.tokens);
   const auto plan =
       train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
-
-  // Two products with each weight per token (forward, gradient of the input; none for the frozen weight), three when the forward
-  // is repeated, and half as much again for attention, norms and the adapters: measured on SmolLM2-135M with rank 16.
-  // In int8 the layers' products are twice as fast.
-  const double passes = train::recompute_of(train) == model::Recompute::layers ? 3 : 2;
-  const bool fast = train.base_precision == "int8" && kernels::cpu::has_int8_dot();
-  const std::int64_t in_layers = spec.parameters() - spec.vocab * spec.hidden * (spec.tied_head ? 1 : 2);
-  const auto multiplied = static_cast<double>(spec.parameters() - (fast ? in_layers / 2 : 0));
-  const double flops = work.tokens_per_step * 2 * multiplied * passes * 1.5;
+  const double flops = work.tokens_per_step * train::flops_per_token(train, spec, kernels::cpu::has_int8_dot());
   const bool timed = kernels::device() == kernels::Device::cpu;  // nothing is known of another's speed
   const double step_seconds =
       timed ? flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute)
@@ -98,9 +95,11 @@ int graft_estimate(const Context& context) {
       rows.push_back({"training", cat("unknown: only the CPU's speed can be estimated, and device is ",
                                       kernels::device_name(kernels::device()))});
     else if (work.steps > 0)
-      rows.push_back({"training", cat("about ", human_time(seconds), " for ", work.steps, " steps, without evaluations")});
+      rows.push_back(
+          {"training", cat("about ", human_time(seconds), " for ", work.steps, " steps, without evaluations",
+                           train.steps == 0 && !documents.prepared ? "; guessed from the size of the documents" : "")});
     else
-      rows.push_back({"training", "unknown: run `graft prepare` first, or set train.steps"});
+      rows.push_back({"training", "unknown: there are no documents yet; set train.steps, or name them"});
     std::cout << columns(rows);
   }
   std::cout.flush();

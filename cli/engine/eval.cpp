@@ -37,6 +37,19 @@ std::vector<Score> score_other(const Session& session, ScoreBook& book, const Ev
                      [&]() -> model::Decoder& { return decoder.with(adapter.get()); });
 }
 
+// Of base and adapted model what was computed before, for the comparison.
+std::vector<Score> known_scores(const Session& session, ScoreBook& book) {
+  std::vector<Score> scores;
+  const auto look_up = [&](const char* model, const lora::AdapterSet* adapter) {
+    const std::string identity = identity_of(*session.base, adapter);
+    if (!book.has_scores(identity, session.dtypes())) return;
+    for (Score& score : book.scores(model, identity, session.dtypes(), {})) scores.push_back(std::move(score));
+  };
+  look_up("base", nullptr);
+  if (session.has_adapter()) look_up("adapted", session.adapter().get());
+  return scores;
+}
+
 std::vector<Score> score_base(const Session& session, ScoreBook& book, const EvalOptions& options) {
   std::unique_ptr<lora::AdapterSet> adapter;
   if (!options.base_only && (!options.adapter.empty() || session.has_adapter())) adapter = session.adapter(options.adapter);
@@ -56,8 +69,9 @@ int graft_eval(const Context& context, const EvalOptions& options) {
         cat(context.config.corpus.dir,
             " has no held-out set; prepare it with corpus.heldout above 0 (it chooses by hash, and a larger one holds more), or "
             "give a source a set; known documents stay where they are: name another corpus.dir"));
-  const std::vector<Score> scores =
-      options.model.empty() ? score_base(session, book, options) : score_other(session, book, options);
+  std::vector<Score> scores = options.model.empty() ? score_base(session, book, options) : known_scores(session, book);
+  if (!options.model.empty())
+    for (Score& score : score_other(session, book, options)) scores.push_back(std::move(score));
   if (context.json) {
     Json list = Json::array();
     for (const Score& score : scores) list.push_back(score.json());

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/utf8.h"
+#include "data/text_stream.h"
 
 namespace graft::cli {
 namespace {
@@ -27,30 +28,6 @@ std::string read_prompt(const GenerateOptions& options) {
   if (!is_utf8(text)) throw DataError("the prompt is not valid UTF-8");
   return text;
 }
-
-// Prints the text of tokens as they come, but never half a character.
-class Stream {
- public:
-  Stream(const data::Tokenizer& tokenizer, bool visible) : tokenizer_(tokenizer), visible_(visible) {}
-  void add(std::int32_t id) {
-    ids_.push_back(id);
-    const std::string text = tokenizer_.decode(ids_);
-    if (!visible_ || text.size() <= printed_ || !is_utf8(text)) return;
-    std::cout << text.substr(printed_) << std::flush;
-    printed_ = text.size();
-  }
-  std::string finish() {
-    const std::string text = tokenizer_.decode(ids_);
-    if (visible_) std::cout << text.substr(std::min(printed_, text.size())) << std::endl;
-    return text;
-  }
-
- private:
-  const data::Tokenizer& tokenizer_;
-  const bool visible_;
-  std::vector<std::int32_t> ids_;
-  std::size_t printed_ = 0;
-};
 
 }  // namespace
 
@@ -82,16 +59,20 @@ int graft_generate(const Context& context, const GenerateOptions& options) {
   how.top_k = options.top_k;
   how.seed = static_cast<std::uint64_t>(options.seed);
   how.stop_ids = prompt.stop_ids;
-  Stream stream(tokenizer, !context.json);
-  const auto ids = eval::generate(decoder.with(adapter.get()), prompt.ids, how, [&](std::int32_t id) { stream.add(id); });
-  const std::string text = stream.finish();
-  if (context.json)
+  data::TextStream stream(tokenizer);
+  const auto ids = eval::generate(decoder.with(adapter.get()), prompt.ids, how, [&](std::int32_t id) {
+    const std::string_view more = stream.add(id);
+    if (!context.json && !more.empty()) std::cout << more << std::flush;
+  });
+  if (!context.json)
+    std::cout << stream.rest() << std::endl;
+  else
     print_json(
         {{"model", weights.path().string()},
          {"adapter", adapter ? (options.adapter.empty() ? (session.run_dir() / "adapter").string() : options.adapter) : ""},
          {"prompt_tokens", prompt.ids.size()},
          {"tokens", ids.size()},
-         {"text", text}});
+         {"text", stream.text()}});
   return kDone;
 }
 

@@ -12,7 +12,9 @@ namespace graft::cli {
 namespace {
 
 Json look_into(const fs::path& path) {
-  if (!fs::exists(path)) throw DataError(cat(path.string(), " does not exist"));
+  if (!fs::exists(path))
+    throw DataError(
+        cat(path.string(), " does not exist", path.is_relative() ? cat("; looked up from ", fs::current_path().string()) : ""));
   if (fs::is_directory(path)) {
     if (fs::exists(path / "manifest.jsonl")) return inspect_corpus(path);
     if (fs::exists(path / "adapter_config.json")) return inspect_adapter(path);

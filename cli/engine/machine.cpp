@@ -71,9 +71,4 @@ std::string nvidia_driver() {
   return begin == std::string::npos ? "" : text.substr(begin, text.find(' ', begin) - begin);
 }
 
-std::uint64_t peak_memory() {
-  const std::string text = value_of("/proc/self/status", "VmHWM");
-  return text.empty() ? 0 : std::stoull(text) << 10;
-}
-
 }  // namespace graft::cli

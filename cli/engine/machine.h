@@ -14,6 +14,5 @@ processor_extensions();                // of AVX2, FMA, F16C, AVX-512, AVX-512 B
 std::uint64_t total_memory();          // bytes
 std::string transparent_huge_pages();  // "always", "madvise", "never" or "unknown"
 std::string nvidia_driver();           // version, or empty when no driver is loaded
-std::uint64_t peak_memory();           // of this process, bytes (VmHWM)
 
 }  // namespace graft::cli

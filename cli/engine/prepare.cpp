@@ -7,6 +7,7 @@
 int graft::cli::graft_prepare(const Context& context) {
   const Session session(context.config);
   const data::PrepareReport report = prepare_corpus(session);
+  check_heldout(session, {});
   if (context.json)
     print_json(report.json());
   else

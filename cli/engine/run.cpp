@@ -1,15 +1,16 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <optional>
 
 #include "cli/engine/artifact_scores.h"
-#include "cli/engine/machine.h"
 #include "cli/engine/output.h"
 #include "cli/engine/report.h"
 #include "cli/engine/servers.h"
 #include "cli/engine/survival.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/progress.h"
 #include "core/stop.h"
 #include "train/memory_plan.h"
@@ -17,13 +18,16 @@
 namespace graft::cli {
 namespace {
 
-// Prepared documents may be gone by the next run (an archive that was unmounted, say): the corpus is enough to go on.
+// A config without sources goes on with the corpus that is there.
 data::PrepareReport prepare_or_keep(const Session& session) {
   if (session.config.corpus.sources.empty() && !data::read_manifest(session.config.corpus.dir).empty()) {
     log::info("run", "no corpus.sources: using ", session.config.corpus.dir, " as it is");
     return {};
   }
-  return prepare_corpus(session);
+  data::PrepareReport report = prepare_corpus(session);
+  log::info("run", report.documents_read, " documents read: ", report.documents_kept, " added, ", report.unchanged_documents,
+            " known already", report.dropped_documents.empty() ? "" : ", dropped: ", data::reasons(report.dropped_documents));
+  return report;
 }
 
 void score_and_export(const Session& session, RunResult& result) {
@@ -35,10 +39,6 @@ void score_and_export(const Session& session, RunResult& result) {
   if (!result.trained.already_done && as_served && result.trained.merge_aware.empty())
     book.remember("adapted", adapted, session.dtypes(), result.trained.heldout,
                   train::read_pins(session.run_dir()).value().heldout);
-  if (book.sets().empty())
-    log::warn("run", "no document was held out, so that the models cannot be scored: corpus.heldout ",
-              session.config.corpus.heldout,
-              " chooses by hash; a larger one holds more, in another corpus.dir, for known documents stay where they are");
   LazyDecoder decoder(*session.base, session.dtypes());
   result.scores = score_models(session, book, decoder, adapter.get());
   for (const std::string& prompt : session.config.eval.prompts) {
@@ -76,15 +76,22 @@ void print_summary(const Session& session, const RunResult& result, const fs::pa
 
 }  // namespace
 
-int graft_run(const Context& context, const Restart& restart) {
+int graft_run(const Context& context, const RunOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  const Session session(context.config);
-  check_plan(session, context.config.export_.formats);
+  train::RunConfig config = context.config;
+  const bool scheduled = !options.runs.empty();
+  if (scheduled) config.run_dir = options.runs;  // until the corpus tells which of them
+  const Session session(config);
+  check_plan(session, config.export_.formats);
+  std::optional<DirectoryLock> lock;
+  if (scheduled) lock.emplace(graft::create_directories(options.runs));
   RunResult result;
   result.prepared = prepare_or_keep(session);
   throw_if_stopped();
-  check_calibration(session, context.config.export_.formats);
-  result.trained = train_adapter(session, restart);
+  check_heldout(session, config.export_.formats);
+  check_calibration(session, config.export_.formats);
+  if (scheduled) config.run_dir = scheduled_run(session, options.runs).string();
+  result.trained = train_adapter(session, options.restart);
   score_and_export(session, result);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.peak_memory = std::max(peak_memory(), result.trained.peak_memory);

@@ -35,18 +35,6 @@ std::unique_ptr<model::WeightSource> open_base(const train::RunConfig& config) {
   return model::open_weights(named_base(config));
 }
 
-// The first token of a conversation is a marker, which carries no loss.
-bool has_conversations(const std::string& directory, const data::Tokenizer& tokenizer) {
-  try {
-    const auto corpus = data::Corpus::open(directory, "train", tokenizer.hash());
-    std::uint8_t loss = 1;
-    for (std::int64_t i = 0; i < corpus->documents() && loss != 0; ++i) corpus->read(i, 0, {}, {&loss, 1});
-    return loss == 0;
-  } catch (const UserError&) {
-    return false;
-  }
-}
-
 }  // namespace
 
 kernels::Device device_of(const train::RunConfig& config) {
@@ -82,7 +70,7 @@ std::unique_ptr<lora::AdapterSet> Session::adapter(const std::string& path) cons
 }
 
 bool Session::trained_on_conversations() const {
-  if (!conversations_) conversations_ = has_conversations(config.corpus.dir, *tokenizer);
+  if (!conversations_) conversations_ = data::has_conversations(config.corpus.dir, tokenizer->hash());
   return *conversations_;
 }
 

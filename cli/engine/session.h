@@ -38,7 +38,7 @@ struct Session {
   // The adapter at `path`, or the run's own when it is empty; checked against the base. DataError when there is none.
   std::unique_ptr<lora::AdapterSet> adapter(const std::string& path = {}) const;
   bool has_adapter() const { return fs::exists(run_dir() / "adapter"); }
-  // Looked up once, in the corpus; false when that is gone.
+  // Looked up once, in the corpus; false when that is gone. The errors of data::has_conversations.
   bool trained_on_conversations() const;
 
  private:

@@ -58,10 +58,8 @@ void check_patterns(const train::RunConfig& config) {
 
 // The documents that the adapter was trained on, else all there are.
 std::string training_snapshot(const Session& session) {
-  if (const auto run = train::read_pins(session.run_dir())) return run->text("corpus");
-  std::vector<data::ShardRecord> shards = data::read_manifest(session.config.corpus.dir);
-  std::erase_if(shards, [](const data::ShardRecord& shard) { return shard.split != "train"; });
-  return data::corpus_snapshot(shards);
+  const auto run = train::read_pins(session.run_dir());
+  return run ? run->text("corpus") : snapshot_today(session);
 }
 
 exports::CalibrationRows calibration_rows(const Session& session) {
@@ -118,14 +116,6 @@ train::Served served_values(const Session& session, const exports::Exporter& exp
   };
 }
 
-train::ServedFormat served_format(const Session& session) {
-  const std::string& format = session.config.train.merge_aware.format;
-  if (format.empty()) return {};
-  const exports::Exporter& exporter = exports::find_exporter(format);
-  return {[&session, &exporter] { return served_values(session, exporter); },
-          exporter.calibrates ? session.config.export_.calibration.rows : 0};
-}
-
 }  // namespace
 
 void check_plan(const Session& session, const std::vector<std::string>& formats) {
@@ -138,9 +128,31 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
 
+void check_heldout(const Session& session, const std::vector<std::string>& formats) {
+  const data::CorpusConfig& corpus = session.config.corpus;
+  const auto records = data::read_manifest(corpus.dir);
+  if (std::any_of(records.begin(), records.end(), [](auto& record) { return record.split != "train"; })) return;
+  const std::string none =
+      cat("no document was held out, so that the models cannot be scored: corpus.heldout ", corpus.heldout,
+          " chooses by hash; a larger one holds more, in another corpus.dir, for known documents stay where they are");
+  const bool quantizes =
+      std::any_of(formats.begin(), formats.end(), [](auto& name) { return exports::find_exporter(name).quantizes; });
+  if (corpus.heldout > 0 && quantizes && session.config.export_.min_survival > 0)
+    throw DataError(cat(none,
+                        ". Nor could export.min_survival judge the quantized formats: set corpus.heldout: 0.2, say, and another "
+                        "corpus.dir, or give a source a set; export.min_survival: 0 keeps any file unseen"));
+  log::warn("prepare", none);
+}
+
 void check_calibration(const Session& session, std::vector<std::string> formats) {
   if (const std::string& format = session.config.train.merge_aware.format; !format.empty()) formats.push_back(format);
   if (calibrates(formats)) exports::check_enough(calibration_rows(session));
+}
+
+std::string snapshot_today(const Session& session) {
+  std::vector<data::ShardRecord> shards = data::read_manifest(session.config.corpus.dir);
+  std::erase_if(shards, [](const data::ShardRecord& shard) { return shard.split != "train"; });
+  return data::corpus_snapshot(shards);
 }
 
 data::PrepareReport prepare_corpus(const Session& session) {
@@ -149,6 +161,14 @@ data::PrepareReport prepare_corpus(const Session& session) {
   const auto threads = session.config.threads > 0 ? static_cast<int>(session.config.threads)
                                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   return data::prepare(session.config.corpus, *session.tokenizer, session.base->spec().vocab, threads);
+}
+
+train::ServedFormat served_format(const Session& session) {
+  const std::string& format = session.config.train.merge_aware.format;
+  if (format.empty()) return {};
+  const exports::Exporter& exporter = exports::find_exporter(format);
+  return {[&session, &exporter] { return served_values(session, exporter); },
+          exporter.calibrates ? session.config.export_.calibration.rows : 0};
 }
 
 train::TrainReport train_adapter(const Session& session, Restart restart) {
@@ -221,8 +241,9 @@ std::string text_of(const train::TrainReport& report) {
           human_time(report.seconds), " (", count(static_cast<std::int64_t>(report.tokens_per_second())), " tokens/s), loss ",
           fixed(report.first_loss, 4), " -> ", fixed(report.last_loss, 4), "\n");
   if (report.corpus_changed)
-    out += cat("documents that came into the corpus since this run began were not trained on; a new run_dir takes all, such as ",
-               "--set run_dir=runs/$(date +%F)\n");
+    out +=
+        "documents that came into the corpus since this run began were not trained on; another run_dir takes all, and `graft run "
+        "--runs DIR` finds one\n";
   if (!report.merge_aware.empty())
     out += cat("from step ", report.merge_aware_from, " on with the weights as ", report.merge_aware, " has them\n");
   if (report.skipped > 0)

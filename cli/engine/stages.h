@@ -18,6 +18,10 @@ namespace graft::cli {
 // documents. ConfigError.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
+// A corpus without held-out documents can train and not be scored: a warning, before the training; DataError where some were
+// asked for (corpus.heldout) and quantized formats could not be judged by them (export.min_survival). Once the corpus is there.
+void check_heldout(const Session& session, const std::vector<std::string>& formats);
+
 // Too few documents for the formats that look at some, train.merge_aware.format among them; DataError. Once the corpus is there.
 void check_calibration(const Session& session, std::vector<std::string> formats);
 
@@ -25,6 +29,8 @@ void check_calibration(const Session& session, std::vector<std::string> formats)
 std::string model_name(const Session& session);
 
 data::PrepareReport prepare_corpus(const Session& session);
+std::string snapshot_today(const Session& session);         // of all documents in the corpus that are trained on
+train::ServedFormat served_format(const Session& session);  // of train.merge_aware
 train::TrainReport train_adapter(const Session& session, Restart restart);
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
                                               const std::vector<std::string>& formats);
@@ -33,6 +39,11 @@ void check_signing_key(const Session& session);
 void sign_export(const Session& session);
 // Base and adapted model on every held-out set. adapter may be null: the base alone.
 std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter);
+
+// The directory in `runs`, which the caller has locked, that a scheduled run works in, once the corpus is there: of the newest
+// run of this config and base that was stopped, or is finished and of all documents that there are now; else a new one, named by
+// the time (UTC). A run whose run.json is damaged is passed over with a warning. docs/decisions/0025.
+fs::path scheduled_run(const Session& session, const fs::path& runs);
 
 std::string text_of(const data::PrepareReport& report, const std::string& corpus);
 std::string text_of(const train::TrainReport& report);

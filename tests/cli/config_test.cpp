@@ -2,7 +2,9 @@
 // moved and of a wrong type. Each is refused in under 100 ms with exit code 2, its place and the right key.
 #include <algorithm>
 #include <iostream>
+#include <optional>
 #include <set>
+#include <sstream>
 
 #include "core/config_node.h"
 #include "core/config_reader.h"
@@ -175,6 +177,36 @@ TEST_CASE("every config of the repository is read, and the configs that help nam
   }
   CHECK(names.count("minimal.yaml"));
   CHECK(names.count("quickstart.yaml"));
+}
+
+TEST_CASE("the examples of help name places that their config has", "[config][help]") {
+  int places = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(GRAFT_SOURCE_DIR) / "cli/commands")) {
+    std::string command = entry.path().stem().string();
+    if (command.ends_with('_')) command.pop_back();
+    std::optional<train::RunConfig> config;  // that the line names, or one before it
+    std::istringstream lines(run_program({command, "--help"}).out);
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.starts_with("  graft ")) continue;
+      INFO(line);
+      std::istringstream words(line);
+      for (std::string word, before; words >> word; before = word) {
+        if (before == "-c")
+          config = word.starts_with("configs/") ? std::optional(read_config<train::RunConfig>(fs::path(GRAFT_SOURCE_DIR) / word))
+                                                : std::nullopt;
+        if (before == "-c" || !config || word.find('=') != std::string::npos) continue;
+        if (word != "corpus" && word != "run" && word.find('/') == std::string::npos) continue;
+        if (before == "graft") continue;  // graft run
+        std::vector<std::string> known = {config->run_dir, config->corpus.dir};
+        for (const data::SourceConfig& source : config->corpus.sources) known.push_back(source.path);
+        CHECK(std::any_of(known.begin(), known.end(), [&](const std::string& place) { return word.starts_with(place); }));
+        if (word.find("/export/") != std::string::npos)
+          CHECK(std::count(config->export_.formats.begin(), config->export_.formats.end(), fs::path(word).stem().string()) == 1);
+        ++places;
+      }
+    }
+  }
+  CHECK(places >= 6);
 }
 
 TEST_CASE("every key misspelt, moved or of a wrong type is refused at once", "[config]") {

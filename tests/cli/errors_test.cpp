@@ -90,9 +90,10 @@ TEST_CASE("a base that is not there, is no model, or does not fit its tokenizer"
     INFO(command);
     const std::vector<std::string> prompt =
         std::string(command) == "generate" ? std::vector<std::string>{"hello"} : std::vector<std::string>{};
-    check_refused(
-        workshop.graft(command, {"base=nowhere"}, prompt),
-        {"nowhere: no such model (looked up from ", "; name a directory with config.json and model.safetensors, or a GGUF file"});
+    check_refused(workshop.graft(command, {"base=nowhere"}, prompt),
+                  {"nowhere: no such model (looked up from ",
+                   "; name a directory with config.json and model.safetensors, or a GGUF file. graft downloads "
+                   "nothing: `hf download OWNER/MODEL --local-dir DIR` does"});
     check_refused(workshop.graft(command, {"base=\"\""}, prompt), {"base is not set"});
     check_refused(workshop.graft(command, {"base=docs"}, prompt), {"docs: has no config.json"});
     check_refused(workshop.graft(command, {"base=run.yaml"}, prompt), {"run.yaml"});

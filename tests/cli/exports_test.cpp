@@ -193,7 +193,7 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
   for (const std::string& format : formats) {
     INFO(format);
     const std::string path = cat("run/zero/", format, format.starts_with("gguf") ? ".gguf" : "");
-    CHECK(json_of(workshop.graft("eval", {}, {"--json", "--model", path}))["scores"][0]["bits_per_byte"] ==
+    CHECK(json_of(workshop.graft("eval", {}, {"--json", "--model", path}))["scores"].back()["bits_per_byte"] ==
           bits.at("base in " + format));
   }
   // Of nothing there is no share: the gate does not pass, and no file stays.
@@ -239,6 +239,22 @@ TEST_CASE("where nothing was held out, files are kept with a warning", "[export]
   CHECK(done.err.find("peft: nothing was held out") == std::string::npos);
   contains(done.err, "no document was held out, so that the models cannot be scored: corpus.heldout 0 chooses by hash");
   CHECK(fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
+}
+
+TEST_CASE("where the hash held out nothing, that is said before the training", "[run][survival]") {
+  const Workshop workshop({}, 20);
+  const std::vector<std::string> few = {"corpus.heldout=0.001", "train.steps=2"};
+  const auto with = [&](const char* formats) { return std::vector<std::string>{few[0], few[1], formats}; };
+  const std::string none = "no document was held out, so that the models cannot be scored: corpus.heldout 0.001 chooses by hash";
+  const Outcome refused = workshop.graft("run", with("export.formats=[peft, gguf-q4_0]"));
+  CHECK(refused.code == 2);
+  contains(refused.err, none);
+  contains(refused.err, "set corpus.heldout: 0.2, say, and another corpus.dir");
+  CHECK(!fs::exists(workshop / "run"));
+  const Outcome warned = workshop.graft("run", with("export.formats=[peft]"));
+  CHECK(warned.code == 0);
+  CHECK(warned.err.find(none) < warned.err.find("[train]"));
+  contains(workshop.graft("prepare", few).err, none);
 }
 
 TEST_CASE("quantizers look at training documents, and say so when there are too few", "[export][calibration]") {

@@ -201,7 +201,10 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
     weights = fewer;
   }
   check_holds(workshop.graft("estimate", {"train.base_precision=nf4"}).out, {" in f32, frozen weights of the layers in NF4"});
-  check_holds(workshop.graft("estimate", {"train.steps=0"}).out, {"unknown: run `graft prepare` first, or set train.steps"});
+  check_holds(workshop.graft("estimate", {"train.steps=0"}).out,
+              {" steps, without evaluations; guessed from the size of the documents"});
+  check_holds(workshop.graft("estimate", {"train.steps=0", "corpus.sources.0.path=nowhere"}).out,
+              {"unknown: there are no documents yet; set train.steps, or name them"});
   const Outcome huge = workshop.graft("estimate", {"train.length=256", "train.rows=1048576", "train.micro_rows=1048576"});
   CHECK(huge.code == 4);
   check_holds(huge.err,
@@ -215,6 +218,8 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   const Outcome good = workshop.graft("doctor");
   CHECK(good.code == 0);
   check_holds(good.out, {"base", "LlamaForCausalLM", "tokenizer fits", "docs: 90 files", "not prepared yet", "free at "});
+  for (const char* name : {"docs/a.pdf", "docs/b.docx"}) write_file(workshop / name, "");
+  check_holds(workshop.graft("doctor").out, {"note", "docs: 90 of 92 files are of a type that is read"});
   const Outcome bad = workshop.graft("doctor", {"base=nowhere", "corpus.sources.0.path=missing", "train.length=1024"});
   CHECK(bad.code == 2);
   check_holds(bad.out, {"fault", "nowhere: no such model", "missing: no such file or folder"});
@@ -223,6 +228,18 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   for (const Json& finding : findings["findings"])
     states += finding["topic"].get<std::string>() + "=" + finding["state"].get<std::string>() + " ";
   check_holds(states, {"base=ok", "plan=fault", "corpus=ok"});
+}
+
+TEST_CASE("estimate counts the steps of a corpus without opening it", "[inspect]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const std::vector<std::string> set = {"train.steps=0", "train.epochs=2"};
+  const auto json = [&](const char* command) { return parse_json(workshop.graft(command, set, {"--json"}).out, "stdout"); };
+  const double steps = json("train")["steps"];
+  CHECK(json("estimate")["steps"].get<double>() == Approx(steps).epsilon(0.05));
+  for (const auto& entry : fs::directory_iterator(workshop / "corpus"))
+    if (entry.path().extension() == ".h5") fs::remove(entry.path());
+  CHECK(json("estimate")["steps"].get<double>() == Approx(steps).epsilon(0.05));
 }
 
 TEST_CASE("eval, generate and export on their own", "[inspect]") {
@@ -234,7 +251,11 @@ TEST_CASE("eval, generate and export on their own", "[inspect]") {
   CHECK(parse_json(run.graft("eval", FinishedRun::kSet, {"--base", "--json"}).out, "stdout")["scores"].size() == 1);
   const Json other = parse_json(run.graft("eval", FinishedRun::kSet, {"--model", "run/export/gguf-q8_0.gguf", "--json"}).out,
                                 "stdout")["scores"];
-  CHECK(other[0]["bits_per_byte"].get<double>() == Approx(scores[1]["bits_per_byte"].get<double>()).epsilon(0.02));
+  REQUIRE(other.size() == 3);  // base and adapted are known
+  CHECK((other[0] == scores[0] && other[1] == scores[1]));
+  CHECK(other[2]["bits_per_byte"].get<double>() == Approx(scores[1]["bits_per_byte"].get<double>()).epsilon(0.02));
+  const std::string table = run.graft("eval", FinishedRun::kSet, {"--model", "run/export/gguf-q8_0.gguf"}).out;
+  check_holds(table, {"gain kept", "\nadapted ", "\nrun/export/gguf-q8_0.gguf "});
 
   const auto answer = [&](const std::vector<std::string>& rest, const std::string& input = {}) {
     const Outcome done = run_program(run.command("generate", FinishedRun::kSet, rest), {.directory = run.path(), .input = input});

@@ -22,6 +22,30 @@ std::vector<std::string> holders(const fs::path& directory) {
 
 }  // namespace
 
+TEST_CASE("what a run writes is its owner's alone, whatever the umask", "[privacy]") {
+  const Workshop workshop({}, 40);
+  const std::vector<std::string> set = {"train.steps=4", "export.formats=[peft, hf, gguf-f16, gguf-q8_0]",
+                                        "export.min_survival=0"};
+  for (const char* command : {"run", "eval", "probe"}) {
+    INFO(command);
+    const Outcome done = run_program(workshop.command(command, set),
+                                     {.directory = workshop.path(), .before = {"sh", "-c", "umask 000; exec \"$0\" \"$@\""}});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+  }
+  int files = 0;
+  for (const char* top : {"run", "corpus"}) {
+    CHECK((fs::status(workshop / top).permissions() & fs::perms::mask) == fs::perms::owner_all);
+    for (const auto& entry : fs::recursive_directory_iterator(workshop / top)) {
+      INFO(entry.path());
+      const fs::perms mode = entry.status().permissions() & fs::perms::mask;
+      CHECK(mode == (entry.is_directory() ? fs::perms::owner_all : fs::perms::owner_read | fs::perms::owner_write));
+      files += !entry.is_directory();
+    }
+  }
+  CHECK(files > 30);
+}
+
 TEST_CASE("no word of a document is in a log, an error or a file of graft's", "[privacy]") {
   const Workshop workshop({}, 40);
   const std::vector<std::string> given = {"docs/chat.jsonl", "docs/secret.html", "docs/secret.md", "docs/secret.txt"};

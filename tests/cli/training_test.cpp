@@ -94,13 +94,39 @@ TEST_CASE("documents that came after a run began are not trained on in its direc
   CHECK((after["already_done"] == true && after["corpus_changed"] == true));
   CHECK(quiet.err.find("[train] warning: the corpus has changed since this run began") != std::string::npos);
   const Outcome text = workshop.graft("train", set, {"-q"});
-  CHECK(text.out.find("a new run_dir takes all, such as --set run_dir=runs/$(date +%F)\n") != std::string::npos);
+  CHECK(text.out.find("another run_dir takes all, and `graft run --runs DIR` finds one\n") != std::string::npos);
 
   std::vector<std::string> another = set;
   another.push_back("run_dir=another");
   const Outcome fresh = workshop.graft("train", another, {"--json", "-q"});
   CHECK((result_of(fresh)["already_done"] == false && result_of(fresh)["corpus_changed"] == false));
   CHECK(fresh.err.find("the corpus has changed") == std::string::npos);
+}
+
+TEST_CASE("a run that goes on under another instruction set or program says that its bits may differ", "[run]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"train.steps=4", "train.checkpoint_every=2"};
+  REQUIRE(workshop.graft("prepare").code == 0);
+  REQUIRE(workshop.graft("train", set).code == 0);
+  const std::string begun = read_json(workshop / "run/run.json")["program"];
+  CHECK(begun.starts_with("graft " GRAFT_VERSION " on "));
+  const auto resumed = [&](const std::map<std::string, std::string>& environment) {
+    fs::remove(workshop / "run/train.json");  // as though it had been stopped before the end
+    const Outcome done = run_program(workshop.command("train", set), {.directory = workshop.path(), .environment = environment});
+    CHECK(done.code == 0);
+    return done.err;
+  };
+  const std::string warning =
+      cat("[train] warning: this run was begun by ", begun, " and goes on with graft " GRAFT_VERSION " on scalar");
+  CHECK(resumed({}).find("was begun by") == std::string::npos);
+  for (int again = 0; again < 2; ++again) CHECK(resumed({{"GRAFT_ISA", "scalar"}}).find(warning) != std::string::npos);
+  Json pins = read_json(workshop / "run/run.json");
+  pins["program"] = "graft 0.0.9 on abacus";
+  write_file(workshop / "run/run.json", pins.dump());
+  CHECK(resumed({}).find("begun by graft 0.0.9 on abacus and goes on with " + begun) != std::string::npos);
+  pins.erase("program");  // of a program that did not write it
+  write_file(workshop / "run/run.json", pins.dump());
+  CHECK(resumed({}).find("was begun by") == std::string::npos);
 }
 
 TEST_CASE("a finished run refuses a corpus that it was not trained on", "[run]") {

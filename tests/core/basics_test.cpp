@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/half.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/progress.h"
 #include "core/stop.h"
 #include "core/utf8.h"
@@ -180,6 +181,20 @@ TEST_CASE("the first signal asks, the second ends", "[basics]") {
     return 1;
   });
   CHECK(WEXITSTATUS(twice.status) == 130);
+}
+
+TEST_CASE("peak memory is of what was touched, freed or not", "[basics]") {
+  constexpr std::uint64_t kBytes = 256 << 20;
+  const Ended child = in_child([] {  // which begins with little
+    const std::uint64_t before = peak_memory();
+    {
+      std::vector<char> touched(kBytes, 1);
+      asm volatile("" : : "r"(touched.data()) : "memory");  // which an optimizer could leave out
+    }
+    const std::uint64_t after = peak_memory();
+    return before > 0 && after >= before + kBytes * 9 / 10 && after < before + 2 * kBytes && peak_memory() >= after ? 0 : 1;
+  });
+  CHECK(child.status == 0);
 }
 
 TEST_CASE("help in two columns", "[basics]") {

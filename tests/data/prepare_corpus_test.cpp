@@ -280,6 +280,35 @@ TEST_CASE("any number of threads gives the same bytes", "[prepare]") {
   }
 }
 
+TEST_CASE("the manifest says whether documents are conversations, and shards of an older one are looked into", "[prepare]") {
+  Corpora corpora;
+  CHECK_FALSE(has_conversations(corpora.config.dir, corpora.tokenizer.hash()));
+  const auto found = [&] { return has_conversations(corpora.config.dir, corpora.tokenizer.hash()); };
+  corpora.source(corpora.document("a.txt", "some document"));
+  corpora.prepare();
+  CHECK_FALSE(found());
+  corpora.source(corpora.document("b.jsonl", R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]})"
+                                             "\n"));
+  corpora.prepare();
+  CHECK(found());
+  CHECK_FALSE(has_conversations(corpora.config.dir, sha256_hex("other")));
+  const fs::path manifest = fs::path(corpora.config.dir) / "manifest.jsonl";
+  const std::string said = get(manifest);
+  std::string older;
+  for (const std::string& line : read_lines(manifest)) {
+    Json record = parse_json(line, "manifest");
+    REQUIRE(record.erase("conversations") == 1);
+    older += record.dump() + "\n";
+  }
+  put(manifest, older);
+  CHECK(found());
+  const fs::path shard = fs::path(corpora.config.dir) / read_manifest(corpora.config.dir).back().file;
+  put(shard, "damaged");
+  CHECK_THROWS_AS(found(), UserError);
+  put(manifest, said);  // which answers without the shard
+  CHECK(found());
+}
+
 TEST_CASE("what a killed writer left is cleared away, its shard made again", "[prepare]") {
   Corpora corpora;
   corpora.source(corpora.document("a.txt", "some document"));

@@ -66,6 +66,26 @@ TEST_CASE("the first twenty of a reason are named; copies, empty and short docum
         "a.jsonl: 90 of 120 documents were dropped; do its format and fields fit?");  // b.jsonl lost no more than half
 }
 
+TEST_CASE("a folder that is mostly of other types says so at once; hidden files and a half are no reason", "[prepare][dropped]") {
+  Corpora corpora;
+  corpora.document("a.txt", "kept");
+  corpora.document("b.pdf", "");
+  corpora.document(".git/c.txt", "");
+  corpora.document(".d", "");
+  corpora.source((corpora.dir / "docs").string());
+  const auto log = [&] { return testing::log_of([&] { CHECK(conserved(corpora.prepare())); }); };
+  CHECK(log().find("warning") == std::string::npos);
+  corpora.document("c.PDF", "");
+  corpora.document("d.docx", "");
+  const std::string said = log();
+  INFO(said);
+  CHECK(
+      said.find(cat((corpora.dir / "docs").string(),
+                    ": only 1 of its 4 files are read; 1 unknown file type .docx, 2 unknown file type .pdf; convert them to text "
+                    "first (pdftotext, pandoc -t plain, soffice --convert-to txt)\n")) != std::string::npos);
+  CHECK(said.find("were dropped; do its format") == std::string::npos);
+}
+
 TEST_CASE("no word of a dropped document is logged", "[prepare][dropped]") {
   const std::string secret = "\"xylophone; expected xylophone\"";
   Corpora corpora;

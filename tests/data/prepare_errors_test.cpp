@@ -32,9 +32,14 @@ TEST_CASE("nothing to read is named", "[prepare][errors]") {
   pdf.document("a.pdf", "");
   pdf.document("b.docx", "");
   pdf.source((pdf.dir / "docs").string());
-  refused(pdf,
-          (pdf.dir / "docs").string() +
-              ": none of its 2 files ends in .txt, .md, .html or .jsonl (or these with .gz); set 'format' to read them anyway");
+  const std::string unread = ": none of its 2 files ends in .txt, .md, .html or .jsonl (or these with .gz); ";
+  refused(pdf, cat((pdf.dir / "docs").string(), unread,
+                   "convert them to text first (pdftotext, pandoc -t plain, soffice --convert-to txt)"));
+  Corpora logs;
+  logs.document("a.log", "");
+  logs.document("b.cfg", "");
+  logs.source((logs.dir / "docs").string());
+  refused(logs, cat((logs.dir / "docs").string(), unread, "set 'format' where they are text all the same"));
 }
 
 TEST_CASE("everything filtered is named with the reasons", "[prepare][errors]") {

@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "core/json.h"
-#include "data/tokenizer.h"
+#include "data/text_stream.h"
 #include "tests/data/support.h"
 
 using namespace graft;
@@ -61,6 +61,26 @@ TEST_CASE("decoding gives the text back", "[tokenizer]") {
       if (f.tokenizer->kind() == "spm" && text.find("\u2581") != std::string::npos)
         continue;  // SentencePiece's spelling of a space
       CHECK(f.tokenizer->decode(ids) == text);
+    }
+  }
+}
+
+TEST_CASE("ids that come one by one give the text of all, and never half a character", "[tokenizer]") {
+  for (const char* name : kFamilies) {
+    INFO(name);
+    const Family f = family(name);
+    for (const auto& [text, ids] : f.golden) {
+      INFO(quote(text));
+      TextStream stream(*f.tokenizer);
+      std::string shown;
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        const std::string_view more = stream.add(ids[i]);
+        CHECK(is_utf8(more));
+        shown += more;
+        CHECK(stream.text() == f.tokenizer->decode(std::span(ids).first(i + 1)));
+      }
+      CHECK(shown + std::string(stream.rest()) == stream.text());
+      if (is_utf8(stream.text())) CHECK(stream.rest().empty());
     }
   }
 }

@@ -150,7 +150,7 @@ TEST_CASE("merge-aware training is taken up and killed inside its phase without 
   CHECK(hits >= 1);
 }
 
-TEST_CASE("two runs of one config are the same bytes, whatever the micro-batch saves", "[resume]") {
+TEST_CASE("two runs of one config are the same bytes, however often they are saved and scored", "[resume]") {
   const Workshop workshop;
   REQUIRE(workshop.graft("prepare").code == 0);
   REQUIRE(workshop.graft("train").code == 0);

@@ -13,12 +13,15 @@ class FakeBatches final : public data::BatchSource {
   std::int64_t tokens_per_epoch() const override { return rows_ * length_; }
   const std::map<std::string, std::int64_t>& dropped_tokens() const override { return dropped_; }
 
+  mutable std::vector<std::int64_t> consumed;  // rows that were read, in order
+
   data::Batch read(data::Cursor& cursor, std::int64_t rows) const override {
     data::Batch batch;
     batch.starts = {0};
     for (; rows > 0; --rows) {
       const Permutation order(static_cast<std::uint64_t>(rows_), cursor.seed, static_cast<std::uint64_t>(cursor.epoch));
-      add_row(batch, static_cast<std::int64_t>(order(static_cast<std::uint64_t>(cursor.row))));
+      consumed.push_back(static_cast<std::int64_t>(order(static_cast<std::uint64_t>(cursor.row))));
+      add_row(batch, consumed.back());
       if (++cursor.row == rows_) cursor = {cursor.seed, cursor.epoch + 1, 0};
     }
     return batch;

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <cmath>
+#include <set>
 
 #include "core/error.h"
 #include "tests/support/catch.h"
@@ -185,6 +186,21 @@ TEST_CASE("accumulating micro-batches equals one large batch", "[train]") {
     all.push_back(uninterrupted(c));
   }
   for (const auto& other : all) CHECK(testing::relative_error(other.parameters, all.back().parameters) < 1e-6);
+}
+
+TEST_CASE("the same rows are read in the same order whatever the micro-batch", "[train]") {
+  std::set<std::vector<std::int64_t>> orders;
+  for (const std::int64_t micro : {1, 2, 3, 5}) {
+    TempDir dir;
+    TrainConfig c = small();
+    c.rows = 5;
+    c.micro_rows = micro;
+    Process p(c, dir.path);
+    p.run();
+    CHECK(p.batches.consumed.size() == 60);
+    orders.insert(p.batches.consumed);
+  }
+  CHECK(orders.size() == 1);
 }
 
 TEST_CASE("one step is AdamW in double precision on the gradient of the whole batch", "[train]") {
