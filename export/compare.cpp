@@ -1,5 +1,6 @@
 #include "export/compare.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -162,6 +163,20 @@ Comparison compare_values(const std::string& stored_as, const float* source, con
     if (own.outside >= 0 && (result.outside < 0 || own.outside < result.outside)) result.outside = own.outside;
   });
   return result;
+}
+
+Comparison compare_rows(const std::string& tensor, const std::string& stored_as, std::int64_t begin, const at::Tensor& source,
+                        const at::Tensor& written) {
+  const at::Tensor from = source.contiguous(), to = written.contiguous();
+  const auto *x = from.const_data_ptr<float>(), *y = to.const_data_ptr<float>();
+  const Comparison found = compare_values(stored_as, x, y, from.numel());
+  if (found.outside < 0) return found;
+  const float value = y[found.outside];
+  throw FormatError(cat("tensor ", tensor, stored_as.empty() ? "" : cat(" (", stored_as, ")"), " reads back as ", value,
+                        " at element ", begin * (from.numel() / std::max<std::int64_t>(1, from.size(0))) + found.outside,
+                        " where the source has ", x[found.outside],
+                        !std::isfinite(value) ? "; the value does not fit f16, choose a bf16 format"
+                                              : "; that is more than rounding"));
 }
 
 }  // namespace graft::exports

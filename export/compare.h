@@ -8,6 +8,9 @@
 //   Q4_1, Q5_1: d = (max - min) / n with n = 15, 31:  d/2 + n (2^-11 d + 2^-25) + 2^-11 |min| + 2^-25
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -19,9 +22,20 @@ void rounding_bounds(const std::string& stored_as, const float* x, std::int64_t 
 struct Comparison {
   float difference = 0, largest = 0;  // max |written - source|, max |source|
   std::int64_t outside = -1;          // the first element that is further off than its bound, or not finite; -1: none
+
+  double error() const { return largest > 0 ? static_cast<double>(difference) / static_cast<double>(largest) : 0; }
+  void add(const Comparison& other) {  // of other rows
+    difference = std::max(difference, other.difference);
+    largest = std::max(largest, other.largest);
+  }
 };
 // stored_as empty: no value but one that is not finite is outside. On all threads; a piece that may start and end in the middle
 // of a tensor.
 Comparison compare_values(const std::string& stored_as, const float* source, const float* written, std::int64_t n);
+
+
+// Of rows of a tensor from `begin` on, both f32. FormatError naming the first element outside and both values.
+Comparison compare_rows(const std::string& tensor, const std::string& stored_as, std::int64_t begin, const at::Tensor& source,
+                        const at::Tensor& written);
 
 }  // namespace graft::exports

@@ -1,5 +1,7 @@
 #include "export/fingerprint.h"
 
+#include <ATen/ATen.h>
+
 #include <bit>
 
 #include "core/simd.h"
@@ -21,18 +23,26 @@ GRAFT_SIMD std::uint64_t sum_of(const float* values, std::int64_t n, std::uint32
 
 }  // namespace
 
-void Fingerprints::add(const std::string& tensor, std::int64_t begin, const at::Tensor& rows) {
+std::uint64_t fingerprint(std::int64_t begin, const at::Tensor& rows) {
   const at::Tensor dense = rows.contiguous();
-  const auto first = static_cast<std::uint32_t>(begin * dense.size(-1));
-  const std::uint64_t sum = sum_of(dense.const_data_ptr<float>(), dense.numel(), first);
-  const std::lock_guard lock(mutex_);
-  sums_[tensor] += sum;
+  return sum_of(dense.const_data_ptr<float>(), dense.numel(), static_cast<std::uint32_t>(begin * dense.size(-1)));
 }
 
-std::optional<std::uint64_t> Fingerprints::of(const std::string& tensor) const {
+void Fingerprints::add(const std::string& tensor, std::int64_t begin, const at::Tensor& rows, const at::Tensor& source,
+                       const std::string& stored_as) {
+  const Comparison piece = compare_rows(tensor, stored_as, begin, source, rows);
+  const std::uint64_t sum = fingerprint(begin, rows);
   const std::lock_guard lock(mutex_);
-  const auto found = sums_.find(tensor);
-  return found == sums_.end() ? std::nullopt : std::optional(found->second);
+  Written& written = tensors_[tensor];
+  written.sum += sum;
+  written.with_source.add(piece);
+  written.bounded = !stored_as.empty();
+}
+
+std::optional<Written> Fingerprints::of(const std::string& tensor) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = tensors_.find(tensor);
+  return found == tensors_.end() ? std::nullopt : std::optional(found->second);
 }
 
 }  // namespace graft::exports

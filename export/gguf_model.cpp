@@ -156,18 +156,19 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
     for (const model::TensorSpec& part : tensor.parts) {
       const at::Tensor importance = importance_of(request, quantizer, part.name);
       const bool turned = interleave && part.rotary_heads > 0, shifted = part.role == model::TensorRole::norm && offset != 0;
-      const bool noted = importance.defined() || is_searched(tensor.type);
+      const bool bounded = !importance.defined() && !is_searched(tensor.type);
       const std::int64_t head = turned ? part.shape[0] / part.rotary_heads : kRowStep;  // rows of it change places
       const std::vector<RowRange> pieces = pieces_of(part, head);
       on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
         const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
-        at::Tensor values = source.rows(part, begin, end);
-        if (turned) values = model::interleaved_rows(values, (end - begin) / head);
+        const at::Tensor rows = source.rows(part, begin, end);
+        at::Tensor values = turned ? model::interleaved_rows(rows, (end - begin) / head) : rows;
         if (shifted) values = values + offset;
         const std::vector<std::byte> bytes = put(static_cast<std::uint64_t>(above + begin), values.contiguous(), importance);
-        if (!noted) return;
+        if (shifted) return;  // what a reader subtracts again rounds once more: compared when it is verified
         const at::Tensor stored = dequantized(bytes, tensor.type, values.sizes());
-        made.add(part.name, begin, turned ? model::separated_rows(stored, (end - begin) / head) : stored);
+        made.add(part.name, begin, turned ? model::separated_rows(stored, (end - begin) / head) : stored, rows,
+                 bounded ? info_of(tensor.type).name : "");
       });
       above += part.shape[0];
     }

@@ -123,12 +123,14 @@ std::string shard_name(std::size_t index, std::size_t count) {
 
 }  // namespace
 
-Encoding bf16_encoding() {
+Encoding bf16_encoding(Fingerprints& made) {
   return {[](const model::TensorSpec& tensor) {
             return std::vector<StoredTensor>{{tensor.name, DType::bf16, tensor.shape}};
           },
-          [](const model::TensorSpec&, std::int64_t, at::Tensor values) {
-            return std::vector<at::Tensor>{values.to(at::kBFloat16).contiguous()};
+          [&made](const model::TensorSpec& tensor, std::int64_t begin, at::Tensor values) {
+            at::Tensor stored = values.to(at::kBFloat16).contiguous();
+            made.add(tensor.name, begin, stored.to(at::kFloat), values, "BF16");
+            return std::vector<at::Tensor>{std::move(stored)};
           },
           [](const model::TensorSpec&) { return std::optional(0); }};
 }
@@ -163,8 +165,8 @@ void write_hf_weights(const MergedModel& source, const Encoding& encoding, const
                Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n");
 }
 
-double verify_hf_model(const MergedModel& source, const fs::path& written) {
-  return verify_model(source, *model::open_weights(written));
+double verify_hf_model(const MergedModel& source, const fs::path& written, const Fingerprints& made) {
+  return verify_model(source, *model::open_weights(written), made);
 }
 
 }  // namespace graft::exports

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "export/fingerprint.h"
 #include "export/merge.h"
 
 namespace graft::exports {
@@ -32,7 +33,7 @@ struct Encoding {
   // whole tensors, in the order of the model.
   std::function<std::optional<int>(const model::TensorSpec& tensor)> rows_along;
 };
-Encoding bf16_encoding();
+Encoding bf16_encoding(Fingerprints& made);  // which outlives it
 
 // One shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with model.safetensors.index.json. `target`
 // is an existing directory.
@@ -48,6 +49,6 @@ void write_hf_companions(const model::WeightSource& base, const std::vector<std:
 // sha256 over all that they are made from: those files, or the metadata of a GGUF base; and stop_ids.
 std::string companions_hash(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids);
 
-double verify_hf_model(const MergedModel& source, const std::filesystem::path& written);
+double verify_hf_model(const MergedModel& source, const std::filesystem::path& written, const Fingerprints& made);
 
 }  // namespace graft::exports

@@ -16,20 +16,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// On all threads where all rows came at once.
-void note(Fingerprints& made, const model::TensorSpec& tensor, std::int64_t begin, const at::Tensor& values) {
-  const std::int64_t rows = values.size(0);
-  if (rows < tensor.shape[0]) return made.add(tensor.name, begin, values);
+// Where all rows came at once, on all threads, and what they were made from is read again instead of being kept.
+void note(Fingerprints& made, const MergedModel& source, const model::TensorSpec& tensor, const at::Tensor& values) {
   const std::vector<RowRange> pieces = pieces_of(tensor);
   on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
-    const RowRange& piece = pieces[static_cast<std::size_t>(i)];
-    made.add(tensor.name, piece.begin, values.narrow(0, piece.begin, piece.end - piece.begin));
+    const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
+    made.add(tensor.name, begin, values.narrow(0, begin, end - begin), source.rows(tensor, begin, end));
   });
 }
 
-// Notes in `made` what the linears become.
-Encoding encoding_of(const LinearFormat& format, Fingerprints& made) {
-  const Encoding plain = bf16_encoding();
+// Notes in `made` what is written. source: null for a layout alone.
+Encoding encoding_of(const LinearFormat& format, const MergedModel* source, Fingerprints& made) {
+  const Encoding plain = bf16_encoding(made);
   return {[=](const model::TensorSpec& tensor) {
             return tensor.role == model::TensorRole::linear ? format.layout(tensor) : plain.layout(tensor);
           },
@@ -37,8 +35,12 @@ Encoding encoding_of(const LinearFormat& format, Fingerprints& made) {
             if (tensor.role != model::TensorRole::linear) return plain.encode(tensor, begin, std::move(values));
             try {
               EncodedLinear encoded = format.encode(tensor, values);
-              values.reset();  // what is read back takes its memory
-              note(made, tensor, begin, encoded.values());
+              if (values.size(0) < tensor.shape[0]) {
+                made.add(tensor.name, begin, encoded.values(), values);
+              } else {
+                values.reset();  // what is read back takes its memory
+                note(made, *source, tensor, encoded.values());
+              }
               return std::move(encoded.parts);
             } catch (const DataError& error) {
               throw DataError(cat("tensor ", tensor.name, ": ", error.what()));
@@ -119,7 +121,7 @@ std::vector<std::string> kept_plain(const model::ModelSpec& spec) {
 
 std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format) {
   Fingerprints none;
-  const Encoding encoding = encoding_of(format, none);
+  const Encoding encoding = encoding_of(format, nullptr, none);
   for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
     std::uint64_t bytes = 0;
     for (const StoredTensor& part : encoding.layout(tensor)) {
@@ -144,7 +146,7 @@ std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& 
 
 void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
                            const fs::path& directory, Fingerprints& made) {
-  write_hf_weights(source, encoding_of(format, made), directory);
+  write_hf_weights(source, encoding_of(format, &source, made), directory);
   write_hf_companions(request.base, request.stop_ids, directory);
   Json config = read_json(directory / "config.json");
   config["quantization_config"] = format.config;

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string_view>
@@ -78,32 +80,35 @@ void compare_specs(const model::ModelSpec& source, const model::WeightSource& wr
   }
 }
 
-// One tensor, of which any pieces are compared, on several threads.
-class TensorComparison {
- public:
-  TensorComparison(const std::string& file, const model::WeightInfo& stored) : file_(file), stored_(stored) {}
-  // by_bounds: of what rounding may change; else any finite value is as good as another.
-  void add(std::int64_t first, const at::Tensor& source, const at::Tensor& written, bool by_bounds) {
-    const auto* values = written.const_data_ptr<float>();
-    const auto* x = source.const_data_ptr<float>();
-    const Comparison piece = compare_values(by_bounds ? stored_.stored_as : "", x, values, source.numel());
-    if (piece.outside >= 0)
-      throw FormatError(cat(file_, ": tensor ", stored_.name, " (", stored_.stored_as, ") reads back as ", values[piece.outside],
-                            " at element ", first + piece.outside, " where the source has ", x[piece.outside],
-                            !std::isfinite(values[piece.outside]) ? "; the value does not fit f16, choose a bf16 format"
-                                                                  : "; that is more than rounding"));
-    const std::lock_guard lock(mutex_);
-    difference_ = std::max(difference_, piece.difference);
-    largest_ = std::max(largest_, piece.largest);
-  }
-  double relative() const { return largest_ > 0 ? static_cast<double>(difference_) / static_cast<double>(largest_) : 0; }
+// What is in the file, by pieces on all threads.
+void for_rows(const model::WeightSource& written, const model::TensorSpec& tensor,
+              const std::function<void(RowRange piece, const at::Tensor& values)>& each) {
+  const std::vector<RowRange> pieces = pieces_of(tensor);
+  on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+    const RowRange piece = pieces[static_cast<std::size_t>(i)];
+    each(piece, written.load_rows(tensor.name, piece.begin, piece.end, at::kFloat).contiguous());
+  });
+}
 
- private:
-  const std::string& file_;
-  const model::WeightInfo& stored_;
-  std::mutex mutex_;
-  float difference_ = 0, largest_ = 0;
-};
+bool reads_back(const model::WeightSource& written, const model::TensorSpec& tensor, const Written& meant) {
+  std::atomic<std::uint64_t> sum = 0;
+  for_rows(written, tensor, [&](RowRange piece, const at::Tensor& values) { sum += fingerprint(piece.begin, values); });
+  return sum == meant.sum;
+}
+
+// With what it was made from; FormatError for a value that is further off than rounding to `stored_as` explains.
+double compare_with_source(const MergedModel& source, const model::WeightSource& written, const model::TensorSpec& tensor,
+                           const std::string& stored_as) {
+  std::mutex mutex;
+  Comparison whole;
+  for_rows(written, tensor, [&](RowRange piece, const at::Tensor& values) {
+    const Comparison found =
+        compare_rows(tensor.name, stored_as, piece.begin, source.rows(tensor, piece.begin, piece.end), values);
+    const std::lock_guard lock(mutex);
+    whole.add(found);
+  });
+  return whole.error();
+}
 
 }  // namespace
 
@@ -126,20 +131,18 @@ double verify_model(const MergedModel& source, const model::WeightSource& writte
     if (stored->shape != tensor.shape)
       throw FormatError(cat(file, ": tensor ", tensor.name, " has shape ", at::IntArrayRef(stored->shape),
                             " where the source has ", at::IntArrayRef(tensor.shape)));
-    const std::optional<std::uint64_t> meant = made.of(tensor.name);
-    Fingerprints found;
-    TensorComparison comparison(file, *stored);
-    const std::vector<RowRange> pieces = pieces_of(tensor);
-    on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
-      const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
-      const at::Tensor rows = source.rows(tensor, begin, end),
-                       values = written.load_rows(tensor.name, begin, end, at::kFloat).contiguous();
-      comparison.add(begin * rows.stride(0), rows, values, !meant);
-      if (meant) found.add(tensor.name, begin, values);
-    });
-    if (found.of(tensor.name) != meant)
-      throw FormatError(cat(file, ": tensor ", tensor.name, " (", stored->stored_as, ") does not read back as it was written"));
-    worst = std::max(worst, comparison.relative());
+    try {
+      const std::optional<Written> meant = made.of(tensor.name);
+      if (meant && reads_back(written, tensor, *meant)) {
+        worst = std::max(worst, meant->with_source.error());
+      } else {
+        worst = std::max(worst, compare_with_source(source, written, tensor, !meant || meant->bounded ? stored->stored_as : ""));
+        if (meant)
+          throw FormatError(cat("tensor ", tensor.name, " (", stored->stored_as, ") does not read back as it was written"));
+      }
+    } catch (const FormatError& error) {
+      throw FormatError(cat(file, ": ", error.what()));
+    }
     progress.update(++done);
   }
   return worst;

@@ -22,12 +22,12 @@ constexpr Exporter exporter(std::string_view name, std::string_view summary) {
       .merges = merged,
       .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
       .write =
-          [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints&) {
-            write_hf_weights(source_of<merged>(request), bf16_encoding(), target);
+          [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made) {
+            write_hf_weights(source_of<merged>(request), bf16_encoding(made), target);
             write_hf_companions(request.base, request.stop_ids, target);
           },
       .verify = [](const ExportRequest& request, const std::filesystem::path& written,
-                   const Fingerprints&) { return verify_hf_model(source_of<merged>(request), written); },
+                   const Fingerprints& made) { return verify_hf_model(source_of<merged>(request), written, made); },
   };
 }
 

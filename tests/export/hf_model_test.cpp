@@ -71,7 +71,8 @@ TEST_CASE("large models are split into shards with an index", "[export][hf]") {
   const GoldenCase golden_case("qwen2");
   const exports::MergedModel source(*golden_case.base, golden_case.adapter.get(), at::kBFloat16);
   const ScratchDirectory directory;
-  exports::write_hf_weights(source, exports::bf16_encoding(), directory.path(),
+  exports::Fingerprints made;
+  exports::write_hf_weights(source, exports::bf16_encoding(made), directory.path(),
                             20'000);  // the embedding alone has 304 * 32 * 2 = 19,456 bytes
   exports::write_hf_companions(*golden_case.base, {}, directory.path());
   CHECK(!fs::exists(directory / "model.safetensors"));
@@ -87,7 +88,7 @@ TEST_CASE("large models are split into shards with an index", "[export][hf]") {
   }
   CHECK(index["metadata"]["total_size"] == bytes);
   CHECK(fs::exists(directory / "model-00001-of-00004.safetensors"));
-  CHECK(exports::verify_hf_model(source, directory.path()) < 0x1p-8);
+  CHECK(exports::verify_hf_model(source, directory.path(), made) < 0x1p-8);
 }
 
 TEST_CASE("hf-base is the base without the adapter", "[export][hf]") {
