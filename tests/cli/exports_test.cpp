@@ -243,9 +243,9 @@ TEST_CASE("where nothing was held out, files are kept with a warning", "[export]
 
 TEST_CASE("where the hash held out nothing, that is said before the training", "[run][survival]") {
   const Workshop workshop({}, 20);
-  const std::vector<std::string> few = {"corpus.heldout=0.001", "train.steps=2"};
+  const std::vector<std::string> few = {"corpus.heldout=0.0001", "train.steps=2"};
   const auto with = [&](const char* formats) { return std::vector<std::string>{few[0], few[1], formats}; };
-  const std::string none = "no document was held out, so that the models cannot be scored: corpus.heldout 0.001 chooses by hash";
+  const std::string none = "no document was held out, so that the models cannot be scored: corpus.heldout 0.0001 chooses by hash";
   const Outcome refused = workshop.graft("run", with("export.formats=[peft, gguf-q4_0]"));
   CHECK(refused.code == 2);
   contains(refused.err, none);
