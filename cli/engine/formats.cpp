@@ -123,8 +123,7 @@ void print_sections() {
     std::cout << "\n";
   }
   std::cout << "gN              N is 32, 64 or 128: that many columns of a row share one scale\n"
-               "[-gptq] ...     with this ending: rounded with a look at training documents, which keeps more in few bits\n"
-               "                (export.calibration)\n"
+               "[-gptq] ...     with this ending: rounded with a look at training documents (export.calibration)\n"
                "`graft doctor --for SERVER` says what a server makes of the formats in your config.\n";
 }
 

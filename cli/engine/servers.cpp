@@ -91,6 +91,19 @@ void check_servers(const Session& session, const std::vector<std::string>& forma
   if (!problems.empty()) throw ConfigError(problems);
 }
 
+bool replaces(const Session& session, const std::string& other, const std::string& format) {
+  const auto& servers = session.config.export_.serve;
+  return std::all_of(servers.begin(), servers.end(), [&](const std::string& server) {
+    const auto findings = exports::find_server(server).findings(plan_of(session, {format, other}));
+    const auto reads = [&](const std::string& name) {
+      return std::any_of(findings.begin(), findings.end(), [&](const exports::Finding& finding) {
+        return finding.topic == name && finding.state == exports::State::ok;
+      });
+    };
+    return reads(other) || !reads(format);
+  });
+}
+
 fs::path write_serving(const Session& session, const lora::AdapterSet& adapter) {
   exports::Served served = {.plan = plan_of(session, adapter),
                             .name = exports::served_name(model_name(session)),

@@ -17,6 +17,9 @@ std::vector<exports::Finding> server_findings(const Session& session, const std:
 // export.formats.
 void check_servers(const Session& session, const std::vector<std::string>& formats);
 
+// Whether each server of export.serve that reads `format` reads `other` too.
+bool replaces(const Session& session, const std::string& other, const std::string& format);
+
 // The tokens that end an answer, where conversations were trained on; else none.
 std::vector<std::int32_t> stop_ids(const Session& session);
 

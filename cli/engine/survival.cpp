@@ -1,6 +1,7 @@
 #include "cli/engine/survival.h"
 
 #include "cli/engine/output.h"
+#include "cli/engine/servers.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "export/ladders.h"
@@ -10,12 +11,13 @@ namespace {
 
 bool same_servers(const std::string& a, const std::string& b) { return a.starts_with("gguf") == b.starts_with("gguf"); }
 
-// The next larger one that this base can be written in and that is not known to be poor too; the last of a ladder always can.
+// The next larger one that this base can be written in, the user's servers read and that is not known to be poor too; the last of
+// a ladder always can.
 std::string larger(const Session& session, const std::string& format, const std::vector<Score>& scores, double least) {
   for (const std::string& candidate : exports::larger_formats(format)) {
     const auto share = survival(scores, candidate);
     const bool written = exports::find_exporter(candidate).refusal(session.base->spec(), session.config.lora).empty();
-    if (written && !(share && *share < least)) return candidate;
+    if (written && replaces(session, candidate, format) && !(share && *share < least)) return candidate;
   }
   return format.starts_with("gguf") ? "gguf-bf16" : "hf";
 }

@@ -18,7 +18,7 @@ ExportRequest without_adapter(const ExportRequest& request) {
 
 constexpr Exporter kFormats[] = {{
     .name = "gguf-base-bf16",
-    .summary = "the base without the adapter as one GGUF file in bf16, to serve `gguf-lora` on when the base is a directory",
+    .summary = "the base alone as one GGUF file in bf16, to serve `gguf-lora` on when it is a directory",
     .loads_in = "llama.cpp, Ollama",
     .extension = ".gguf",
     .merges = false,

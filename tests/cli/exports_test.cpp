@@ -68,6 +68,13 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
     contains(poor.err, "it was not kept: try gptq-g32-gptq");
     contains(poor.err, "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no groups of 128
     contains(poor.err, "it was not kept: try ct-w4w8a16-asym-g32");
+    for (const auto& [server, next] : {std::pair{"vllm", "try fp8"}, {"tensorrt-llm", "try modelopt-fp8"}}) {
+      std::vector<std::string> served = set;
+      served.push_back(std::string("export.serve=[") + server + "]");
+      const Outcome read = workshop.graft("export", served, {"-f", "modelopt-fp8-static"});
+      CHECK(read.code == 3);
+      contains(read.err, next);
+    }
   }
   SECTION("a run says so in its report, and keeps the rest") {
     const Outcome poor = workshop.graft("run", {"export.min_survival=1", "export.formats=[gguf-q4_0, peft]"});
