@@ -164,7 +164,7 @@ std::string model_name(const Session& session) {
 }
 
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
-                                              const std::vector<std::string>& formats) {
+                                              const std::vector<std::string>& formats, const exports::Gate& gate) {
   exports::ExportRequest request{.base = *session.base,
                                  .adapter = adapter,
                                  .storage = session.dtypes().storage,
@@ -176,7 +176,7 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
   if (calibrates(formats))
     request.calibration = &calibration.emplace(exports::MergedModel(request.base, &request.adapter, request.storage),
                                                calibration_rows(session), session.dtypes().compute);
-  return exports::export_all(formats, request, session.export_dir());
+  return exports::export_all(formats, request, session.export_dir(), gate);
 }
 
 void check_signing_key(const Session& session) {

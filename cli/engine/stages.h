@@ -27,7 +27,7 @@ std::string model_name(const Session& session);
 data::PrepareReport prepare_corpus(const Session& session);
 train::TrainReport train_adapter(const Session& session, Restart restart);
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
-                                              const std::vector<std::string>& formats);
+                                              const std::vector<std::string>& formats, const exports::Gate& gate);
 // export.signing_key, when there is one: that it can sign, before anything is done; and the manifest, when all is written.
 void check_signing_key(const Session& session);
 void sign_export(const Session& session);

@@ -42,24 +42,32 @@ Problems of_another_run(const Artifact& artifact, const exports::Source& run, co
   return problems;
 }
 
+// What export.min_survival said of it; nothing in the manifest of an older program.
+std::string gate_of(const Artifact& artifact) {
+  return artifact.heldout.is_null() ? "" : json_get_or<std::string>(artifact.heldout, "gate", "", "manifest.json");
+}
+
 int verify_files(const Context& context, const VerifyOptions& options, const Manifest& manifest) {
   std::optional<exports::Source> run;
   if (!options.run.empty()) run = source_of_run(options.run);
   Problems all = manifest.unknown_files();
   Json list = Json::array();
-  std::vector<std::vector<std::string>> rows = {{"format", "files", "size", "state", "id"}};
+  std::vector<std::vector<std::string>> rows = {{"format", "files", "size", "state", "gate", "id"}};
   for (const Artifact& artifact : manifest.artifacts()) {
     Problems problems = exports::changed_files(artifact);
     const bool changed = !problems.empty();
     if (run)
       for (std::string& problem : of_another_run(artifact, *run, options.run)) problems.push_back(std::move(problem));
-    list.push_back(
-        {{"format", artifact.format}, {"id", artifact.id()}, {"path", artifact.path.string()}, {"problems", problems}});
+    list.push_back({{"format", artifact.format},
+                    {"id", artifact.id()},
+                    {"path", artifact.path.string()},
+                    {"heldout", artifact.heldout},
+                    {"problems", problems}});
     rows.push_back({artifact.format, std::to_string(artifact.files.size()), human_bytes(static_cast<double>(artifact.bytes)),
                     changed            ? "differs"
                     : problems.empty() ? "as written"
                                        : "of another run",
-                    artifact.id()});
+                    gate_of(artifact), artifact.id()});
     all.insert(all.end(), problems.begin(), problems.end());
   }
   const char* signature = !manifest.is_signed() ? "none" : options.key.empty() ? "not checked" : "good";
