@@ -29,6 +29,12 @@ exports::Source source_of_run(const fs::path& run) {
   return source;
 }
 
+// The run that the directory lies in, where one has ended there; else none.
+std::string run_around(const fs::path& directory) {
+  const fs::path run = fs::weakly_canonical(directory).parent_path();
+  return fs::exists(run / "run.json") && fs::exists(run / "adapter") ? run.string() : "";
+}
+
 Problems of_another_run(const Artifact& artifact, const exports::Source& run, const std::string& directory) {
   Problems problems;
   const auto compare = [&](const char* what, const std::string& recorded, const std::string& own) {
@@ -49,7 +55,8 @@ std::string gate_of(const Artifact& artifact) {
 
 int verify_files(const Context& context, const VerifyOptions& options, const Manifest& manifest) {
   std::optional<exports::Source> run;
-  if (!options.run.empty()) run = source_of_run(options.run);
+  const std::string of = options.run.empty() ? run_around(options.directory) : options.run;
+  if (!of.empty()) run = source_of_run(of);
   Problems all = manifest.unknown_files();
   Json list = Json::array();
   std::vector<std::vector<std::string>> rows = {{"format", "files", "size", "state", "gate", "id"}};
@@ -57,7 +64,7 @@ int verify_files(const Context& context, const VerifyOptions& options, const Man
     Problems problems = exports::changed_files(artifact);
     const bool changed = !problems.empty();
     if (run)
-      for (std::string& problem : of_another_run(artifact, *run, options.run)) problems.push_back(std::move(problem));
+      for (std::string& problem : of_another_run(artifact, *run, of)) problems.push_back(std::move(problem));
     list.push_back({{"format", artifact.format},
                     {"id", artifact.id()},
                     {"path", artifact.path.string()},
