@@ -114,6 +114,19 @@ class Placing {
   std::size_t first_;
 };
 
+Encoding encoding_in(DType type, at::ScalarType rounded) {
+  return {[=](const model::TensorSpec& tensor) {
+            return std::vector<StoredTensor>{{tensor.name, type, tensor.shape}};
+          },
+          [=](const model::TensorSpec& tensor, std::int64_t, at::Tensor values) {
+            at::Tensor stored = values.to(rounded).contiguous();
+            if (type == DType::f16 && !stored.isfinite().all().item<bool>())
+              throw DataError(cat("tensor ", tensor.name, ": a value does not fit f16; export hf, which is bf16"));
+            return std::vector<at::Tensor>{std::move(stored)};
+          },
+          [](const model::TensorSpec&) { return std::optional(0); }};
+}
+
 std::string shard_name(std::size_t index, std::size_t count) {
   if (count == 1) return "model.safetensors";
   std::array<char, 48> name;
@@ -123,15 +136,8 @@ std::string shard_name(std::size_t index, std::size_t count) {
 
 }  // namespace
 
-Encoding bf16_encoding() {
-  return {[](const model::TensorSpec& tensor) {
-            return std::vector<StoredTensor>{{tensor.name, DType::bf16, tensor.shape}};
-          },
-          [](const model::TensorSpec&, std::int64_t, at::Tensor values) {
-            return std::vector<at::Tensor>{values.to(at::kBFloat16).contiguous()};
-          },
-          [](const model::TensorSpec&) { return std::optional(0); }};
-}
+Encoding bf16_encoding() { return encoding_in(DType::bf16, at::kBFloat16); }
+Encoding f16_encoding() { return encoding_in(DType::f16, at::kHalf); }
 
 void write_hf_weights(const MergedModel& source, const Encoding& encoding, const fs::path& target,
                       std::uint64_t max_shard_bytes) {
