@@ -89,7 +89,7 @@ constexpr Exporter kFormats[] = {{
         [](const ExportRequest& request, const fs::path& target, Fingerprints& made) {
           write_quantized_model(request, base_of(request), nf4_format(), target, made);
           graft::create_directories(target / "adapter");
-          lora::save_peft(request.adapter, target / "adapter", request.base.path().string());
+          lora::save_peft(request.adapter, target / "adapter", "..");  // this base, not the one in bf16, wherever they are moved
         },
     .verify =
         [](const ExportRequest& request, const fs::path& written, const Fingerprints& made) {

@@ -73,6 +73,7 @@ TEST_CASE("every layout is written, read and verified", "[export][layouts]") {
     const bool beside = std::string(kind.name) == "bnb-nf4";
     CHECK(((read - merged).abs().mean() < (read - source).abs().mean()).item<bool>() == !beside);
     CHECK(fs::exists(artifact.path / "adapter/adapter_model.safetensors") == beside);
+    if (beside) CHECK(read_json(artifact.path / "adapter/adapter_config.json")["base_model_name_or_path"] == "..");
 
     // One byte changed: found, with the tensor's name.
     const std::string module = "model.layers.1.mlp.up_proj.";
