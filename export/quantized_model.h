@@ -43,7 +43,8 @@ struct LinearFormat {
 struct LinearRounding {
   LinearSchemes schemes = {};
   Quantizer quantizer = Quantizer::nearest;
-  bool input_scales = false;  // "input_scale" of each linear, from calibration: its inputs are rounded to fp8 when served
+  bool input_scales = false;   // "input_scale" of each linear, from calibration: its inputs are rounded to fp8 when served
+  bool joined_scales = false;  // fp8 with one scale for all matrices that servers join (export/linear_formats.h)
 
   constexpr bool calibrates() const { return quantizer != Quantizer::nearest || input_scales; }
 };

@@ -200,7 +200,8 @@ TEST_CASE("inputs are rounded to fp8 on the scale that calibration found", "[exp
     const exports::Exporter& exporter = exports::find_exporter(format);
     const auto made = exports::export_one(exporter, bench.request(), bench.directory.path()).value();
     CHECK(made.source.calibration == "30 rows of 128 tokens, f32, corpus ");
-    CHECK(made.max_error < 0.04);  // half of e4m3's widest spacing, 16 / 448, and a bf16 scale
+    // Half of e4m3's widest spacing, 16 / 448, and a bf16 scale; on the scale of what a server joins 2^-4 of the largest weight.
+    CHECK(made.max_error < (format == "ct-fp8-static" ? 0.04 : 0.0626));
     const auto written = model::open_weights(made.path);
     CHECK(written->inputs() == kernels::RowRounding::fp8);
     const auto scale = [&](const std::string& linear) { return written->input_scale("model.layers." + linear + ".weight"); };
