@@ -46,6 +46,8 @@ struct Exporter {
   bool calibrates = false;     // looks at ExportRequest::calibration
   // Why this base and adapter cannot be written so, or empty. Asked before training starts; needs no weights.
   std::string (*refusal)(const model::ModelSpec& spec, const lora::LoraConfig& config);
+  // Bytes of its tensors, of which nearly all of an artifact is. Null: an adapter's, in f32.
+  std::uint64_t (*bytes)(const model::ModelSpec& spec) = nullptr;
   // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.
   // `made`: of the tensors whose rounding no bound can tell.
   void (*write)(const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made);

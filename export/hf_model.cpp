@@ -139,6 +139,13 @@ std::string shard_name(std::size_t index, std::size_t count) {
 Encoding bf16_encoding() { return encoding_in(DType::bf16, at::kBFloat16); }
 Encoding f16_encoding() { return encoding_in(DType::f16, at::kHalf); }
 
+std::uint64_t stored_bytes(const model::ModelSpec& spec, const Encoding& encoding) {
+  std::uint64_t bytes = 0;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    for (const StoredTensor& part : encoding.layout(tensor)) bytes += bytes_of(part);
+  return bytes;
+}
+
 void write_hf_weights(const MergedModel& source, const Encoding& encoding, const fs::path& target,
                       std::uint64_t max_shard_bytes) {
   const auto shards = split(source.tensors(), encoding, max_shard_bytes);

@@ -35,6 +35,8 @@ struct Encoding {
 Encoding bf16_encoding();
 Encoding f16_encoding();  // DataError naming the tensor when a value does not fit
 
+std::uint64_t stored_bytes(const model::ModelSpec& spec, const Encoding& encoding);
+
 // One shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with model.safetensors.index.json. `target`
 // is an existing directory.
 void write_hf_weights(const MergedModel& source, const Encoding& encoding, const std::filesystem::path& target,

@@ -145,6 +145,15 @@ std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& 
   return refusal.empty() ? alignment_refusal(spec, format_of(spec, target, {}, nullptr, nullptr)) : refusal;
 }
 
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearFormat& format) {
+  Fingerprints none;
+  return stored_bytes(spec, encoding_of(format, none));
+}
+
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearTarget& target) {
+  return quantized_bytes(spec, format_of(spec, target, {}, nullptr, nullptr));
+}
+
 void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
                            const fs::path& directory, Fingerprints& made) {
   write_hf_weights(source, encoding_of(format, made), directory);

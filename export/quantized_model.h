@@ -62,6 +62,9 @@ std::vector<std::string> kept_plain(const model::ModelSpec& spec);  // "lm_head"
 std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target);
 std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format);
 
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearFormat& format);
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearTarget& target);
+
 void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
                            const std::filesystem::path& directory, Fingerprints& made);
 void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const std::filesystem::path& directory,
@@ -84,6 +87,10 @@ constexpr Exporter quantized_exporter(std::string_view name, std::string_view su
       .refusal =
           [](const model::ModelSpec& spec, const lora::LoraConfig&) {
             return quantized_refusal(spec, {format, refusal, rounding});
+          },
+      .bytes =
+          [](const model::ModelSpec& spec) {
+            return quantized_bytes(spec, {format, refusal, rounding});
           },
       .write =
           [](const ExportRequest& request, const std::filesystem::path& directory, Fingerprints& made) {

@@ -61,6 +61,7 @@ int graft_estimate(const Context& context) {
   const auto& train = context.config.train;
   const Dtypes dtypes = session.dtypes();
   const std::int64_t parameters = lora::parameter_count(session.config.lora, *session.base);
+  const std::uint64_t exports = export_bytes(session, context.config.export_.formats);
   const Work work = work_of(session);
   const auto plan =
       train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
@@ -81,6 +82,7 @@ int graft_estimate(const Context& context) {
   if (context.json) {
     print_json({{"memory", plan.json()},
                 {"adapter_parameters", parameters},
+                {"export_bytes", exports},
                 {"steps", work.steps},
                 {"tokens_per_step", work.tokens_per_step},
                 {"seconds_per_step", timed ? Json(step_seconds) : Json()},
@@ -101,6 +103,7 @@ int graft_estimate(const Context& context) {
       rows.push_back({"training", cat("about ", human_time(seconds), " for ", work.steps, " steps, without evaluations")});
     else
       rows.push_back({"training", "unknown: run `graft prepare` first, or set train.steps"});
+    if (exports > 0) rows.push_back({"exports", cat(human_bytes(static_cast<double>(exports)), " of disk")});
     std::cout << columns(rows);
   }
   std::cout.flush();

@@ -42,6 +42,8 @@ int graft_export(const Context& context, const ExportOptions& options) {
   if (formats.empty()) throw ConfigError("nothing to export: export.formats is empty; `graft help formats` lists what there is");
   check_signing_key(session);
   check_corpus(session, formats);
+  exports::check_formats(formats, session.base->spec(), session.config.lora);
+  check_export_room(session, formats);
   const auto adapter = session.adapter(options.adapter);
   ScoreBook book(session);
   LazyDecoder decoder(*session.base, session.dtypes());

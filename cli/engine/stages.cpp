@@ -16,6 +16,7 @@
 #include "data/find_files.h"
 #include "export/calibration.h"
 #include "kernels/device.h"
+#include "train/memory_plan.h"
 
 namespace graft::cli {
 namespace {
@@ -132,10 +133,34 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   check_places(session.config);
   check_signing_key(session);
   exports::check_formats(formats, session.base->spec(), session.config.lora);
+  check_export_room(session, formats);
   check_merge_aware(session);
   lora::match_targets(session.config.lora, lora::linear_names(*session.base));
   check_servers(session, formats);
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
+}
+
+std::uint64_t export_bytes(const Session& session, const std::vector<std::string>& formats) {
+  const auto adapter = static_cast<std::uint64_t>(lora::parameter_count(session.config.lora, *session.base)) * sizeof(float);
+  std::uint64_t stays = 0, passes = 0;
+  for (const std::string& name : formats) {
+    const exports::Exporter& exporter = exports::find_exporter(name);
+    if (fs::exists(session.export_dir() / exports::artifact_name(exporter))) continue;
+    const std::uint64_t bytes = exporter.bytes == nullptr ? adapter : exporter.bytes(session.base->spec());
+    stays += bytes;
+    if (exporter.quantizes && exporter.merges && !exporter.calibrates) passes = std::max(passes, bytes);
+  }
+  return stays + passes;
+}
+
+void check_export_room(const Session& session, const std::vector<std::string>& formats) {
+  const std::uint64_t needed = export_bytes(session, formats);
+  std::error_code error;
+  const fs::space_info space = fs::space(train::existing_part(session.export_dir()), error);
+  if (error || space.available >= needed) return;
+  throw MachineError(cat("the exports need ", human_bytes(static_cast<double>(needed)), " on the disk of ",
+                         session.export_dir().string(), ", ", human_bytes(static_cast<double>(space.available)),
+                         " are free; free space, choose fewer or smaller export.formats, or name another export.dir"));
 }
 
 void check_calibration(const Session& session, std::vector<std::string> formats) {

@@ -15,8 +15,13 @@ namespace graft::cli {
 
 // What can be known to fail before any work is done: unknown or refused export formats, patterns that match no layer,
 // rows longer than the base's context, what the servers of export.serve refuse, a place to write in that is a source of
-// documents. ConfigError.
+// documents. ConfigError; MachineError when the disk has no room for the exports.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
+
+// What exports will take of the disk: the formats that are not there yet, and for a while the largest of those whose base alone
+// is written to be scored. check: MachineError when there is no such room.
+std::uint64_t export_bytes(const Session& session, const std::vector<std::string>& formats);
+void check_export_room(const Session& session, const std::vector<std::string>& formats);
 
 // Too few documents for the formats that look at some, train.merge_aware.format among them; DataError. Once the corpus is there.
 void check_calibration(const Session& session, std::vector<std::string> formats);

@@ -85,6 +85,7 @@ constexpr Exporter kFormats[] = {{
     .merges = false,
     .quantizes = true,
     .refusal = refusal,
+    .bytes = [](const model::ModelSpec& spec) { return quantized_bytes(spec, nf4_format()); },
     .write =
         [](const ExportRequest& request, const fs::path& target, Fingerprints& made) {
           write_quantized_model(request, base_of(request), nf4_format(), target, made);

@@ -23,6 +23,7 @@ constexpr Exporter exporter(std::string_view name, std::string_view summary) {
       .extension = "",
       .merges = merged,
       .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
+      .bytes = [](const model::ModelSpec& spec) { return stored_bytes(spec, encoding_in(type)); },
       .write =
           [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints&) {
             write_hf_weights(source_of<merged>(request), encoding_in(type), target);
