@@ -96,15 +96,25 @@ std::string modelopt_refusal(const model::ModelSpec& spec) {
                               : "";
 }
 
+// With what training rounds to: rows from a multiple of 128 on have whole tiles.
+template <model::Fp8Tiles tiles>
+constexpr Exporter by_tiles(Exporter exporter) {
+  exporter.served = [](const model::ModelSpec&, const model::TensorSpec& tensor, const at::Tensor& rows) {
+    if (tensor.role != model::TensorRole::linear) return rows.to(at::kBFloat16).to(at::kFloat);
+    return round_to_fp8(rows, tiles).values(tiles);
+  };
+  return exporter;
+}
+
 constexpr Exporter kFormats[] = {
     quantized_exporter<matrix_format, nullptr, LinearRounding{.joined_scales = true}>(
         "fp8", "merged model as a Hugging Face directory, linears in fp8, one scale each; activations in fp8", "vLLM, SGLang"),
-    quantized_exporter<block_format, fp8_block_refusal>(
+    by_tiles<kBlocks>(quantized_exporter<block_format, fp8_block_refusal>(
         "fp8-block", "merged model as a Hugging Face directory, linears in fp8 by blocks of 128 x 128; activations in fp8",
-        "vLLM, SGLang, TensorRT-LLM, transformers"),
-    quantized_exporter<modelopt_format, modelopt_refusal>(
+        "vLLM, SGLang, TensorRT-LLM, transformers")),
+    by_tiles<kRows>(quantized_exporter<modelopt_format, modelopt_refusal>(
         "modelopt-fp8", "merged model as ModelOpt's unified directory, linears in fp8 by rows, activations by tokens",
-        "TensorRT-LLM, vLLM"),
+        "TensorRT-LLM, vLLM")),
     quantized_exporter<modelopt_static_format, nullptr, LinearRounding{.input_scales = true, .joined_scales = true}>(
         "modelopt-fp8-static",
         "merged model as ModelOpt's unified directory, linears and activations in fp8, one scale each, found in the training "
