@@ -42,8 +42,8 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
 }
 
 // Both read the whole artifact, side by side.
-void verify_and_measure(const Exporter& exporter, const ExportRequest& request, const fs::path& written, const Fingerprints& made,
-                        Artifact& artifact) {
+void verify_and_measure(const Exporter& exporter, const ExportRequest& request, const Fingerprints& made, Artifact& artifact) {
+  const fs::path written = artifact.path;
   auto measured = std::async(std::launch::async, [&] { measure(written, artifact); });
   const double error = exporter.verify(request, written, made);
   measured.get();
@@ -54,6 +54,14 @@ void verify_and_measure(const Exporter& exporter, const ExportRequest& request, 
 void publish(const fs::path& staged, const fs::path& target) {
   if (::rename(staged.c_str(), target.c_str()) != 0) throw_machine_error("write", target, errno);
   fsync_directory(target.parent_path());
+}
+
+// Out of the manifest first: what it lists is there.
+void withdraw(const Artifact& artifact, Manifest& manifest) {
+  manifest.remove(artifact.format);
+  std::error_code error;
+  fs::remove_all(artifact.path, error);
+  if (error) throw_machine_error("remove", artifact.path, error.value());
 }
 
 }  // namespace
@@ -98,33 +106,33 @@ void check_formats(const std::vector<std::string>& formats, const model::ModelSp
   if (!problems.empty()) throw ConfigError(problems);
 }
 
-Artifact export_one(const Exporter& exporter, const ExportRequest& request, const fs::path& directory) {
+std::optional<Artifact> export_one(const Exporter& exporter, const ExportRequest& request, const fs::path& directory,
+                                   const Gate& gate) {
   const fs::path target = directory / artifact_name(exporter);
-  Artifact artifact{.format = std::string(exporter.name), .path = target, .source = {}, .sha256 = {}, .files = {}};
+  const bool is_directory = exporter.extension.empty();
+  DirectoryWriter staging(is_directory ? target : fs::path(target) += ".staging");  // a file leaves it, and it is never committed
+  Artifact artifact{.format = std::string(exporter.name),
+                    .path = is_directory ? staging.path() : staging.path() / target.filename(),
+                    .source = {},
+                    .sha256 = {},
+                    .files = {}};
   Fingerprints made;
-  const auto complete = [&](const fs::path& written) {
-    std::future<void> checked = check_content(request);
-    verify_and_measure(exporter, request, written, made, artifact);
-    checked.get();
-    artifact.source = source_of(exporter, request);
-  };
-  if (exporter.extension.empty()) {
-    DirectoryWriter staging(target);
-    exporter.write(request, staging.path(), made);
-    complete(staging.path());
+  exporter.write(request, artifact.path, made);
+  std::future<void> checked = check_content(request);
+  verify_and_measure(exporter, request, made, artifact);
+  checked.get();
+  artifact.source = source_of(exporter, request);
+  if (gate && !gate(artifact)) return std::nullopt;
+  if (is_directory)
     staging.commit();
-  } else {
-    DirectoryWriter staging(target.string() + ".staging");  // never committed: only the file inside leaves it
-    const fs::path staged = staging.path() / target.filename();
-    exporter.write(request, staged, made);
-    complete(staged);
-    publish(staged, target);
-  }
+  else
+    publish(artifact.path, target);
+  artifact.path = target;
   return artifact;
 }
 
-std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
-                                 const fs::path& directory) {
+std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request, const fs::path& directory,
+                                 const Gate& gate) {
   check_formats(formats, request.base.spec(), request.adapter.config);
   bool calibrates = false;
   for (const std::string& name : formats) {
@@ -145,25 +153,23 @@ std::vector<Artifact> export_all(const std::vector<std::string>& formats, const 
     const Exporter& exporter = find_exporter(name);
     const Artifact* done = manifest.find(std::string(exporter.name));
     if (done != nullptr && done->source.makes_the_same(source_of(exporter, request)) && changed_files(*done).empty()) {
-      artifacts.push_back(*done);
-      artifacts.back().reused = true;
-      log::info("export", done->path.string(), " is complete, kept");
-      continue;
+      Artifact artifact = *done;
+      artifact.reused = true;
+      if (gate && !gate(artifact)) {
+        withdraw(artifact, manifest);
+        continue;
+      }
+      log::info("export", artifact.path.string(), " is complete, kept");
+      if (artifact.heldout != done->heldout) manifest.record(artifact);
+      artifacts.push_back(std::move(artifact));
+    } else if (std::optional<Artifact> artifact = export_one(exporter, request, directory, gate)) {
+      manifest.record(*artifact);
+      log::info("export", "wrote ", artifact->path.string(), ", ", human_bytes(static_cast<double>(artifact->bytes)),
+                ", verified");
+      artifacts.push_back(*std::move(artifact));
     }
-    artifacts.push_back(export_one(exporter, request, directory));
-    manifest.record(artifacts.back());
-    log::info("export", "wrote ", artifacts.back().path.string(), ", ", human_bytes(static_cast<double>(artifacts.back().bytes)),
-              ", verified");
   }
   return artifacts;
-}
-
-void withdraw(const Artifact& artifact, const fs::path& directory) {
-  const DirectoryLock lock(directory);
-  Manifest(directory).remove(artifact.format);
-  std::error_code error;
-  fs::remove_all(artifact.path, error);
-  if (error) throw_machine_error("remove", artifact.path, error.value());
 }
 
 }  // namespace graft::exports

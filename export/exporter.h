@@ -1,11 +1,14 @@
 // A family of export formats is one file in export/formats/: how it stores a model, and a table of its Exporters. Every artifact
-// is written beside its final name, reopened by our own reader, compared with its source tensor by tensor, and only then moved
-// into place: the name holds the old artifact or the new, verified one. The formats: docs/formats.md.
+// is written beside its final name, reopened by our own reader, compared with its source tensor by tensor, put before the
+// caller's gate, and only then moved into place: the name holds the old artifact or the new one, verified and let through. The
+// formats: docs/formats.md.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,6 +46,8 @@ struct Exporter {
   bool calibrates = false;     // looks at ExportRequest::calibration
   // Why this base and adapter cannot be written so, or empty. Asked before training starts; needs no weights.
   std::string (*refusal)(const model::ModelSpec& spec, const lora::LoraConfig& config);
+  // Bytes of its tensors, of which nearly all of an artifact is. Null: an adapter's, in f32.
+  std::uint64_t (*bytes)(const model::ModelSpec& spec) = nullptr;
   // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.
   // `made`: of the tensors whose rounding no bound can tell.
   void (*write)(const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made);
@@ -68,16 +73,20 @@ std::string artifact_name(const Exporter& exporter);     // file or directory na
 // Refusals of every format at once; ConfigError listing them. For the check before training and for export_all.
 void check_formats(const std::vector<std::string>& formats, const model::ModelSpec& spec, const lora::LoraConfig& config);
 
-// Writes, verifies and publishes one artifact in `directory`. Does not touch the manifest.
-Artifact export_one(const Exporter& exporter, const ExportRequest& request, const std::filesystem::path& directory);
+// Asked of each verified artifact, before it takes its name where it is new: Artifact::path is where it lies. False: it is not to
+// be served. May say in Artifact::heldout what it found.
+using Gate = std::function<bool(Artifact& artifact)>;
+
+// Writes, verifies and publishes one artifact in `directory`; nothing where the gate does not let it through, and what had the
+// name keeps it. Does not touch the manifest.
+std::optional<Artifact> export_one(const Exporter& exporter, const ExportRequest& request, const std::filesystem::path& directory,
+                                   const Gate& gate = {});
 
 // Writes `formats` in order into `directory` (created, locked meanwhile) and records each in its manifest.json as soon as it is
 // done. What the manifest already records for an equal Source, and whose files still have the recorded hashes, is not written
-// again (Artifact::reused). Interrupted when asked to stop; what is published stays.
+// again (Artifact::reused); one of these that the gate does not let through is taken out of the manifest and off the disk.
+// Returns what was let through. Interrupted when asked to stop; what is published stays.
 std::vector<Artifact> export_all(const std::vector<std::string>& formats, const ExportRequest& request,
-                                 const std::filesystem::path& directory);
-
-// Takes an artifact out of the manifest, then off the disk. The directory is locked meanwhile.
-void withdraw(const Artifact& artifact, const std::filesystem::path& directory);
+                                 const std::filesystem::path& directory, const Gate& gate = {});
 
 }  // namespace graft::exports

@@ -128,6 +128,16 @@ std::string gguf_refusal(const model::ModelSpec& spec) {
   return "";
 }
 
+std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file) {
+  std::uint64_t bytes = 0;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
+    const GgmlTypeInfo& type = info_of(gguf_tensor_type(file, spec, tensor.gguf, tensor.shape.back(), tensor.shape.size()));
+    const auto rows = tensor.shape.size() == 1 ? 1 : static_cast<std::uint64_t>(tensor.shape[0]);
+    bytes += rows * static_cast<std::uint64_t>(tensor.shape.back() / type.block * type.bytes);
+  }
+  return bytes;
+}
+
 void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const fs::path& target,
                       Fingerprints& made) {
   const MergedModel source(request.base, &request.adapter, request.storage);

@@ -15,6 +15,7 @@ namespace graft::exports {
 // quantizer: nearest or importance.
 void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const std::filesystem::path& target,
                       Fingerprints& made);
+std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file);
 // Exporter::served. GGUF permutes rows of q and k, which does not change them.
 at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file);
 double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written, const Fingerprints& made);
@@ -34,6 +35,7 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
       .quantizes = file != GgufFileType::f32 && file != GgufFileType::f16 && file != GgufFileType::bf16,
       .calibrates = quantizer != Quantizer::nearest,
       .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
+      .bytes = [](const model::ModelSpec& spec) { return gguf_bytes(spec, file); },
       .write = [](const ExportRequest& request, const std::filesystem::path& target,
                   Fingerprints& made) { write_gguf_model(request, file, quantizer, target, made); },
       .verify = verify_gguf_model,

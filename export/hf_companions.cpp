@@ -18,7 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxCompanion = 512ull << 20;
-constexpr const char* kDType = "bfloat16";
 constexpr const char* kCode = "auto_map";  // names Python files beside a base, which are not copied: readers have these models
 
 constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", "pad_token_id"};
@@ -40,38 +39,49 @@ constexpr std::array kCopied = {"tokenizer.json",
                                 "NOTICE.txt",
                                 "USE_POLICY.md"};
 
-std::vector<fs::path> chat_templates(const fs::path& base) {
-  const fs::path folder = "additional_chat_templates";
-  std::vector<fs::path> names;
-  if (!fs::is_directory(base / folder)) return names;
+// Names relative to `base` of the files in base/folder that `wanted` takes.
+template <class Wanted>
+void add_files(std::vector<fs::path>& names, const fs::path& base, const fs::path& folder, const Wanted& wanted) {
+  if (!fs::is_directory(base / folder)) return;
   for (const fs::directory_entry& entry : fs::directory_iterator(base / folder))
-    if (entry.is_regular_file() && entry.path().extension() == ".jinja") names.push_back(folder / entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
+    if (const fs::path name = entry.path().filename(); entry.is_regular_file() && wanted(name)) names.push_back(folder / name);
 }
 
-// Names relative to `base` of what the copies are made from.
-std::vector<fs::path> companions_of(const fs::path& base) {
+// What is copied as it is.
+std::vector<fs::path> copied_of(const fs::path& base) {
   std::vector<fs::path> files;
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json"}) files.emplace_back(name);
-  files.insert(files.end(), kCopied.begin(), kCopied.end());
-  std::erase_if(files, [&](const fs::path& name) { return !fs::is_regular_file(base / name); });
-  const std::vector<fs::path> templates = chat_templates(base);
-  files.insert(files.end(), templates.begin(), templates.end());
+  add_files(files, base, "", [](const fs::path& name) {
+    return std::find(kCopied.begin(), kCopied.end(), name) != kCopied.end() ||
+           name.string().starts_with("tokenizer.model.");  // .v3, .v7: Mistral's own, for --tokenizer-mode mistral
+  });
+  add_files(files, base, "additional_chat_templates", [](const fs::path& name) { return name.extension() == ".jinja"; });
+  std::sort(files.begin(), files.end());
   return files;
 }
 
-// The config as it is, or with its dtype corrected: vLLM would load what says float32 in half precision. How the base was
-// quantized says nothing of what is written.
-void copy_config(const fs::path& from, const fs::path& to) {
+// Names relative to `base` of what the companions are made from.
+std::vector<fs::path> companions_of(const fs::path& base) {
+  std::vector<fs::path> files = copied_of(base);
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json"})
+    if (fs::is_regular_file(base / name)) files.emplace_back(name);
+  return files;
+}
+
+// The config as it is, or with its dtype corrected or added: vLLM would load what says float32, or nothing, in half precision.
+// How the base was quantized says nothing of what is written.
+void copy_config(const fs::path& from, const char* dtype, const fs::path& to) {
   const std::string text = read_file(from, kMaxCompanion);
   Json config = parse_json(text, from.string());
   bool changed = config.erase("quantization_config") + config.erase(kCode) > 0;
   for (const char* key : {"torch_dtype", "dtype"})  // transformers v4, v5
-    if (config.contains(key) && config[key] != kDType) {
-      config[key] = kDType;
+    if (config.contains(key) && config[key] != dtype) {
+      config[key] = dtype;
       changed = true;
     }
+  if (!config.contains("torch_dtype") && !config.contains("dtype")) {
+    config["torch_dtype"] = dtype;
+    changed = true;
+  }
   write_file(to, changed ? config.dump(2) + "\n" : text);
 }
 
@@ -120,21 +130,20 @@ void copy_generation_config(const fs::path& base, const std::vector<std::int32_t
     write_file(to, text);
 }
 
-void copy_from_hf(const fs::path& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
-  copy_config(base / "config.json", target / "config.json");
+void copy_from_hf(const fs::path& base, const std::vector<std::int32_t>& stop_ids, const char* dtype, const fs::path& target) {
+  copy_config(base / "config.json", dtype, target / "config.json");
   copy_tokenizer_config(base / "tokenizer_config.json", target / "tokenizer_config.json");
   copy_generation_config(base, stop_ids, target);
-  for (const char* name : kCopied)
-    if (fs::is_regular_file(base / name)) write_file(target / name, read_file(base / name, kMaxCompanion));
-  for (const fs::path& name : chat_templates(base)) {
+  for (const fs::path& name : copied_of(base)) {
     graft::create_directories((target / name).parent_path());
     write_file(target / name, read_file(base / name, kMaxCompanion));
   }
 }
 
-void rebuild_from_gguf(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
+void rebuild_from_gguf(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const char* dtype,
+                       const fs::path& target) {
   Json config = base.hf_config();
-  config["torch_dtype"] = kDType;
+  config["torch_dtype"] = dtype;
   write_file(target / "config.json", config.dump(2) + "\n");
 
   const GgufFile file(base.path());
@@ -188,11 +197,13 @@ std::string companions_hash(const model::WeightSource& base, const std::vector<s
   return hash.hex();
 }
 
-void write_hf_companions(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target) {
+void write_hf_companions(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids, const fs::path& target,
+                         DType type) {
+  const char* const dtype = type == DType::f16 ? "float16" : "bfloat16";
   if (base.is_gguf())
-    rebuild_from_gguf(base, stop_ids, target);
+    rebuild_from_gguf(base, stop_ids, dtype, target);
   else
-    copy_from_hf(base.path(), stop_ids, target);
+    copy_from_hf(base.path(), stop_ids, dtype, target);
 }
 
 }  // namespace graft::exports

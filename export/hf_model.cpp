@@ -114,6 +114,18 @@ class Placing {
   std::size_t first_;
 };
 
+Encoding encoding_in(DType type, at::ScalarType rounded, const char* stored_as, Fingerprints& made) {
+  return {[=](const model::TensorSpec& tensor) {
+            return std::vector<StoredTensor>{{tensor.name, type, tensor.shape}};
+          },
+          [=, &made](const model::TensorSpec& tensor, std::int64_t begin, at::Tensor values) {
+            at::Tensor stored = values.to(rounded).contiguous();
+            made.add(tensor.name, begin, stored.to(at::kFloat), values, stored_as);
+            return std::vector<at::Tensor>{std::move(stored)};
+          },
+          [](const model::TensorSpec&) { return std::optional(0); }};
+}
+
 std::string shard_name(std::size_t index, std::size_t count) {
   if (count == 1) return "model.safetensors";
   std::array<char, 48> name;
@@ -123,16 +135,14 @@ std::string shard_name(std::size_t index, std::size_t count) {
 
 }  // namespace
 
-Encoding bf16_encoding(Fingerprints& made) {
-  return {[](const model::TensorSpec& tensor) {
-            return std::vector<StoredTensor>{{tensor.name, DType::bf16, tensor.shape}};
-          },
-          [&made](const model::TensorSpec& tensor, std::int64_t begin, at::Tensor values) {
-            at::Tensor stored = values.to(at::kBFloat16).contiguous();
-            made.add(tensor.name, begin, stored.to(at::kFloat), values, "BF16");
-            return std::vector<at::Tensor>{std::move(stored)};
-          },
-          [](const model::TensorSpec&) { return std::optional(0); }};
+Encoding bf16_encoding(Fingerprints& made) { return encoding_in(DType::bf16, at::kBFloat16, "BF16", made); }
+Encoding f16_encoding(Fingerprints& made) { return encoding_in(DType::f16, at::kHalf, "F16", made); }
+
+std::uint64_t stored_bytes(const model::ModelSpec& spec, const Encoding& encoding) {
+  std::uint64_t bytes = 0;
+  for (const model::TensorSpec& tensor : model::tensors_of(spec))
+    for (const StoredTensor& part : encoding.layout(tensor)) bytes += bytes_of(part);
+  return bytes;
 }
 
 void write_hf_weights(const MergedModel& source, const Encoding& encoding, const fs::path& target,

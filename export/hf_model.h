@@ -33,7 +33,11 @@ struct Encoding {
   // whole tensors, in the order of the model.
   std::function<std::optional<int>(const model::TensorSpec& tensor)> rows_along;
 };
-Encoding bf16_encoding(Fingerprints& made);  // which outlives it
+// Both note what is written in `made`, which outlives them. FormatError naming the tensor when a value does not fit.
+Encoding bf16_encoding(Fingerprints& made);
+Encoding f16_encoding(Fingerprints& made);
+
+std::uint64_t stored_bytes(const model::ModelSpec& spec, const Encoding& encoding);
 
 // One shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with model.safetensors.index.json. `target`
 // is an existing directory.
@@ -41,10 +45,10 @@ void write_hf_weights(const MergedModel& source, const Encoding& encoding, const
                       std::uint64_t max_shard_bytes = kMaxShardBytes);
 
 // config.json, generation_config.json, tokenizer, chat template, license: copied byte for byte from a Hugging Face base (only the
-// dtype in config.json becomes bfloat16 when it says something else), rebuilt from the metadata of a GGUF base. `stop_ids`
-// (ExportRequest) are among the eos_token_id of generation_config.json, where servers look for what ends an answer.
+// dtype in config.json becomes `type`, when it says something else or nothing), rebuilt from the metadata of a GGUF base.
+// `stop_ids` (ExportRequest) are among the eos_token_id of generation_config.json, where servers look for what ends an answer.
 void write_hf_companions(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids,
-                         const std::filesystem::path& target);
+                         const std::filesystem::path& target, DType type = DType::bf16);
 
 // sha256 over all that they are made from: those files, or the metadata of a GGUF base; and stop_ids.
 std::string companions_hash(const model::WeightSource& base, const std::vector<std::int32_t>& stop_ids);

@@ -48,6 +48,7 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
   artifact.bytes = json_get<std::uint64_t>(json, "bytes", origin);
   artifact.sha256 = text("sha256");
   artifact.max_error = json_get<double>(json, "max_error", origin);
+  artifact.heldout = json_get_or<Json>(json, "heldout", {}, origin);
   if (const auto id = json_get_or<std::string>(json, "id", artifact.id(), origin); id != artifact.id())
     throw FormatError(cat(origin, ": the id ", quote(id), " is not that of its artifact, ", quote(artifact.id())));
   const fs::path root = fs::is_directory(artifact.path) ? artifact.path : directory;
@@ -101,6 +102,7 @@ Json Artifact::json() const {
   visit(source, [&](const char* name, const std::string& value, bool needed) {
     if (needed || !value.empty()) json[name] = value;
   });
+  if (!heldout.is_null()) json["heldout"] = heldout;
   return json;
 }
 

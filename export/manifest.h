@@ -4,7 +4,7 @@
 //   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "storage", "config", "program",
 //     "companions", "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
 //   besides, "corpus" where it is known; "calibration", where documents were looked at; "base_path", where there is an adapter
-//   without its base
+//   without its base; "heldout", what the held-out documents said of it before it took its name (cli/engine/publish.h)
 #pragma once
 
 #include <cstdint>
@@ -48,6 +48,7 @@ struct Artifact {
   std::string sha256;    // of the file; of the sorted "sha256  name\n" lines for a directory (what sha256sum prints)
   double max_error = 0;  // largest |written - source| / max |source| over tensors, found on reopening
   std::vector<FileRecord> files;
+  Json heldout = {};    // an object, or null when nobody asked
   bool reused = false;  // found complete, not written again
   // "<model>-<format>-<first 12 digits of sha256>", the name in a registry: equal names, equal bytes.
   std::string id() const;

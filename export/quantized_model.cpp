@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "export/linear_formats.h"
 #include "export/pieces.h"
 #include "export/verify.h"
 #include "model/linear_layout.h"
@@ -84,9 +85,11 @@ LinearFormat with_input_scale(LinearFormat format, const std::function<float(con
   return format;
 }
 
+// source: null for a layout alone.
 LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target, const RoundLinear& round,
-                       Calibration* calibration) {
-  const LinearFormat format = target.format(spec, target.rounding.schemes, round);
+                       Calibration* calibration, const MergedModel* source) {
+  LinearFormat format = target.format(spec, target.rounding.schemes, round);
+  if (source != nullptr && target.rounding.joined_scales) format = with_joined_scales(std::move(format), *source);
   if (!target.rounding.input_scales) return format;
   return with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
 }
@@ -141,7 +144,16 @@ std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& 
   std::string refusal;
   if (const std::int64_t group = target.rounding.schemes.all.group; group > 0) refusal = group_refusal(spec, group);
   if (refusal.empty() && target.refusal != nullptr) refusal = target.refusal(spec);
-  return refusal.empty() ? alignment_refusal(spec, format_of(spec, target, {}, nullptr)) : refusal;
+  return refusal.empty() ? alignment_refusal(spec, format_of(spec, target, {}, nullptr, nullptr)) : refusal;
+}
+
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearFormat& format) {
+  Fingerprints none;
+  return stored_bytes(spec, encoding_of(format, nullptr, none));
+}
+
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearTarget& target) {
+  return quantized_bytes(spec, format_of(spec, target, {}, nullptr, nullptr));
 }
 
 void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
@@ -156,9 +168,9 @@ void write_quantized_model(const ExportRequest& request, const MergedModel& sour
 
 void write_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& directory,
                            Fingerprints& made) {
-  const auto& [schemes, quantizer, input_scales] = target.rounding;
+  const auto& [schemes, quantizer, input_scales, joined_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, schemes);
-  LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, schemes), request.calibration);
+  LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, schemes), request.calibration, &source);
   if (by_gptq(quantizer)) format.rows_along = LinearFormat().rows_along;  // linears are asked for in their order
   write_quantized_model(request, source, format, directory, made);
 }
@@ -171,7 +183,7 @@ double verify_quantized_model(const MergedModel& source, const LinearFormat& for
 
 double verify_quantized_model(const ExportRequest& request, const LinearTarget& target, const fs::path& written,
                               const Fingerprints& made) {
-  const auto& [schemes, quantizer, input_scales] = target.rounding;
+  const auto& [schemes, quantizer, input_scales, joined_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, schemes);
   const auto reopened = model::open_weights(written);
   if (input_scales) check_input_scales(source, *reopened, *request.calibration);

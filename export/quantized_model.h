@@ -43,7 +43,8 @@ struct LinearFormat {
 struct LinearRounding {
   LinearSchemes schemes = {};
   Quantizer quantizer = Quantizer::nearest;
-  bool input_scales = false;  // "input_scale" of each linear, from calibration: its inputs are rounded to fp8 when served
+  bool input_scales = false;   // "input_scale" of each linear, from calibration: its inputs are rounded to fp8 when served
+  bool joined_scales = false;  // fp8 with one scale for all matrices that servers join (export/linear_formats.h)
 
   constexpr bool calibrates() const { return quantizer != Quantizer::nearest || input_scales; }
 };
@@ -60,6 +61,9 @@ std::vector<std::string> kept_plain(const model::ModelSpec& spec);  // "lm_head"
 
 std::string quantized_refusal(const model::ModelSpec& spec, const LinearTarget& target);
 std::string alignment_refusal(const model::ModelSpec& spec, const LinearFormat& format);
+
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearFormat& format);
+std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearTarget& target);
 
 void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
                            const std::filesystem::path& directory, Fingerprints& made);
@@ -83,6 +87,10 @@ constexpr Exporter quantized_exporter(std::string_view name, std::string_view su
       .refusal =
           [](const model::ModelSpec& spec, const lora::LoraConfig&) {
             return quantized_refusal(spec, {format, refusal, rounding});
+          },
+      .bytes =
+          [](const model::ModelSpec& spec) {
+            return quantized_bytes(spec, {format, refusal, rounding});
           },
       .write =
           [](const ExportRequest& request, const std::filesystem::path& directory, Fingerprints& made) {

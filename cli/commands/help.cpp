@@ -13,8 +13,8 @@ namespace {
 
 constexpr const char* kExitCodes = R"(0     done
 2     your input is at fault: command line, config, documents, model file. The message says what to change
-3     an exported file keeps less than export.min_survival of what was learned, and was taken away; or the adapter is no better than
-      the base on the held-out documents. The rest is done
+3     an exported file keeps less than export.min_survival of what was learned, and did not take its name; the rest is done. Or the
+      adapter is no better than the base on the held-out documents, and nothing was exported
 4     the machine is at fault: disk, memory, device
 75    another graft is at work in the same corpus, run or export directory; the same command does when it has ended
 130   stopped by Ctrl-C (SIGINT), after a checkpoint if training had begun; the same command continues

@@ -35,43 +35,6 @@ class FileDecoder {
   std::optional<LazyDecoder> decoder_;
 };
 
-// The merged model before it is rounded to a format's grid: the exported `hf` where there is one, else the same from memory. Its
-// predictions stay in memory once they are asked for.
-class Merged {
- public:
-  Merged(const Session& session, ScoreBook& book, const lora::AdapterSet& adapter, const exports::Artifact* hf)
-      : book_(book), dtypes_(as_written(session)) {
-    auto merged = std::make_unique<exports::MergedWeights>(*session.base, adapter, session.dtypes().storage);
-    model_ = identity_of(*merged, nullptr);
-    name_ = hf == nullptr ? "merged" : hf->format;
-    identity_ = hf == nullptr ? model_ : hf->sha256;
-    weights_ = hf == nullptr ? std::move(merged) : model::open_weights(hf->path);
-  }
-
-  std::vector<Score> scores() {
-    if (!book_.has_scores(identity_, dtypes_)) predictions();
-    return book_.scores(name_, identity_, dtypes_, {});
-  }
-  Comparison comparison() {
-    return {model_, [this]() -> const PredictionsBySet& { return predictions(); }};
-  }
-
- private:
-  const PredictionsBySet& predictions() {
-    if (!predictions_) {
-      LazyDecoder decoder(*weights_, dtypes_);
-      predictions_ = book_.predictions(name_, identity_, dtypes_, decoder.get());
-    }
-    return *predictions_;
-  }
-
-  ScoreBook& book_;
-  const Dtypes dtypes_;
-  std::string name_, identity_, model_;  // model_: the same wherever the weights come from
-  std::unique_ptr<model::WeightSource> weights_;
-  std::optional<PredictionsBySet> predictions_;
-};
-
 std::vector<Score> score_file(const Session& session, ScoreBook& book, const exports::Artifact& artifact,
                               const Comparison* comparison) {
   std::unique_ptr<lora::AdapterSet> beside;  // of a file that holds the base alone
@@ -121,37 +84,82 @@ std::vector<Score> score_base_in(const Session& session, ScoreBook& book, const 
 
 }  // namespace
 
-std::vector<Score> score_artifacts(const Session& session, ScoreBook& book, lora::AdapterSet& adapter,
-                                   const std::vector<exports::Artifact>& artifacts, LazyDecoder& decoder) {
+// The merged model before it is rounded to a format's grid: the exported `hf` where there is one, else the same from memory. Its
+// predictions stay in memory once they are asked for.
+class ArtifactScorer::Merged {
+ public:
+  Merged(const Session& session, ScoreBook& book, const lora::AdapterSet& adapter, const exports::Artifact* hf)
+      : book_(book), dtypes_(as_written(session)) {
+    auto merged = std::make_unique<exports::MergedWeights>(*session.base, adapter, session.dtypes().storage);
+    model_ = identity_of(*merged, nullptr);
+    name_ = hf == nullptr ? "merged" : hf->format;
+    identity_ = hf == nullptr ? model_ : hf->sha256;
+    weights_ = hf == nullptr ? std::move(merged) : model::open_weights(hf->path);
+  }
+
+  std::vector<Score> scores() {
+    if (!book_.has_scores(identity_, dtypes_)) predictions();
+    return book_.scores(name_, identity_, dtypes_, {});
+  }
+  Comparison comparison() {
+    return {model_, [this]() -> const PredictionsBySet& { return predictions(); }};
+  }
+
+ private:
+  const PredictionsBySet& predictions() {
+    if (!predictions_) {
+      LazyDecoder decoder(*weights_, dtypes_);
+      predictions_ = book_.predictions(name_, identity_, dtypes_, decoder.get());
+    }
+    return *predictions_;
+  }
+
+  ScoreBook& book_;
+  const Dtypes dtypes_;
+  std::string name_, identity_, model_;  // model_: the same wherever the weights come from
+  std::unique_ptr<model::WeightSource> weights_;
+  std::optional<PredictionsBySet> predictions_;
+};
+
+bool quantizes(const std::string& format) { return exports::find_exporter(format).quantizes; }
+
+ArtifactScorer::ArtifactScorer(const Session& session, ScoreBook& book, lora::AdapterSet& adapter, LazyDecoder& decoder,
+                               const std::vector<std::string>& formats)
+    : session_(session),
+      book_(book),
+      adapter_(adapter),
+      decoder_(decoder),
+      compares_(std::any_of(formats.begin(), formats.end(), quantizes)) {}
+
+ArtifactScorer::~ArtifactScorer() = default;
+
+std::vector<Score> ArtifactScorer::score(const exports::Artifact& artifact) {
+  throw_if_stopped();
+  const bool peft = artifact.format == "peft";
+  if (!peft && artifact.format != "gguf-lora") return score_model(artifact);
+  // gguf-lora was verified to hold the adapter's values, bit for bit.
+  const std::unique_ptr<lora::AdapterSet> reopened = peft ? lora::load_peft(artifact.path) : nullptr;
+  lora::AdapterSet& values = peft ? *reopened : adapter_;
+  std::vector<Score> scores = book_.scores(artifact.format, identity_of(*session_.base, &values), session_.dtypes(),
+                                           [&]() -> model::Decoder& { return decoder_.with(&values); });
+  decoder_.release();
+  return scores;
+}
+
+std::vector<Score> ArtifactScorer::score_model(const exports::Artifact& artifact) {
   std::vector<Score> all;
   const auto append = [&](std::vector<Score> scores) { std::move(scores.begin(), scores.end(), std::back_inserter(all)); };
-  const auto is_hf = [](const exports::Artifact& artifact) { return artifact.format == "hf"; };
-  const auto hf = std::find_if(artifacts.begin(), artifacts.end(), is_hf);
-  std::optional<Merged> merged;
+  if (compares_ && !merged_) {
+    const bool is_hf = artifact.format == "hf";
+    merged_ = std::make_unique<Merged>(session_, book_, adapter_, is_hf ? &artifact : nullptr);
+    append(merged_->scores());
+    if (is_hf) return all;
+  }
   std::optional<Comparison> comparison;
-  if (std::any_of(artifacts.begin(), artifacts.end(), [](auto& a) { return exports::find_exporter(a.format).quantizes; })) {
-    comparison = merged.emplace(session, book, adapter, hf == artifacts.end() ? nullptr : &*hf).comparison();
-    if (hf == artifacts.end()) append(merged->scores());
-  }
-  for (const exports::Artifact& artifact : artifacts) {
-    throw_if_stopped();
-    const exports::Exporter& exporter = exports::find_exporter(artifact.format);
-    if (artifact.format == "peft") {
-      const auto reopened = lora::load_peft(artifact.path);
-      append(book.scores(artifact.format, identity_of(*session.base, reopened.get()), session.dtypes(),
-                         [&]() -> model::Decoder& { return decoder.with(reopened.get()); }));
-      decoder.release();
-    } else if (artifact.format == "gguf-lora") {  // verified to hold the adapter's values, bit for bit
-      append(book.scores(artifact.format, identity_of(*session.base, &adapter), session.dtypes(),
-                         [&]() -> model::Decoder& { return decoder.with(&adapter); }));
-      decoder.release();
-    } else if (merged && is_hf(artifact)) {
-      append(merged->scores());
-    } else {
-      append(score_file(session, book, artifact, comparison ? &*comparison : nullptr));
-      if (exporter.quantizes && !exporter.calibrates) append(score_base_in(session, book, artifact));
-    }
-  }
+  if (merged_) comparison = merged_->comparison();
+  append(score_file(session_, book_, artifact, comparison ? &*comparison : nullptr));
+  if (const exports::Exporter& exporter = exports::find_exporter(artifact.format); exporter.quantizes && !exporter.calibrates)
+    append(score_base_in(session_, book_, artifact));
   return all;
 }
 

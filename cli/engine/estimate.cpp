@@ -67,6 +67,7 @@ int graft_estimate(const Context& context) {
   const std::int64_t parameters = lora::parameter_count(session.config.lora, *session.base);
   const Documents documents = documents_of(context.config.corpus);
   const train::WorkPlan work = train::plan_work(train, documents.tokens);
+  const std::uint64_t exports = export_bytes(session, context.config.export_.formats);
   const auto plan =
       train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
   const double flops = work.tokens_per_step * train::flops_per_token(train, spec, kernels::cpu::has_int8_dot());
@@ -78,6 +79,7 @@ int graft_estimate(const Context& context) {
   if (context.json) {
     print_json({{"memory", plan.json()},
                 {"adapter_parameters", parameters},
+                {"export_bytes", exports},
                 {"steps", work.steps},
                 {"tokens_per_step", work.tokens_per_step},
                 {"seconds_per_step", timed ? Json(step_seconds) : Json()},
@@ -100,6 +102,7 @@ int graft_estimate(const Context& context) {
                            train.steps == 0 && !documents.prepared ? "; guessed from the size of the documents" : "")});
     else
       rows.push_back({"training", "unknown: there are no documents yet; set train.steps, or name them"});
+    if (exports > 0) rows.push_back({"exports", cat(human_bytes(static_cast<double>(exports)), " of disk")});
     std::cout << columns(rows);
   }
   std::cout.flush();

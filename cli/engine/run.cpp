@@ -5,9 +5,9 @@
 
 #include "cli/engine/artifact_scores.h"
 #include "cli/engine/output.h"
+#include "cli/engine/publish.h"
 #include "cli/engine/report.h"
 #include "cli/engine/servers.h"
-#include "cli/engine/survival.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -49,14 +49,10 @@ void score_and_export(const Session& session, RunResult& result) {
     result.answers.push_back({prompt, base, own});
   }
   decoder.release();
-  result.withdrawn = gained_nothing(session, result.scores);
-  if (session.config.export_.formats.empty()) return;
-  result.artifacts = export_adapter(session, *adapter, session.config.export_.formats);
-  for (Score& score : score_artifacts(session, book, *adapter, result.artifacts, decoder))
-    result.scores.push_back(std::move(score));
-  if (const std::string poor = withdraw_poor(session, result.artifacts, result.scores); !poor.empty()) result.withdrawn = poor;
-  sign_export(session);
-  result.serving = write_serving(session, *adapter);
+  Published published = publish(session, book, *adapter, decoder, session.config.export_.formats, Scored::all, result.scores);
+  result.artifacts = std::move(published.artifacts);
+  result.withdrawn = std::move(published.refused);
+  result.serving = std::move(published.serving);
 }
 
 void print_summary(const Session& session, const RunResult& result, const fs::path& report) {

@@ -16,6 +16,7 @@
 #include "data/find_files.h"
 #include "export/calibration.h"
 #include "kernels/device.h"
+#include "train/memory_plan.h"
 
 namespace graft::cli {
 namespace {
@@ -122,6 +123,7 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   check_places(session.config);
   check_signing_key(session);
   exports::check_formats(formats, session.base->spec(), session.config.lora);
+  check_export_room(session, formats);
   check_merge_aware(session);
   lora::match_targets(session.config.lora, lora::linear_names(*session.base));
   check_servers(session, formats);
@@ -142,6 +144,29 @@ void check_heldout(const Session& session, const std::vector<std::string>& forma
                         ". Nor could export.min_survival judge the quantized formats: set corpus.heldout: 0.2, say, and another "
                         "corpus.dir, or give a source a set; export.min_survival: 0 keeps any file unseen"));
   log::warn("prepare", none);
+}
+
+std::uint64_t export_bytes(const Session& session, const std::vector<std::string>& formats) {
+  const auto adapter = static_cast<std::uint64_t>(lora::parameter_count(session.config.lora, *session.base)) * sizeof(float);
+  std::uint64_t stays = 0, passes = 0;
+  for (const std::string& name : formats) {
+    const exports::Exporter& exporter = exports::find_exporter(name);
+    if (fs::exists(session.export_dir() / exports::artifact_name(exporter))) continue;
+    const std::uint64_t bytes = exporter.bytes == nullptr ? adapter : exporter.bytes(session.base->spec());
+    stays += bytes;
+    if (exporter.quantizes && exporter.merges && !exporter.calibrates) passes = std::max(passes, bytes);
+  }
+  return stays + passes;
+}
+
+void check_export_room(const Session& session, const std::vector<std::string>& formats) {
+  const std::uint64_t needed = export_bytes(session, formats);
+  std::error_code error;
+  const fs::space_info space = fs::space(train::existing_part(session.export_dir()), error);
+  if (error || space.available >= needed) return;
+  throw MachineError(cat("the exports need ", human_bytes(static_cast<double>(needed)), " on the disk of ",
+                         session.export_dir().string(), ", ", human_bytes(static_cast<double>(space.available)),
+                         " are free; free space, choose fewer or smaller export.formats, or name another export.dir"));
 }
 
 void check_calibration(const Session& session, std::vector<std::string> formats) {
@@ -184,7 +209,7 @@ std::string model_name(const Session& session) {
 }
 
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
-                                              const std::vector<std::string>& formats) {
+                                              const std::vector<std::string>& formats, const exports::Gate& gate) {
   exports::ExportRequest request{.base = *session.base,
                                  .adapter = adapter,
                                  .storage = session.dtypes().storage,
@@ -196,7 +221,7 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
   if (calibrates(formats))
     request.calibration = &calibration.emplace(exports::MergedModel(request.base, &request.adapter, request.storage),
                                                calibration_rows(session), session.dtypes().compute);
-  return exports::export_all(formats, request, session.export_dir());
+  return exports::export_all(formats, request, session.export_dir(), gate);
 }
 
 void check_signing_key(const Session& session) {

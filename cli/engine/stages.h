@@ -15,12 +15,16 @@ namespace graft::cli {
 
 // What can be known to fail before any work is done: unknown or refused export formats, patterns that match no layer,
 // rows longer than the base's context, what the servers of export.serve refuse, a place to write in that is a source of
-// documents. ConfigError.
+// documents. ConfigError; MachineError when the disk has no room for the exports.
 void check_plan(const Session& session, const std::vector<std::string>& formats);
 
 // A corpus without held-out documents can train and not be scored: a warning, before the training; DataError where some were
 // asked for (corpus.heldout) and quantized formats could not be judged by them (export.min_survival). Once the corpus is there.
 void check_heldout(const Session& session, const std::vector<std::string>& formats);
+// What exports will take of the disk: the formats that are not there yet, and for a while the largest of those whose base alone
+// is written to be scored. check: MachineError when there is no such room.
+std::uint64_t export_bytes(const Session& session, const std::vector<std::string>& formats);
+void check_export_room(const Session& session, const std::vector<std::string>& formats);
 
 // Too few documents for the formats that look at some, train.merge_aware.format among them; DataError. Once the corpus is there.
 void check_calibration(const Session& session, std::vector<std::string> formats);
@@ -33,7 +37,7 @@ std::string snapshot_today(const Session& session);         // of all documents 
 train::ServedFormat served_format(const Session& session);  // of train.merge_aware
 train::TrainReport train_adapter(const Session& session, Restart restart);
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
-                                              const std::vector<std::string>& formats);
+                                              const std::vector<std::string>& formats, const exports::Gate& gate);
 // export.signing_key, when there is one: that it can sign, before anything is done; and the manifest, when all is written.
 void check_signing_key(const Session& session);
 void sign_export(const Session& session);

@@ -22,17 +22,17 @@ std::string larger(const Session& session, const std::string& format, const std:
   return format.starts_with("gguf") ? "gguf-bf16" : "hf";
 }
 
-std::string alternative(const Session& session, const exports::Artifact& poor, const std::vector<exports::Artifact>& artifacts,
+std::string alternative(const Session& session, const std::string& poor, const std::vector<exports::Artifact>& kept,
                         const std::vector<Score>& scores, double least) {
   const exports::Artifact* best = nullptr;
-  for (const exports::Artifact& other : artifacts) {
+  for (const exports::Artifact& other : kept) {
     const exports::Exporter& exporter = exports::find_exporter(other.format);
-    if (!exporter.merges || !same_servers(other.format, poor.format)) continue;
+    if (!exporter.merges || !same_servers(other.format, poor)) continue;
     if (const auto share = survival(scores, other.format); !share || *share < least) continue;
     if (best == nullptr || other.bytes < best->bytes) best = &other;
   }
   if (best != nullptr) return cat(best->format, " keeps ", percent(survival(scores, best->format)));
-  return cat("try ", larger(session, poor.format, scores, least));
+  return cat("try ", larger(session, poor, scores, least));
 }
 
 double bits_of(const std::vector<Score>& scores, const std::string& model) {
@@ -52,10 +52,7 @@ std::optional<double> share_of_gain(const std::vector<Score>& scores, const std:
 
 // "base 0.8736, adapted 0.8801 bits per byte"
 std::string held_out(const std::vector<Score>& scores) {
-  double bytes = 0;
-  for (const Score& score : scores)
-    if (score.model == "base") bytes += static_cast<double>(score.bytes);
-  return cat("base ", fixed(bits_of(scores, "base") / bytes, 4), ", adapted ", fixed(bits_of(scores, "adapted") / bytes, 4),
+  return cat("base ", fixed(*bits_per_byte(scores, "base"), 4), ", adapted ", fixed(*bits_per_byte(scores, "adapted"), 4),
              " bits per byte");
 }
 
@@ -94,6 +91,13 @@ std::string kept(const std::vector<Score>& scores, const std::string& model) {
 
 std::string percent(const std::optional<double>& share) { return share ? cat(fixed(100 * *share, 1), " %") : ""; }
 
+std::optional<double> bits_per_byte(const std::vector<Score>& scores, const std::string& model) {
+  double bytes = 0;
+  for (const Score& score : scores)
+    if (score.model == model) bytes += static_cast<double>(score.bytes);
+  return bytes == 0 ? std::nullopt : std::optional(bits_of(scores, model) / bytes);
+}
+
 std::string gained_nothing(const Session& session, const std::vector<Score>& scores) {
   if (scores.empty() || session.config.export_.min_survival <= 0 || survival(scores, "adapted")) return "";
   return cat(
@@ -102,33 +106,22 @@ std::string gained_nothing(const Session& session, const std::vector<Score>& sco
       "is no fault");
 }
 
-std::string withdraw_poor(const Session& session, std::vector<exports::Artifact>& artifacts, const std::vector<Score>& scores) {
+bool keeps_enough(const Session& session, const std::string& format, const std::vector<Score>& scores) {
   const double least = session.config.export_.min_survival;
-  std::string problems;
-  std::vector<exports::Artifact> kept;
-  for (const exports::Artifact& artifact : artifacts) {
-    const auto share = survival(scores, artifact.format);
-    const bool asked = exports::find_exporter(artifact.format).quantizes && least > 0;
-    if (asked && scores.empty())
-      log::warn("export", artifact.format, ": nothing was held out, so that export.min_survival cannot be checked");
-    if (!asked || scores.empty() || (share && *share >= least)) {
-      kept.push_back(artifact);
-      continue;
-    }
-    exports::withdraw(artifact, session.export_dir());
-    problems += cat(problems.empty() ? "" : "\n", artifact.format);
-    if (!share) {
-      problems += cat(" was not kept: the adapter gained nothing on the held-out documents (", held_out(scores),
-                      "), and export.min_survival asks for ", percent(least), " of it; 0 keeps any file");
-      continue;
-    }
-    problems += cat(" keeps ", percent(share), " of what the adapter gained, export.min_survival asks for ", percent(least),
-                    "; it was not kept: ", alternative(session, artifact, artifacts, scores, least));
-    if (const auto update = update_kept(scores, artifact.format); update && *update >= least)
-      problems += cat("; of the update itself ", percent(update), " is there: it is the base that this format costs so much");
-  }
-  artifacts = std::move(kept);
-  return problems;
+  if (least <= 0 || scores.empty() || !exports::find_exporter(format).quantizes) return true;
+  const auto share = survival(scores, format);
+  return share && *share >= least;
+}
+
+std::string refusal(const Session& session, const std::string& format, const std::vector<exports::Artifact>& kept,
+                    const std::vector<Score>& scores) {
+  const double least = session.config.export_.min_survival;
+  std::string text =
+      cat(format, " keeps ", percent(survival(scores, format)), " of what the adapter gained, export.min_survival asks for ",
+          percent(least), "; it was not kept: ", alternative(session, format, kept, scores, least));
+  if (const auto update = update_kept(scores, format); update && *update >= least)
+    text += cat("; of the update itself ", percent(update), " is there: it is the base that this format costs so much");
+  return text;
 }
 
 }  // namespace graft::cli

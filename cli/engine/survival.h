@@ -26,12 +26,18 @@ Json survival_json(const std::vector<Score>& scores, const std::string& format);
 std::string kept(const std::vector<Score>& scores, const std::string& model);
 std::string percent(const std::optional<double>& share);  // "97.0 %"; empty when unknown
 
+// Bits per byte over all held-out sets together; nothing when the model was not scored.
+std::optional<double> bits_per_byte(const std::vector<Score>& scores, const std::string& model);
+
 // What to say of an adapter that is no better than the base; empty when it is, or nobody asks (export.min_survival: 0).
 std::string gained_nothing(const Session& session, const std::vector<Score>& scores);
 
-// Withdraws the quantized artifacts that do not keep export.min_survival of the gain, from `artifacts` too; where there is no
-// gain (or a score is NaN) none above 0 is kept. What to tell the user: one sentence each, with the smallest file that keeps
-// enough, or the format to try next; empty when all are good. Nothing held out: a warning for each, and all stay.
-std::string withdraw_poor(const Session& session, std::vector<exports::Artifact>& artifacts, const std::vector<Score>& scores);
+// Whether export.min_survival lets a file be served. One that is not quantized, or when nothing was scored: yes.
+bool keeps_enough(const Session& session, const std::string& format, const std::vector<Score>& scores);
+
+// What to tell the user of one that does not: how much it keeps, and the smallest of `kept` that keeps enough, or the format to
+// try next.
+std::string refusal(const Session& session, const std::string& format, const std::vector<exports::Artifact>& kept,
+                    const std::vector<Score>& scores);
 
 }  // namespace graft::cli

@@ -29,6 +29,12 @@ exports::Source source_of_run(const fs::path& run) {
   return source;
 }
 
+// The run that the directory lies in, where one has ended there; else none.
+std::string run_around(const fs::path& directory) {
+  const fs::path run = fs::weakly_canonical(directory).parent_path();
+  return fs::exists(run / "run.json") && fs::exists(run / "adapter") ? run.string() : "";
+}
+
 Problems of_another_run(const Artifact& artifact, const exports::Source& run, const std::string& directory) {
   Problems problems;
   const auto compare = [&](const char* what, const std::string& recorded, const std::string& own) {
@@ -42,24 +48,33 @@ Problems of_another_run(const Artifact& artifact, const exports::Source& run, co
   return problems;
 }
 
+// What export.min_survival said of it; nothing in the manifest of an older program.
+std::string gate_of(const Artifact& artifact) {
+  return artifact.heldout.is_null() ? "" : json_get_or<std::string>(artifact.heldout, "gate", "", "manifest.json");
+}
+
 int verify_files(const Context& context, const VerifyOptions& options, const Manifest& manifest) {
   std::optional<exports::Source> run;
-  if (!options.run.empty()) run = source_of_run(options.run);
+  const std::string of = options.run.empty() ? run_around(options.directory) : options.run;
+  if (!of.empty()) run = source_of_run(of);
   Problems all = manifest.unknown_files();
   Json list = Json::array();
-  std::vector<std::vector<std::string>> rows = {{"format", "files", "size", "state", "id"}};
+  std::vector<std::vector<std::string>> rows = {{"format", "files", "size", "state", "gate", "id"}};
   for (const Artifact& artifact : manifest.artifacts()) {
     Problems problems = exports::changed_files(artifact);
     const bool changed = !problems.empty();
     if (run)
-      for (std::string& problem : of_another_run(artifact, *run, options.run)) problems.push_back(std::move(problem));
-    list.push_back(
-        {{"format", artifact.format}, {"id", artifact.id()}, {"path", artifact.path.string()}, {"problems", problems}});
+      for (std::string& problem : of_another_run(artifact, *run, of)) problems.push_back(std::move(problem));
+    list.push_back({{"format", artifact.format},
+                    {"id", artifact.id()},
+                    {"path", artifact.path.string()},
+                    {"heldout", artifact.heldout},
+                    {"problems", problems}});
     rows.push_back({artifact.format, std::to_string(artifact.files.size()), human_bytes(static_cast<double>(artifact.bytes)),
                     changed            ? "differs"
                     : problems.empty() ? "as written"
                                        : "of another run",
-                    artifact.id()});
+                    gate_of(artifact), artifact.id()});
     all.insert(all.end(), problems.begin(), problems.end());
   }
   const char* signature = !manifest.is_signed() ? "none" : options.key.empty() ? "not checked" : "good";

@@ -85,11 +85,12 @@ constexpr Exporter kFormats[] = {{
     .merges = false,
     .quantizes = true,
     .refusal = refusal,
+    .bytes = [](const model::ModelSpec& spec) { return quantized_bytes(spec, nf4_format()); },
     .write =
         [](const ExportRequest& request, const fs::path& target, Fingerprints& made) {
           write_quantized_model(request, base_of(request), nf4_format(), target, made);
           graft::create_directories(target / "adapter");
-          lora::save_peft(request.adapter, target / "adapter", request.base.path().string());
+          lora::save_peft(request.adapter, target / "adapter", "..");  // this base, not the one in bf16, wherever they are moved
         },
     .verify =
         [](const ExportRequest& request, const fs::path& written, const Fingerprints& made) {

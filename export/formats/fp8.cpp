@@ -4,7 +4,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <map>
+
 #include "core/error.h"
+#include "core/progress.h"
+#include "core/stop.h"
 #include "export/linear_formats.h"
 #include "export/pieces.h"
 
@@ -55,22 +60,62 @@ LinearFormat modelopt_static_format(const model::ModelSpec& spec, const LinearSc
   return modelopt(spec, "FP8", kMatrix, 0);
 }
 
+// What servers join has one name.
+std::string joined_name(const model::ModelSpec& spec, const std::string& tensor) {
+  const std::string module = model::module_of(tensor);
+  const std::size_t last = module.rfind('.') + 1;
+  const std::string name = module.substr(last);
+  if (name == "q_proj" || name == "k_proj" || name == "v_proj") return module.substr(0, last) + "qkv";
+  return name == spec.moe.gate || name == spec.moe.up ? module.substr(0, last) + "gate_up" : module;
+}
+
+// By joined_name().
+std::map<std::string, float> largest_weights(const MergedModel& source) {
+  std::map<std::string, float> largest;
+  Progress progress("find scales", source.tensors().size(), "tensors");
+  std::uint64_t done = 0;
+  for (const model::TensorSpec& tensor : source.tensors()) {
+    throw_if_stopped();
+    progress.update(++done);
+    if (tensor.role != model::TensorRole::linear) continue;
+    const std::vector<RowRange> pieces = pieces_of(tensor);
+    std::vector<float> found(pieces.size());
+    on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+      const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
+      found[static_cast<std::size_t>(i)] = source.rows(tensor, begin, end).abs().max().item<float>();
+    });
+    float& of_all = largest[joined_name(source.spec(), tensor.name)];
+    of_all = std::max(of_all, *std::max_element(found.begin(), found.end()));
+  }
+  return largest;
+}
+
 // vLLM's ModelOptFp8MoEMethod.
 std::string modelopt_refusal(const model::ModelSpec& spec) {
   return spec.moe.experts > 0 ? "of ModelOpt's experts vLLM reads those with one scale each alone; choose modelopt-fp8-static"
                               : "";
 }
 
+// With what training rounds to: rows from a multiple of 128 on have whole tiles.
+template <model::Fp8Tiles tiles>
+constexpr Exporter by_tiles(Exporter exporter) {
+  exporter.served = [](const model::ModelSpec&, const model::TensorSpec& tensor, const at::Tensor& rows) {
+    if (tensor.role != model::TensorRole::linear) return rows.to(at::kBFloat16).to(at::kFloat);
+    return round_to_fp8(rows, tiles).values(tiles);
+  };
+  return exporter;
+}
+
 constexpr Exporter kFormats[] = {
-    quantized_exporter<matrix_format>(
+    quantized_exporter<matrix_format, nullptr, LinearRounding{.joined_scales = true}>(
         "fp8", "merged model as a Hugging Face directory, linears in fp8, one scale each; activations in fp8", "vLLM, SGLang"),
-    quantized_exporter<block_format, fp8_block_refusal>(
+    by_tiles<kBlocks>(quantized_exporter<block_format, fp8_block_refusal>(
         "fp8-block", "merged model as a Hugging Face directory, linears in fp8 by blocks of 128 x 128; activations in fp8",
-        "vLLM, SGLang, TensorRT-LLM, transformers"),
-    quantized_exporter<modelopt_format, modelopt_refusal>(
+        "vLLM, SGLang, TensorRT-LLM, transformers")),
+    by_tiles<kRows>(quantized_exporter<modelopt_format, modelopt_refusal>(
         "modelopt-fp8", "merged model as ModelOpt's unified directory, linears in fp8 by rows, activations by tokens",
-        "TensorRT-LLM, vLLM"),
-    quantized_exporter<modelopt_static_format, nullptr, LinearRounding{.input_scales = true}>(
+        "TensorRT-LLM, vLLM")),
+    quantized_exporter<modelopt_static_format, nullptr, LinearRounding{.input_scales = true, .joined_scales = true}>(
         "modelopt-fp8-static",
         "merged model as ModelOpt's unified directory, linears and activations in fp8, one scale each, found in the training "
         "documents",
@@ -102,6 +147,16 @@ LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffi
             return apart ? std::optional(0) : std::nullopt;
           },
   };
+}
+
+LinearFormat with_joined_scales(LinearFormat format, const MergedModel& source) {
+  const auto largest = std::make_shared<const std::map<std::string, float>>(largest_weights(source));
+  format.encode = [&spec = source.spec(), largest](const model::TensorSpec& linear, const at::Tensor& weight) {
+    const Fp8Weight rounded = round_to_fp8(weight, kMatrix, largest->at(joined_name(spec, linear.name)));
+    return EncodedLinear{{rounded.scale, rounded.codes}, [=] { return rounded.values(kMatrix); }};
+  };
+  format.rows_along = [](const model::TensorSpec&) { return std::optional(0); };
+  return format;
 }
 
 std::string fp8_block_refusal(const model::ModelSpec& spec) {

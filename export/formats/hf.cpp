@@ -1,5 +1,5 @@
-// A Hugging Face directory in bf16: the merged model, or the base itself, which a server needs beside a PEFT adapter when the
-// base came as GGUF.
+// A Hugging Face directory in bf16, or in f16 for GPUs that have no bf16: the merged model, or the base itself, which a server
+// needs beside a PEFT adapter when the base came as GGUF.
 #include "export/hf_model.h"
 
 #include "export/exporter.h"
@@ -12,7 +12,9 @@ MergedModel source_of(const ExportRequest& request) {
   return {request.base, merged ? &request.adapter : nullptr, request.storage};
 }
 
-template <bool merged>
+Encoding encoding_in(DType type, Fingerprints& made) { return type == DType::f16 ? f16_encoding(made) : bf16_encoding(made); }
+
+template <bool merged, DType type = DType::bf16>
 constexpr Exporter exporter(std::string_view name, std::string_view summary) {
   return {
       .name = name,
@@ -21,10 +23,15 @@ constexpr Exporter exporter(std::string_view name, std::string_view summary) {
       .extension = "",
       .merges = merged,
       .refusal = [](const model::ModelSpec&, const lora::LoraConfig&) { return std::string(); },
+      .bytes =
+          [](const model::ModelSpec& spec) {
+            Fingerprints none;
+            return stored_bytes(spec, encoding_in(type, none));
+          },
       .write =
           [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made) {
-            write_hf_weights(source_of<merged>(request), bf16_encoding(made), target);
-            write_hf_companions(request.base, request.stop_ids, target);
+            write_hf_weights(source_of<merged>(request), encoding_in(type, made), target);
+            write_hf_companions(request.base, request.stop_ids, target, type);
           },
       .verify = [](const ExportRequest& request, const std::filesystem::path& written,
                    const Fingerprints& made) { return verify_hf_model(source_of<merged>(request), written, made); },
@@ -33,9 +40,9 @@ constexpr Exporter exporter(std::string_view name, std::string_view summary) {
 
 constexpr Exporter kFormats[] = {
     exporter<true>("hf", "merged model as a Hugging Face directory, safetensors in bf16"),
-    exporter<false>(
-        "hf-base",
-        "the base without the adapter as a Hugging Face directory in bf16, to serve `peft` on when the base is a GGUF file"),
+    exporter<true, DType::f16>("hf-f16", "as hf, in f16, for GPUs without bf16 (compute capability 7.5)"),
+    exporter<false>("hf-base",
+                    "the base alone as a Hugging Face directory in bf16, to serve `peft` on when it came as a GGUF file"),
 };
 
 }  // namespace

@@ -37,9 +37,8 @@ at::Tensor pack_interleaved(const at::Tensor& codes) {
 
 at::Tensor scales_of(const Rounded& rounded) { return rounded.grid.scale.t().to(at::kHalf).contiguous(); }
 
-constexpr model::CompressedScheme by_groups(std::int64_t group, bool symmetric) {
-  return {model::CompressedFormat::packed, 4, group, symmetric};
-}
+template <std::int64_t group, bool symmetric>
+constexpr model::CompressedScheme kScheme = {model::CompressedFormat::packed, 4, group, symmetric};
 
 std::string refusal(const model::ModelSpec& spec) {
   for (const model::TensorSpec& tensor : model::tensors_of(spec))
@@ -60,13 +59,27 @@ LinearFormat awq_of(const model::ModelSpec& spec, const LinearSchemes& schemes, 
   return format;
 }
 
+template <auto format, std::int64_t group, bool symmetric, Quantizer quantizer>
+constexpr Exporter exporter(std::string_view name, std::string_view summary) {
+  Exporter made =
+      quantized_exporter<format, refusal, LinearRounding{kScheme<group, symmetric>, quantizer}>(name, summary, kLoadsIn);
+  if constexpr (!by_gptq(quantizer))
+    made.served = [](const model::ModelSpec&, const model::TensorSpec& tensor, const at::Tensor& rows) {
+      if (tensor.role != model::TensorRole::linear) return rows.to(at::kBFloat16).to(at::kFloat);
+      return in_half(rounded_to_nearest(rows, kScheme<group, symmetric>)).values();
+    };
+  if constexpr (quantizer == Quantizer::awq)
+    made.folds = [](Calibration& calibration) -> const Folds& { return calibration.folds(quantizer, kScheme<group, symmetric>); };
+  return made;
+}
+
 template <std::int64_t group, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter gptq(std::string_view name, std::string_view summary) {
-  return quantized_exporter<gptq_of, refusal, LinearRounding{by_groups(group, true), quantizer}>(name, summary, kLoadsIn);
+  return exporter<gptq_of, group, true, quantizer>(name, summary);
 }
 template <std::int64_t group, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter awq(std::string_view name, std::string_view summary) {
-  return quantized_exporter<awq_of, refusal, LinearRounding{by_groups(group, false), quantizer}>(name, summary, kLoadsIn);
+  return exporter<awq_of, group, false, quantizer>(name, summary);
 }
 
 constexpr Exporter kFormats[] = {

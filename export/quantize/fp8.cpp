@@ -66,7 +66,7 @@ at::Tensor Fp8Weight::values(const model::Fp8Tiles& tiles) const {
   return decoded;
 }
 
-Fp8Weight round_to_fp8(const at::Tensor& weight, const model::Fp8Tiles& tiles) {
+Fp8Weight round_to_fp8(const at::Tensor& weight, const model::Fp8Tiles& tiles, float least) {
   const at::Tensor x = weight.contiguous();
   const std::int64_t down = tiles.down(x.size(0)), across = tiles.across(x.size(1));
   const auto* const values = x.const_data_ptr<float>();
@@ -77,7 +77,8 @@ Fp8Weight round_to_fp8(const at::Tensor& weight, const model::Fp8Tiles& tiles) {
   });
   if (!finite) throw DataError("a weight is not finite");
 
-  Fp8Weight rounded{at::empty(x.sizes(), at::TensorOptions().dtype(at::kFloat8_e4m3fn)), at::zeros({down, across}, at::kFloat)};
+  Fp8Weight rounded{at::empty(x.sizes(), at::TensorOptions().dtype(at::kFloat8_e4m3fn)),
+                    at::full({down, across}, least, at::kFloat)};
   auto* const scales = rounded.scale.mutable_data_ptr<float>();
   const std::int64_t height = tiles.rows == 0 ? x.size(0) : tiles.rows;
   for (std::size_t run = 0; run < largest.size(); ++run) {

@@ -14,7 +14,7 @@ struct Fp8Weight {
   at::Tensor values(const model::Fp8Tiles&) const;  // f32 (out, in): what is read back
 };
 
-// x: f32 (out, in). DataError when a value is not finite.
-Fp8Weight round_to_fp8(const at::Tensor& x, const model::Fp8Tiles& tiles);
+// x: f32 (out, in). least: at least so much is taken for max |x| of every tile. DataError when a value is not finite.
+Fp8Weight round_to_fp8(const at::Tensor& x, const model::Fp8Tiles& tiles, float least = 0);
 
 }  // namespace graft::exports

@@ -1,4 +1,6 @@
 // inspect, estimate, doctor, eval, generate and export on a finished tiny run: text for people, one JSON object for machines.
+#include <cstdlib>
+
 #include "core/json.h"
 #include "tests/support/catch.h"
 #include "tests/support/workshop.h"
@@ -240,6 +242,33 @@ TEST_CASE("estimate counts the steps of a corpus without opening it", "[inspect]
   for (const auto& entry : fs::directory_iterator(workshop / "corpus"))
     if (entry.path().extension() == ".h5") fs::remove(entry.path());
   CHECK(json("estimate")["steps"].get<double>() == Approx(steps).epsilon(0.05));
+}
+
+TEST_CASE("room for the exports is asked for before anything is done", "[inspect]") {
+  const Workshop workshop;
+  const auto bytes = [&](const std::string& formats) -> std::int64_t {
+    return parse_json(workshop.graft("estimate", {"export.formats=" + formats}, {"--json"}).out, "stdout")["export_bytes"];
+  };
+  constexpr std::int64_t kAdapter = 4096 * 4;
+  CHECK(bytes("[]") == 0);
+  CHECK(bytes("[peft]") == kAdapter);
+  const std::int64_t hf = bytes("[hf]");
+  CHECK(std::abs(hf - 2 * 73'000) < 100);  // parameters, as `graft estimate` rounds them
+  CHECK(bytes("[peft, hf, hf-f16]") == kAdapter + 2 * hf);
+  const std::int64_t rounded = bytes("[gguf-q8_0]") / 2;  // and the base alone, to be scored
+  CHECK(rounded < 0.6 * static_cast<double>(hf));
+  CHECK(bytes("[hf, gguf-q8_0]") == hf + 2 * rounded);
+  check_holds(workshop.graft("estimate", {"export.formats=[hf]"}).out, {"exports", " of disk"});
+
+  for (const char* command : {"run", "estimate"}) {  // /proc has no room
+    const Outcome full = workshop.graft(command, {"export.dir=/proc/graft", "export.formats=[hf]"});
+    CHECK(full.code == 4);
+    check_holds(full.err, {"the exports need ", " on the disk of /proc/graft, ", " are free; free space, choose fewer"});
+  }
+  CHECK(!fs::exists(workshop / "run"));
+  REQUIRE(workshop.graft("run", {"export.formats=[hf]"}).code == 0);
+  CHECK(bytes("[hf]") == 0);
+  CHECK(workshop.graft("export", {"export.dir=/proc/graft"}, {"-f", "hf"}).code == 4);
 }
 
 TEST_CASE("eval, generate and export on their own", "[inspect]") {

@@ -76,12 +76,17 @@ TEST_CASE("a signed export is checked against its key and its run", "[verify]") 
     REQUIRE(other.graft("run", {"train.seed=5", "export.formats=[peft, gguf-f16]", "export.signing_key=key.pem"}).code == 0);
     fs::remove_all(workshop / "run/export");
     fs::copy(other / "run/export", workshop / "run/export", fs::copy_options::recursive);
-    CHECK(verify({"--key", "public.pem"}).code == 0);  // it is what was signed, and it is whole
-    const Outcome replayed = verify({"--key", "public.pem", "--run", "run"});
-    CHECK(replayed.code == 2);
-    contains(replayed.err, "run/export/peft comes of another adapter, ");
-    contains(replayed.err, "run/export/gguf-f16.gguf comes of another adapter, ");
-    CHECK(replayed.err.find("another base") == std::string::npos);
+    for (const std::vector<std::string>& rest : {std::vector<std::string>{"--run", "run"}, {}}) {  // or where it lies
+      std::vector<std::string> words = {"--key", "public.pem"};
+      words.insert(words.end(), rest.begin(), rest.end());
+      const Outcome replayed = verify(words);
+      CHECK(replayed.code == 2);
+      contains(replayed.err, "run/export/peft comes of another adapter, ");
+      contains(replayed.err, "run/export/gguf-f16.gguf comes of another adapter, ");
+      CHECK(replayed.err.find("another base") == std::string::npos);
+    }
+    fs::rename(workshop / "run/export", workshop / "elsewhere");  // it is what was signed, and it is whole
+    CHECK(workshop.graft_words({"verify", "elsewhere", "--key", "public.pem"}).code == 0);
   }
   SECTION("signed by hand") {
     const auto sign = [&] { return workshop.graft_words({"sign", "run/export", "--key", "key.pem"}); };

@@ -87,7 +87,7 @@ TEST_CASE("what looked at documents is nearer to the model on them, and the same
   };
   Bench bench;
   const at::Tensor whole = bench.logits(*model::open_weights(
-      exports::export_one(exports::find_exporter("gguf-f32"), bench.request(), bench.directory.path()).path));
+      exports::export_one(exports::find_exporter("gguf-f32"), bench.request(), bench.directory.path())->path));
   for (const auto& [calibrated, plain, nearer] : {Pair{"ct-w4a16-g32-gptq", "ct-w4a16-g32"},
                                                   {"gptq-g32-gptq", "gptq-g32"},
                                                   {"awq-g32-awq", "awq-g32", false},
@@ -148,7 +148,7 @@ TEST_CASE("training rounds to the values of AWQ's file, in the channels of the m
   Bench bench({.bf16_values = true});  // so that nothing but the linears is rounded
   bench.adapter->parameters.copy_(testing::random(bench.adapter->parameters.sizes(), 1, at::kFloat, 0.05));
   const exports::Exporter& exporter = exports::find_exporter("ct-w4a16-asym-g32-awq");
-  const auto written = model::open_weights(exports::export_one(exporter, bench.request(), bench.directory.path()).path);
+  const auto written = model::open_weights(exports::export_one(exporter, bench.request(), bench.directory.path())->path);
   // Training finds the scales before there is an adapter.
   exports::Calibration before({*bench.base, nullptr, at::kFloat}, bench.rows(30), at::kFloat);
   const exports::Folds folds = exporter.folds(before);
@@ -198,9 +198,10 @@ TEST_CASE("inputs are rounded to fp8 on the scale that calibration found", "[exp
   for (const std::string format : {"ct-fp8-static", "modelopt-fp8-static"}) {
     INFO(format);
     const exports::Exporter& exporter = exports::find_exporter(format);
-    const auto made = exports::export_one(exporter, bench.request(), bench.directory.path());
+    const auto made = exports::export_one(exporter, bench.request(), bench.directory.path()).value();
     CHECK(made.source.calibration == "30 rows of 128 tokens, f32, corpus ");
-    CHECK(made.max_error < 0.04);  // half of e4m3's widest spacing, 16 / 448, and a bf16 scale
+    // Half of e4m3's widest spacing, 16 / 448, and a bf16 scale; on the scale of what a server joins 2^-4 of the largest weight.
+    CHECK(made.max_error < (format == "ct-fp8-static" ? 0.04 : 0.0626));
     const auto written = model::open_weights(made.path);
     CHECK(written->inputs() == kernels::RowRounding::fp8);
     const auto scale = [&](const std::string& linear) { return written->input_scale("model.layers." + linear + ".weight"); };
@@ -252,7 +253,7 @@ TEST_CASE("experts are calibrated one by one, but for the scales that servers ha
   Bench bench({.experts = 4});
   for (const char* format : {"gptq-g32-gptq", "awq-g32-awq", "modelopt-fp8-static"}) {
     INFO(format);
-    CHECK(exports::export_one(exports::find_exporter(format), bench.request(), bench.directory.path()).max_error > 0);
+    CHECK(exports::export_one(exports::find_exporter(format), bench.request(), bench.directory.path())->max_error > 0);
   }
   const auto written = model::open_weights(bench.directory / "modelopt-fp8-static");
   const auto scale = [&](int expert, const char* linear) {

@@ -1,4 +1,5 @@
 // A run's exports: skipping what is done, the manifest, stopping.
+#include <algorithm>
 #include <csignal>
 
 #include "core/file.h"
@@ -94,6 +95,61 @@ TEST_CASE("what is complete is kept, what changed is written again", "[export][a
     fs::create_directories(directory / ".hf.tmp-1-0");
     run(golden_case.request());
     CHECK(!fs::exists(directory / ".hf.tmp-1-0"));
+  }
+}
+
+TEST_CASE("what the gate does not let through leaves what was there", "[export][all]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory scratch;
+  const fs::path directory = scratch / "export";
+  int asked = 0;
+  const auto run = [&](bool passes, const Json& found = {}) {
+    asked = 0;
+    return exports::export_all(kFormats, golden_case.request(), directory, [&](exports::Artifact& artifact) {
+      ++asked;
+      const fs::path name = directory / exports::artifact_name(exports::find_exporter(artifact.format));
+      CHECK(artifact.reused == (artifact.path == name));
+      CHECK(exports::changed_files(artifact).empty());  // whole, where it lies
+      if (!artifact.reused && fs::exists(name))
+        CHECK(exports::Manifest(directory).find(artifact.format)->sha256 != artifact.sha256);
+      artifact.heldout = found;
+      return passes;
+    });
+  };
+  const auto names = [&] {
+    std::vector<std::string> all;
+    for (const auto& entry : fs::directory_iterator(directory)) all.push_back(entry.path().filename());
+    std::sort(all.begin(), all.end());
+    return all;
+  };
+  CHECK(run(false).empty());
+  CHECK(names() == std::vector<std::string>{".lock"});
+  CHECK(run(true, {{"gate", "passed"}}).size() == kFormats.size());
+  CHECK(asked == static_cast<int>(kFormats.size()));
+  const std::string manifest = read_file(directory / "manifest.json");
+  for (const Json& artifact : parse_json(manifest, "manifest")["artifacts"]) CHECK(artifact["heldout"]["gate"] == "passed");
+  const auto all = names();
+
+  SECTION("a later adapter's") {
+    golden_case.adapter->adapters[0]->low_rank.b.add_(0.5);
+    CHECK(run(false).empty());
+    CHECK(names() == all);
+    CHECK(read_file(directory / "manifest.json") == manifest);
+    const exports::Manifest kept(directory);
+    for (const exports::Artifact& artifact : kept.artifacts()) CHECK(exports::changed_files(artifact).empty());
+    CHECK(reused(run(true)) == std::vector<bool>{false, false, false, false});
+  }
+  SECTION("the very same, which is asked more of") {
+    CHECK(run(false).empty());
+    CHECK(names() == std::vector<std::string>{".lock", "manifest.json"});
+    CHECK(exports::Manifest(directory).artifacts().empty());
+  }
+  SECTION("what is found of it again is written when it has changed") {
+    write_file(directory / "manifest.json.sig", "by hand");
+    CHECK(reused(run(true, {{"gate", "passed"}})) == std::vector<bool>{true, true, true, true});
+    CHECK(fs::exists(directory / "manifest.json.sig"));
+    CHECK(reused(run(true, {{"gate", "off"}})) == std::vector<bool>{true, true, true, true});
+    CHECK(exports::Manifest(directory).find("hf")->heldout["gate"] == "off");
   }
 }
 

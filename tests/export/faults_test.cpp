@@ -1,5 +1,5 @@
 // An export into a directory that holds an older one, with every write, fsync, rename and mkdir failing in turn, and killed at
-// random instants: each artifact is the old or the new one, whole, and the rerun succeeds.
+// random instants and while its gate is asked: each artifact is the old or the new one, whole, and the rerun succeeds.
 //
 // The calls below replace libc's within this program: graft's libraries are linked into it.
 #include <dlfcn.h>
@@ -91,7 +91,8 @@ using namespace graft::testing;
 
 namespace {
 
-constexpr const char *kWorkerBase = "GRAFT_TEST_EXPORT_BASE", *kWorkerDirectory = "GRAFT_TEST_EXPORT_DIRECTORY";
+constexpr const char *kWorkerBase = "GRAFT_TEST_EXPORT_BASE", *kWorkerDirectory = "GRAFT_TEST_EXPORT_DIRECTORY",
+                     *kWorkerDies = "GRAFT_TEST_EXPORT_DIES";
 
 std::string hash_of(const fs::path& path) {
   if (!fs::exists(path)) return "absent";
@@ -181,6 +182,28 @@ void fail_each_call(Scene& scene, Modes modes, int rerun_every, int least_calls)
   CHECK(refused >= tried - (modes == Modes::both ? 8 : 4));  // a lock file that cannot note its process is no failure
 }
 
+// The worker below on `scene`, once it is about to export.
+pid_t spawn(const Scene& scene, int& from_child) {
+  ::setenv(kWorkerBase, scene.base.c_str(), 1);
+  ::setenv(kWorkerDirectory, scene.directory.c_str(), 1);
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+  posix_spawn_file_actions_addclose(&actions, ends[0]);
+  const char* const arguments[] = {"export_test", "[.worker]", nullptr};
+  pid_t child = 0;
+  REQUIRE(::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, const_cast<char* const*>(arguments), environ) == 0);
+  posix_spawn_file_actions_destroy(&actions);
+  ::close(ends[1]);
+  from_child = ends[0];
+  char ready = 0;
+  do REQUIRE(::read(from_child, &ready, 1) == 1);
+  while (ready != '!');
+  return child;
+}
+
 }  // namespace
 
 TEST_CASE("each failing call of the disk leaves the old artifact or the new one", "[export][faults]") {
@@ -202,38 +225,46 @@ TEST_CASE("the killed worker", "[.worker]") {  // run by the next test in a proc
   if (!base || !directory) return;
   const AnyFormat any{base};
   REQUIRE(::write(1, "!", 1) == 1);
-  exports::export_all(any.formats(), any.request(), directory);
+  const char* const dies = std::getenv(kWorkerDies);
+  int asked = 0;
+  exports::export_all(any.formats(), any.request(), directory, [&](const exports::Artifact&) {
+    if (dies != nullptr && ++asked == std::atoi(dies)) ::raise(SIGKILL);
+    return true;
+  });
+}
+
+TEST_CASE("killed while the gate is asked, what was served is still there", "[export][kill]") {
+  const ScratchDirectory scratch;
+  Scene scene(AnyFormat(scratch / "base").formats());
+  const std::size_t all = scene.names.size(), asked = all / 2;
+  scene.reset();
+  ::setenv(kWorkerDies, std::to_string(asked).c_str(), 1);
+  int from_child = -1, status = 0;
+  const pid_t child = spawn(scene, from_child);
+  ::unsetenv(kWorkerDies);
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  ::close(from_child);
+  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+  const auto found = scene.hashes(scene.directory);
+  for (std::size_t i = 0; i < all; ++i) {
+    INFO(scene.names[i]);
+    CHECK(found.at(scene.names[i]) == (i + 1 < asked ? scene.after : scene.before).at(scene.names[i]));
+  }
+  const exports::Manifest manifest(scene.directory);
+  CHECK(manifest.artifacts().size() == all);
+  for (const exports::Artifact& artifact : manifest.artifacts()) CHECK(exports::changed_files(artifact).empty());
+  scene.check_rerun();
 }
 
 TEST_CASE("killed at any instant, the export is old or new and the rerun completes it", "[export][kill]") {
   const ScratchDirectory scratch;
   Scene scene(AnyFormat(scratch / "base").formats());
-  ::setenv(kWorkerBase, scene.base.c_str(), 1);
-  ::setenv(kWorkerDirectory, scene.directory.c_str(), 1);
-  const auto spawn = [](int& from_child) {
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    posix_spawn_file_actions_addclose(&actions, ends[0]);
-    const char* const arguments[] = {"export_test", "[.worker]", nullptr};
-    pid_t child = 0;
-    REQUIRE(::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, const_cast<char* const*>(arguments), environ) == 0);
-    posix_spawn_file_actions_destroy(&actions);
-    ::close(ends[1]);
-    from_child = ends[0];
-    char ready = 0;
-    do REQUIRE(::read(from_child, &ready, 1) == 1);
-    while (ready != '!');
-    return child;
-  };
   using Clock = std::chrono::steady_clock;
   const auto milliseconds = [](auto duration) { return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count(); };
 
   scene.reset();
   int from_child = -1;
-  pid_t child = spawn(from_child);
+  pid_t child = spawn(scene, from_child);
   const auto start = Clock::now();
   REQUIRE(::waitpid(child, nullptr, 0) == child);
   const auto whole = milliseconds(Clock::now() - start);
@@ -243,7 +274,7 @@ TEST_CASE("killed at any instant, the export is old or new and the rerun complet
   std::mt19937 generator(11);
   for (int i = 0; i < 30; ++i) {
     scene.reset();
-    child = spawn(from_child);
+    child = spawn(scene, from_child);
     std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution<long>(0, whole * 1000)(generator)));
     ::kill(child, SIGKILL);
     REQUIRE(::waitpid(child, nullptr, 0) == child);

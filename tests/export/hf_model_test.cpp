@@ -39,17 +39,52 @@ TEST_CASE("the HF directory reopens as the merged model, companions byte for byt
   CHECK(companions >= 4);
 }
 
-TEST_CASE("the config says bfloat16 when the base said something else", "[export][hf]") {
+TEST_CASE("the config says bfloat16 when the base said something else, or nothing", "[export][hf]") {
   const GoldenCase golden_case("llama");
   const ScratchDirectory directory;
   fs::copy(golden("llama") / "base", directory / "base", fs::copy_options::recursive);
   Json config = read_json(directory / "base/config.json");
-  config["dtype"] = "float32";
+  const bool says = GENERATE(true, false);
+  config.erase("torch_dtype");
+  if (says)
+    config["dtype"] = "float32";
+  else
+    config.erase("dtype");
   write_file(directory / "base/config.json", config.dump(2));
   const auto base = model::open_weights(directory / "base");
   const auto artifact = write("hf", {*base, *golden_case.adapter, at::kBFloat16, "Tiny", ""}, directory.path());
-  config["dtype"] = "bfloat16";
+  config[says ? "dtype" : "torch_dtype"] = "bfloat16";
   CHECK(read_json(artifact.path / "config.json") == config);
+}
+
+TEST_CASE("in f16 for GPUs without bf16, and a value that does not fit is named", "[export][hf]") {
+  const GoldenCase golden_case("qwen2");
+  const ScratchDirectory directory;
+  const auto artifact = write("hf-f16", golden_case.request(), directory.path());
+  CHECK(artifact.max_error < 0x1p-11);
+  CHECK(read_json(artifact.path / "config.json")["dtype"] == "float16");
+  const exports::MergedModel merged(*golden_case.base, golden_case.adapter.get(), at::kBFloat16);
+  const auto written = model::open_weights(artifact.path);
+  for (const model::WeightInfo& tensor : written->weights()) {
+    CHECK(tensor.stored_as == "F16");
+    CHECK(at::equal(written->load(tensor.name, at::kFloat), merged.load(tensor.name).to(at::kHalf).to(at::kFloat)));
+  }
+  golden_case.adapter->adapters[0]->low_rank.b.fill_(1e6);
+  const std::string message = message_of<FormatError>([&] { write("hf-f16", golden_case.request(), directory.path()); });
+  CHECK(message.starts_with(cat("tensor ", golden_case.adapter->adapters[0]->module, ".weight (F16) reads back as ")));
+  CHECK(message.ends_with("; the value does not fit f16, choose a bf16 format"));
+}
+
+TEST_CASE("every version of a tokenizer.model is copied", "[export][hf]") {
+  const GoldenCase golden_case("mistral");
+  const ScratchDirectory directory;
+  fs::copy(golden("mistral") / "base", directory / "base", fs::copy_options::recursive);
+  const auto before = exports::companions_hash(*model::open_weights(directory / "base"), {});
+  write_file(directory / "base/tokenizer.model.v3", "Mistral's own");
+  const auto base = model::open_weights(directory / "base");
+  const auto artifact = write("hf", {*base, *golden_case.adapter, at::kBFloat16, "Tiny", ""}, directory.path());
+  CHECK(read_file(artifact.path / "tokenizer.model.v3") == "Mistral's own");
+  CHECK(exports::companions_hash(*base, {}) != before);
 }
 
 TEST_CASE("nothing names code that is not copied", "[export][hf]") {

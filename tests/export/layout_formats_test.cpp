@@ -1,4 +1,6 @@
 // Directories in the layouts of several servers: what is in them, how they read back, what is refused.
+#include <ATen/ATen.h>
+
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -35,18 +37,48 @@ struct Kind {
 };
 // int4: half of a step of 1 / 7.5, and the 8 of -8 .. 7 that is clipped: up to a step, bf16 scales on top. With zero points half
 // of a step of 2 / 15 and the rounding of zero: a step. fp8: half of e4m3's widest spacing, 16 / 448. NF4: half of its widest
-// gap, 0.152, and scales in 8 bits.
+// gap, 0.152, and scales in 8 bits. fp8 on the scale of what a server joins: half of e4m3's spacing at the largest weight, 2^-4
+// at most.
 constexpr Kind kKinds[] = {{"gptq-g32", "GPTQ INT4 by 32", 0.14},
                            {"awq-g32", "AWQ INT4 by 32", 0.15},
-                           {"fp8", "FP8", 0.0358, kernels::RowRounding::fp8},
+                           {"fp8", "FP8", 0.0626, kernels::RowRounding::fp8},
                            {"fp8-block", "FP8 by 128 x 128", 0.0358, kernels::RowRounding::fp8_by_128},
                            {"ct-fp8-block", "FP8 by 128 x 128", 0.0358, kernels::RowRounding::fp8_by_128},
                            {"modelopt-fp8", "FP8 by row", 0.0358, kernels::RowRounding::fp8},
                            {"bnb-nf4", "NF4", 0.17}};
 
+std::string bytes_of(const SafetensorsFile& file, const std::string& tensor) {
+  const auto bytes = file.data(file.tensors().at(tensor));
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
+
+TEST_CASE("what servers join in fp8 has one scale, so that they round nothing again", "[export][layouts]") {
+  const Scene scene;
+  const auto artifact = scene.write("fp8");
+  const exports::MergedModel source(*scene.base, scene.adapter.get(), at::kFloat);
+  const auto read = model::open_weights(artifact.path);
+  const SafetensorsFile file(artifact.path / "model.safetensors");
+  for (const std::vector<std::string>& joined :
+       std::vector<std::vector<std::string>>{{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+                                             {"self_attn.o_proj"},
+                                             {"mlp.gate_proj", "mlp.up_proj"},
+                                             {"mlp.down_proj"}}) {
+    std::vector<at::Tensor> weights;
+    for (const std::string& name : joined) weights.push_back(source.load("model.layers.0." + name + ".weight").flatten());
+    const float scale = at::cat(weights).abs().max().item<float>() / 448;
+    for (std::size_t i = 0; i < joined.size(); ++i) {
+      INFO(joined[i]);
+      const std::string name = "model.layers.0." + joined[i] + ".weight";
+      CHECK(bytes_of(file, name + "_scale") == std::string(reinterpret_cast<const char*>(&scale), sizeof scale));
+      const at::Tensor nearest = (weights[i] / scale).clamp(-448, 448).to(at::kFloat8_e4m3fn).to(at::kFloat) * scale;
+      CHECK(at::equal(read->load(name, at::kFloat).flatten(), nearest));
+    }
+  }
+}
 
 TEST_CASE("every layout is written, read and verified", "[export][layouts]") {
   const Scene scene;
@@ -73,6 +105,7 @@ TEST_CASE("every layout is written, read and verified", "[export][layouts]") {
     const bool beside = std::string(kind.name) == "bnb-nf4";
     CHECK(((read - merged).abs().mean() < (read - source).abs().mean()).item<bool>() == !beside);
     CHECK(fs::exists(artifact.path / "adapter/adapter_model.safetensors") == beside);
+    if (beside) CHECK(read_json(artifact.path / "adapter/adapter_config.json")["base_model_name_or_path"] == "..");
 
     // One byte changed: found, with the tensor's name.
     const std::string module = "model.layers.1.mlp.up_proj.";
@@ -167,6 +200,11 @@ TEST_CASE("experts are written under their own names, routers as they are", "[ex
     const auto made = testing::write(format, {*base, *adapter, at::kFloat, "Tiny", ""}, directory.path());
     const SafetensorsFile file(made.path / "model.safetensors");
     for (const char* suffix : suffixes) CHECK(file.tensors().contains(linear + suffix));
+    if (std::string(format) == "fp8") {
+      const auto scale_of = [&](const char* name) { return bytes_of(file, cat(block, "experts.2.", name, ".weight_scale")); };
+      CHECK(scale_of("w1") == scale_of("w3"));
+      CHECK(scale_of("w1") != scale_of("w2"));
+    }
     CHECK(file.tensors().at(block + "gate.weight").dtype == DType::bf16);
     const auto reopened = model::open_weights(made.path);
     const at::Tensor merged = lora::merged_rows(*adapter, linear, 0, base->load(linear + ".weight", at::kFloat));

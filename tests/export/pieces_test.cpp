@@ -72,6 +72,10 @@ TEST_CASE("linears of several pieces read the same whole and by rows, in every f
     if (!exporter->refusal(base->spec(), adapter->config).empty()) continue;
     INFO(format);
     const auto artifact = write(format, request, scratch.path());
+    // What was foretold, but for headers, names, the config and the tokenizer.
+    const auto bytes = static_cast<double>(artifact.bytes), foretold = static_cast<double>(exporter->bytes(base->spec()));
+    CHECK(foretold <= bytes);
+    CHECK(bytes - foretold < 700'000);
     const auto written = model::open_weights(artifact.path);
     for (const std::string name : {"mlp.gate_proj", "mlp.down_proj", "self_attn.q_proj"}) {
       const std::string tensor = "model.layers.0." + name + ".weight";

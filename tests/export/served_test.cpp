@@ -41,7 +41,7 @@ TEST_CASE("the rows that a quantized format says it serves are those of its file
       INFO(exporter->name);
       ++formats;
       const exports::ExportRequest request = {*c.base, *c.adapter, storage, "Tiny", ""};
-      const exports::Artifact artifact = exports::export_one(*exporter, request, c.directory.path());
+      const exports::Artifact artifact = exports::export_one(*exporter, request, c.directory.path()).value();
       const auto written = model::open_weights(artifact.path);
       const exports::MergedModel merged(*c.base, c.adapter.get(), storage);
       bool changed = false;

@@ -404,8 +404,8 @@ TEST_CASE("the files for servers name what lies in the export directory", "[expo
     CHECK(read_file(readme).find("/v1/completions") != std::string::npos);
   }
   SECTION("nothing is left to serve") {
-    const exports::Manifest manifest(scratch.path());
-    for (const auto& artifact : manifest.artifacts()) exports::withdraw(artifact, scratch.path());
+    exports::Manifest manifest(scratch.path());
+    while (!manifest.artifacts().empty()) manifest.remove(std::string(manifest.artifacts().front().format));
     CHECK(exports::write_serving(scratch.path(), served).empty());
     CHECK(!fs::exists(scratch / "serving"));
   }

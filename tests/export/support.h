@@ -75,7 +75,7 @@ struct AnyFormat {
 };
 
 inline exports::Artifact write(const std::string& format, const exports::ExportRequest& request, const fs::path& directory) {
-  return exports::export_one(exports::find_exporter(format), request, directory);
+  return exports::export_one(exports::find_exporter(format), request, directory).value();
 }
 
 // An artifact with what its writer noted, to be verified again after a change.
