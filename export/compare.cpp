@@ -172,11 +172,11 @@ Comparison compare_rows(const std::string& tensor, const std::string& stored_as,
   const Comparison found = compare_values(stored_as, x, y, from.numel());
   if (found.outside < 0) return found;
   const float value = y[found.outside];
-  throw FormatError(cat("tensor ", tensor, stored_as.empty() ? "" : cat(" (", stored_as, ")"), " reads back as ", value,
-                        " at element ", begin * (from.numel() / std::max<std::int64_t>(1, from.size(0))) + found.outside,
-                        " where the source has ", x[found.outside],
-                        !std::isfinite(value) ? "; the value does not fit f16, choose a bf16 format"
-                                              : "; that is more than rounding"));
+  throw FormatError(
+      cat("tensor ", tensor, stored_as.empty() ? "" : cat(" (", stored_as, ")"), " reads back as ", value, " at element ",
+          begin * (from.numel() / std::max<std::int64_t>(1, from.size(0))) + found.outside, " where the source has ",
+          x[found.outside],
+          !std::isfinite(value) ? "; the value does not fit f16, choose a bf16 format" : "; that is more than rounding"));
 }
 
 }  // namespace graft::exports

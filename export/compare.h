@@ -33,7 +33,6 @@ struct Comparison {
 // of a tensor.
 Comparison compare_values(const std::string& stored_as, const float* source, const float* written, std::int64_t n);
 
-
 // Of rows of a tensor from `begin` on, both f32. FormatError naming the first element outside and both values.
 Comparison compare_rows(const std::string& tensor, const std::string& stored_as, std::int64_t begin, const at::Tensor& source,
                         const at::Tensor& written);

@@ -1,8 +1,8 @@
 // What was written of each tensor: a file, reopened, is held to it, so that neither the source is read a second time nor anything
 // quantized twice.
 //
-//   sum     over the elements i of mix(i c + bits of the f32 value v_i)     modulo 2^64; -0 counts as 0, which no code tells from it
-//   error   max |v - x| / max |x|, x being what v was made from
+//   sum     over the elements i of mix(i c + bits of the f32 value v_i)     modulo 2^64; -0 counts as 0, which no code tells from
+//   it error   max |v - x| / max |x|, x being what v was made from
 //
 // mix: the finalizer of MurmurHash3 in 32 bits (Appleby 2011); c = 2^32 over the golden ratio. Rows may come in any pieces and
 // order. Against accidents, of which one in 2^32 goes unseen; what is done on purpose is for the manifest's sha256.
@@ -29,7 +29,8 @@ struct Written {
 class Fingerprints {
  public:
   // Rows of a matrix from `begin` on, f32, as they read back, and what they were made from. stored_as: its bounds are checked
-  // (compare.h); empty: it has none. FormatError naming a value that is further off, or not finite. Any number of threads at once.
+  // (compare.h); empty: it has none. FormatError naming a value that is further off, or not finite. Any number of threads at
+  // once.
   void add(const std::string& tensor, std::int64_t begin, const at::Tensor& rows, const at::Tensor& source,
            const std::string& stored_as = "");
   std::optional<Written> of(const std::string& tensor) const;

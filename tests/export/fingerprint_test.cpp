@@ -40,7 +40,8 @@ TEST_CASE("fingerprints know every value and its place, and no pieces", "[export
   CHECK(whole(at::full({2, 3}, -0.0)) == whole(at::zeros({2, 3})));
 }
 
-TEST_CASE("what is written knows how far it is from its source, and refuses what is further off than its type", "[export][verify]") {
+TEST_CASE("what is written knows how far it is from its source, and refuses what is further off than its type",
+          "[export][verify]") {
   const at::Tensor values = testing::random({8, 64}, 5);
   const at::Tensor stored = values.to(at::kBFloat16).to(at::kFloat);
   exports::Fingerprints made;
