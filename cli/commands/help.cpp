@@ -30,7 +30,8 @@ merged          the adapter folded into the weights, in bf16 (where hf is export
 bits per byte   negative log likelihood of the held-out text per byte of it that is predicted; lower is better
 against base    the same, relative to the base
 gain kept       what the file saves of the bits that the adapter saves: 100 % is all, 0 % no better than the base, below 0 % worse
-                (export.min_survival asks for this much)
+                (export.min_survival asks for this much). In brackets the 95 % interval over the held-out documents: another sample
+                of such documents would say something in it
 quantized base  bits per byte of the base alone in the file's format: what the format costs any model. Not measured for formats
                 that look at documents, whose rounding would have to be found anew
 update kept     what the adapter is worth in that format, of what it is worth without rounding

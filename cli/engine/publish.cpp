@@ -19,6 +19,7 @@ Json heldout_json(const Session& session, const std::string& format, const std::
        {std::pair<const char*, std::string>{"base", "base"}, {"adapted", "adapted"}, {"file", format}})
     if (const auto bits = bits_per_byte(scores, model)) json["bits_per_byte"][name] = *bits;
   if (const auto share = survival(scores, format)) json["survival"] = *share;
+  if (const auto interval = survival_interval(scores, format)) json["survival_interval"] = interval_json(*interval);
   return json;
 }
 
@@ -40,6 +41,7 @@ Published publish(const Session& session, ScoreBook& book, lora::AdapterSet& ada
     artifact.heldout = heldout_json(session, format, scores);
     const bool passes = keeps_enough(session, format, scores);
     if (!passes) refused.push_back(format);
+    if (const std::string text = passes ? doubt(session, format, scores) : ""; !text.empty()) log::warn("export", text);
     return passes;
   };
   result.artifacts = export_adapter(session, adapter, formats, gate);

@@ -1,8 +1,9 @@
 // Exports behind the gate of export.min_survival: each artifact is scored while it is staged, and takes its name only when it
 // passes, so that what is served is never replaced by what is worse than asked for. manifest.json says how it passed:
 //
-//   "heldout": {"gate", "min_survival", "bits_per_byte": {"base", "adapted", "file"}, "survival"}     those that are known
-//   gate: "passed"; "off": export.min_survival is 0; "unknown": nothing was scored, or held out
+//   "heldout": {"gate", "min_survival", "bits_per_byte": {"base", "adapted", "file"}, "survival", "survival_interval": [low,
+//   high]} those that are known; an end of the interval that is not is null gate: "passed"; "off": export.min_survival is 0;
+//   "unknown": nothing was scored, or held out
 #pragma once
 
 #include <string>

@@ -18,6 +18,14 @@ double number(const Json& json, const char* key, const std::string& origin) {
   return json_get<double>(json, key, origin);
 }
 
+// JSON has no NaN.
+std::vector<double> numbers(const Json& json, const char* key, const std::string& origin) {
+  std::vector<double> values;
+  for (const Json& value : json_get_or<std::vector<Json>>(json, key, {}, origin))
+    values.push_back(value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN());
+  return values;
+}
+
 Score from_json(const std::string& model, const Json& json, const std::string& origin) {
   return {.model = model,
           .set = json_get<std::string>(json, "set", origin),
@@ -28,7 +36,8 @@ Score from_json(const std::string& model, const Json& json, const std::string& o
           .documents = json_get<std::int64_t>(json, "documents", origin),
           .bytes = json_get<std::int64_t>(json, "bytes", origin),
           .kl = json.contains("kl") ? std::optional(number(json, "kl", origin)) : std::nullopt,
-          .kl_tokens = json_get_or<std::int64_t>(json, "kl_tokens", 0, origin)};
+          .kl_tokens = json_get_or<std::int64_t>(json, "kl_tokens", 0, origin),
+          .document_nll = numbers(json, "document_nll", origin)};
 }
 
 }  // namespace
@@ -96,8 +105,7 @@ std::string ScoreBook::key(const std::string& identity, Dtypes dtypes, const std
 
 std::string ScoreBook::heldout_key(const std::string& identity, Dtypes dtypes, const std::string& set) const {
   const auto& eval = session_.config.eval;
-  return key(identity, dtypes,
-             cat("heldout of predicted bytes ", set, " ", snapshots_.at(set), " ", eval.length, " ", eval.max_tokens));
+  return key(identity, dtypes, cat("heldout by document ", set, " ", snapshots_.at(set), " ", eval.length, " ", eval.max_tokens));
 }
 
 std::vector<Score> ScoreBook::scores(const std::string& model, const std::string& identity, Dtypes dtypes,
@@ -145,6 +153,7 @@ eval::HeldoutScore ScoreBook::score(const std::string& model, const std::string&
 void ScoreBook::record(const std::string& key, const std::string& model, const eval::HeldoutScore& score) {
   scores_[key] = {{"key", key}, {"model", model}};
   scores_[key].update(score.json());
+  scores_[key]["document_nll"] = score.document_nll;
 }
 
 void ScoreBook::remember(const std::string& model, const std::string& identity, Dtypes dtypes,

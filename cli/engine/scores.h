@@ -2,7 +2,7 @@
 // is computed twice and nothing stale is shown:
 //
 //   {"scores": [{"key": "<sha256>", "model", "set", "bits_per_byte", "perplexity", "nll", "tokens", "documents", "bytes",
-//                "kl", "kl_tokens", "kl_to": "<key>"}],
+//                "document_nll": [nats], "kl", "kl_tokens", "kl_to": "<key>"}],
 //    "answers": [{"key": "<sha256>", "text"}]}
 //
 // "model" is for people. A key is the sha256 of everything that decides the value: model and adapter, corpus snapshot, window,
@@ -27,8 +27,9 @@ struct Score {
   std::string model, set;  // "base", "adapted", "merged", an export format, "base in <format>" or a path
   double bits_per_byte = 0, perplexity = 0, nll = 0;
   std::int64_t tokens = 0, documents = 0, bytes = 0;
-  std::optional<double> kl = {};  // nats: of the merged model's predictions to these; eval/divergence.h
-  std::int64_t kl_tokens = 0;     // over which that is the mean
+  std::optional<double> kl = {};          // nats: of the merged model's predictions to these; eval/divergence.h
+  std::int64_t kl_tokens = 0;             // over which that is the mean
+  std::vector<double> document_nll = {};  // nats of each document, in the order of the set
   Json json() const;
 };
 

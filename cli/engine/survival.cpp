@@ -1,5 +1,7 @@
 #include "cli/engine/survival.h"
 
+#include <cmath>
+
 #include "cli/engine/output.h"
 #include "cli/engine/servers.h"
 #include "core/error.h"
@@ -42,6 +44,24 @@ double bits_of(const std::vector<Score>& scores, const std::string& model) {
   return sum;
 }
 
+// Nats of each document of all sets.
+std::vector<double> document_nll(const std::vector<Score>& scores, const std::string& model) {
+  std::vector<double> all;
+  for (const Score& score : scores)
+    if (score.model == model) all.insert(all.end(), score.document_nll.begin(), score.document_nll.end());
+  return all;
+}
+
+std::vector<double> difference(std::vector<double> from, const std::vector<double>& to) {
+  for (std::size_t i = 0; i < from.size(); ++i) from[i] -= to[i];
+  return from;
+}
+
+// "86..91"
+std::string span_of(const eval::Interval& interval) {
+  return cat(fixed(100 * interval.low, 0), "..", fixed(100 * interval.high, 0));
+}
+
 // What `from` spends more than `to`, of what the base spends more than the adapted model.
 std::optional<double> share_of_gain(const std::vector<Score>& scores, const std::string& from, const std::string& to) {
   const double base = bits_of(scores, "base"), adapted = bits_of(scores, "adapted");
@@ -62,6 +82,24 @@ std::optional<double> survival(const std::vector<Score>& scores, const std::stri
   return share_of_gain(scores, "base", model);
 }
 
+std::optional<eval::Interval> survival_interval(const std::vector<Score>& scores, const std::string& model) {
+  const std::vector<double> base = document_nll(scores, "base"), adapted = document_nll(scores, "adapted"),
+                            file = document_nll(scores, model);
+  if (base.empty() || adapted.size() != base.size() || file.size() != base.size()) return std::nullopt;
+  return eval::ratio_interval(difference(base, file), difference(base, adapted));
+}
+
+Json interval_json(const eval::Interval& interval) {
+  const auto end = [](double value) { return std::isfinite(value) ? Json(value) : Json(); };
+  return Json::array({end(interval.low), end(interval.high)});
+}
+
+std::optional<eval::Interval> gain_interval(const std::vector<Score>& scores) {
+  const std::vector<double> base = document_nll(scores, "base"), adapted = document_nll(scores, "adapted");
+  if (base.empty() || adapted.size() != base.size()) return std::nullopt;
+  return eval::ratio_interval(difference(base, adapted), base);
+}
+
 std::optional<double> update_kept(const std::vector<Score>& scores, const std::string& format) {
   return share_of_gain(scores, base_in(format), format);
 }
@@ -80,13 +118,17 @@ std::optional<double> divergence(const std::vector<Score>& scores, const std::st
 Json survival_json(const std::vector<Score>& scores, const std::string& format) {
   Json json = Json::object();
   if (const auto share = survival(scores, format)) json["survival"] = *share;
+  if (const auto interval = survival_interval(scores, format)) json["survival_interval"] = interval_json(*interval);
   if (const auto share = update_kept(scores, format)) json["update_kept"] = *share;
   if (const auto nats = divergence(scores, format)) json["kl"] = *nats;
   return json;
 }
 
 std::string kept(const std::vector<Score>& scores, const std::string& model) {
-  return model == "base" || model == "adapted" ? "" : percent(survival(scores, model));
+  if (model == "base" || model == "adapted") return "";
+  const auto interval = survival_interval(scores, model);
+  const bool bounded = interval && std::isfinite(interval->low) && std::isfinite(interval->high);
+  return cat(percent(survival(scores, model)), bounded ? cat(" (", span_of(*interval), ")") : "");
 }
 
 std::string percent(const std::optional<double>& share) { return share ? cat(fixed(100 * *share, 1), " %") : ""; }
@@ -113,11 +155,20 @@ bool keeps_enough(const Session& session, const std::string& format, const std::
   return share && *share >= least;
 }
 
+std::string doubt(const Session& session, const std::string& format, const std::vector<Score>& scores) {
+  const double least = session.config.export_.min_survival;
+  const auto interval = survival_interval(scores, format);
+  if (least <= 0 || !exports::find_exporter(format).quantizes || !interval || interval->low >= least) return "";
+  return cat(format, " keeps ", kept(scores, format), " of what the adapter gained; ", document_nll(scores, "base").size(),
+             " held-out documents do not tell that from less than export.min_survival, ", percent(least),
+             " (95 %): more would, by corpus.heldout or eval.max_tokens");
+}
+
 std::string refusal(const Session& session, const std::string& format, const std::vector<exports::Artifact>& kept,
                     const std::vector<Score>& scores) {
   const double least = session.config.export_.min_survival;
   std::string text =
-      cat(format, " keeps ", percent(survival(scores, format)), " of what the adapter gained, export.min_survival asks for ",
+      cat(format, " keeps ", cli::kept(scores, format), " of what the adapter gained, export.min_survival asks for ",
           percent(least), "; it was not kept: ", alternative(session, format, kept, scores, least));
   if (const auto update = update_kept(scores, format); update && *update >= least)
     text += cat("; of the update itself ", percent(update), " is there: it is the base that this format costs so much");

@@ -1,5 +1,5 @@
-// Exported files from the command line: what survives in them, whether they are
-// as written, what servers will say.
+// Exported files from the command line: what survives in them, whether they are as written, what servers will say.
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 
@@ -19,12 +19,20 @@ void contains(const std::string& text, const std::string& part) {
   CHECK(text.find(part) != std::string::npos);
 }
 
+// As if the file were of no use: worse than the base on every document.
+void spoil(const Workshop& workshop, const std::vector<std::string>& formats) {
+  Json book = read_json(workshop / "run/scores.json");
+  for (Json& score : book["scores"])
+    if (std::find(formats.begin(), formats.end(), score["model"]) != formats.end()) {
+      score["bits_per_byte"] = 99;
+      for (Json& nll : score["document_nll"]) nll = nll.get<double>() * 50;
+    }
+  write_file(workshop / "run/scores.json", book.dump());
+}
+
 }  // namespace
 
-TEST_CASE(
-    "quantized files say how much of the gain they keep, and poor ones "
-    "are not kept",
-    "[export]") {
+TEST_CASE("quantized files say how much of the gain they keep, and poor ones are not kept", "[export]") {
   const Workshop workshop;
   REQUIRE(workshop.graft("run").code == 0);
   const Outcome done =
@@ -54,37 +62,37 @@ TEST_CASE(
   for (std::string line; std::getline(lines, line) && !line.empty();) CHECK(line.size() <= 130);
 
   SECTION("too little survives") {
+    spoil(workshop, {"gguf-q4_0"});
     const Outcome poor = workshop.graft("export", {"export.min_survival=1"}, {"-f", "gguf-q4_0", "-f", "peft"});
     CHECK(poor.code == 3);
     contains(poor.err, "gguf-q4_0 keeps ");
-    contains(poor.err,
-             " of what the adapter gained, export.min_survival asks "
-             "for 100.0 %; it was not kept: ");
+    contains(poor.err, " of what the adapter gained, export.min_survival asks for 100.0 %; it was not kept: ");
     CHECK(!fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
     CHECK(fs::exists(workshop / "run/export/peft"));
     const Json manifest = read_json(workshop / "run/export/manifest.json");
     for (const Json& artifact : manifest["artifacts"]) CHECK(artifact["format"] != "gguf-q4_0");
   }
   SECTION("the next larger format of the same layout that fits the base is named") {
-    const std::vector<std::string> set = {"export.min_survival=1", "export.calibration.rows=8"};
-    const Outcome poor =
-        workshop.graft("export", set, {"-f", "gptq-g32", "-f", "ct-w4a16-g32-gptq", "-f", "ct-w4a16-asym-g32-awq-gptq"});
+    const std::vector<std::string> formats = {"gptq-g32", "ct-w4a16-g32-gptq", "ct-w4a16-asym-g32-awq-gptq"};
+    const std::vector<std::string> options = {"-f", formats[0], "-f", formats[1], "-f", formats[2]};
+    REQUIRE(workshop.graft("export", {"export.min_survival=0", "export.calibration.rows=8"}, options).code == 0);
+    spoil(workshop, formats);
+    const Outcome poor = workshop.graft("export", {"export.min_survival=1", "export.calibration.rows=8"}, options);
     CHECK(poor.code == 3);
     contains(poor.err, "gptq-g32 keeps ");
     contains(poor.err, "it was not kept: try gptq-g32-gptq");
-    contains(poor.err,
-             "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no
-                                                         // groups of 128
+    contains(poor.err, "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no groups of 128
     contains(poor.err, "it was not kept: try ct-w4w8a16-asym-g32");
     for (const auto& [server, next] : {std::pair{"vllm", "try fp8"}, {"tensorrt-llm", "try modelopt-fp8"}}) {
-      std::vector<std::string> served = set;
-      served.push_back(std::string("export.serve=[") + server + "]");
-      const Outcome read = workshop.graft("export", served, {"-f", "modelopt-fp8-static"});
+      const Outcome read = workshop.graft(
+          "export", {"export.min_survival=1", "export.calibration.rows=8", std::string("export.serve=[") + server + "]"},
+          {"-f", "modelopt-fp8-static"});
       CHECK(read.code == 3);
       contains(read.err, next);
     }
   }
   SECTION("a run says so in its report, and keeps the rest") {
+    spoil(workshop, {"gguf-q4_0"});
     const Outcome poor = workshop.graft("run", {"export.min_survival=1", "export.formats=[gguf-q4_0, peft]"});
     CHECK(poor.code == 3);
     contains(poor.err, "gguf-q4_0 keeps ");
@@ -97,10 +105,7 @@ TEST_CASE(
     CHECK(any.code == 0);
     contains(any.out, "gain kept");
     // One that is worse than the base too.
-    Json book = read_json(workshop / "run/scores.json");
-    for (Json& score : book["scores"])
-      if (score["model"] == "gguf-q4_k_s") score["bits_per_byte"] = 99;
-    write_file(workshop / "run/scores.json", book.dump());
+    spoil(workshop, {"gguf-q4_k_s"});
     const Outcome worst = workshop.graft("export", {"export.min_survival=0"}, {"-f", "gguf-q4_k_s"});
     CHECK(worst.code == 0);
     contains(worst.out, "99.0000");
@@ -109,10 +114,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE(
-    "a later adapter's file that keeps too little does not replace what "
-    "is served",
-    "[export][survival]") {
+TEST_CASE("a later adapter's file that keeps too little does not replace what is served", "[export][survival]") {
   const Workshop workshop;
   const std::vector<std::string> first = {"export.formats=[hf, gguf-q4_0]", "export.min_survival=0.01"};
   REQUIRE(workshop.graft("run", first).code == 0);
@@ -133,21 +135,43 @@ TEST_CASE(
   CHECK(served["heldout"]["survival"].get<double>() ==
         Approx((bits["base"] - bits["gguf-q4_0"]) / (bits["base"] - bits["adapted"])));
 
-  const Outcome poor = workshop.graft("run", {first[0], "export.min_survival=1", "train.seed=5"}, {"--fresh"});
+  const std::vector<std::string> aside = {first[0], "export.min_survival=0", "export.dir=aside", "train.seed=5"};
+  REQUIRE(workshop.graft("run", aside, {"--fresh"}).code == 0);
+  spoil(workshop, {"gguf-q4_0"});
+  const Outcome poor = workshop.graft("run", {first[0], first[1], "train.seed=5"});
   CHECK(poor.code == 3);
   contains(poor.err, "; run/export/gguf-q4_0.gguf is still the older one");
   CHECK(sha256_file(workshop / "run/export/gguf-q4_0.gguf") == served["sha256"]);
   CHECK(recorded("gguf-q4_0") == served);
   CHECK(recorded("hf")["adapter"] != merged["adapter"]);
   CHECK(read_file(workshop / "run/export/serving/README.md").find("gguf-q4_0") == std::string::npos);
+  fs::remove(workshop / "run/scores.json");
   REQUIRE(workshop.graft("export", {first[0], first[1], "train.seed=5"}).code == 0);
   CHECK(recorded("gguf-q4_0")["adapter"] == recorded("hf")["adapter"]);
 }
 
-TEST_CASE(
-    "an adapter that is no better than the base ends a run with 3, "
-    "whatever is exported",
-    "[export][survival]") {
+TEST_CASE("documents that are too few to tell are named", "[export][survival]") {
+  const Workshop workshop;
+  const std::vector<std::string> set = {"export.formats=[gguf-q4_0]", "export.min_survival=0.01"};
+  std::vector<std::string> one = set;
+  one.push_back("eval.max_tokens=1");  // stops at a document's end
+  const Outcome kept = workshop.graft("run", one);
+  REQUIRE(kept.code == 0);
+  contains(kept.err, "; 1 held-out documents do not tell that from less than export.min_survival, 1.0 % (95 %)");
+  CHECK(fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
+  const Json entry = read_json(workshop / "run/export/manifest.json")["artifacts"][0];
+  CHECK(entry["heldout"]["survival_interval"] == Json::array({nullptr, nullptr}));
+
+  REQUIRE(workshop.graft("export", set).code == 0);  // on all documents
+  const Json all = read_json(workshop / "run/export/manifest.json")["artifacts"][0]["heldout"];
+  CHECK(all["survival_interval"][0] < all["survival"]);
+  CHECK(all["survival_interval"][1] > all["survival"]);
+  spoil(workshop, {"gguf-q4_0"});
+  CHECK(workshop.graft("export", set).code == 3);
+  CHECK(!fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
+}
+
+TEST_CASE("an adapter that is no better than the base ends a run with 3, whatever is exported", "[export][survival]") {
   const Workshop workshop;
   REQUIRE(workshop.graft("run", {"export.formats=[]"}).code == 0);
   Json book = read_json(workshop / "run/scores.json");
@@ -196,8 +220,7 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
   REQUIRE(workshop.graft("run", any).code == 0);  // nothing is quantized, nothing compared
   CHECK(read_file(workshop / "run/scores.json").find("kl") == std::string::npos);
   const std::vector<std::string> set = {"export.min_survival=0",
-                                        "export.formats=[peft, hf, gguf-q4_0, "
-                                        "gguf-q8_0, ct-w8a8, gptq-g32, bnb-nf4]"};
+                                        "export.formats=[peft, hf, gguf-q4_0, gguf-q8_0, ct-w8a8, gptq-g32, bnb-nf4]"};
   const Outcome done = workshop.graft("run", set, {"--json"});
   INFO(done.err);
   REQUIRE(done.code == 0);
@@ -227,8 +250,7 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
   for (const auto& entry : fs::directory_iterator(workshop / "run/export"))  // nothing of the base alone is left
     CHECK(entry.path().string().find("base-alone") == std::string::npos);
 
-  // The merged model from memory is that of hf, and what was compared with the
-  // one was compared with the other.
+  // The merged model from memory is that of hf, and what was compared with the one was compared with the other.
   const Outcome alone = workshop.graft("export", {"export.min_survival=0.01"}, {"-f", "gguf-q4_0"});
   REQUIRE(alone.code == 0);
   contains(alone.err, "scoring merged on");
@@ -263,8 +285,7 @@ TEST_CASE("beside a quantized file stand the merged model and the base in its fo
   contains(refused.err, "the adapter gained nothing on the held-out documents (base ");
   CHECK(!fs::exists(workshop / "run/none"));
 
-  // Kept: nothing is loaded again. A damaged entry is made anew, one that is no
-  // number stays one that is none.
+  // Kept: nothing is loaded again. A damaged entry is made anew, one that is no number stays one that is none.
   CHECK(workshop.graft("run", set).err.find("loading") == std::string::npos);
   Json book = read_json(workshop / "run/scores.json");
   for (Json& score : book["scores"])
@@ -295,13 +316,9 @@ TEST_CASE("where nothing was held out, files are kept with a warning", "[export]
   const Outcome done = workshop.graft("run", {"corpus.heldout=0", "train.steps=2", "export.formats=[peft, gguf-q4_0]"});
   INFO(done.err);
   CHECK(done.code == 0);
-  contains(done.err,
-           "gguf-q4_0: nothing was held out, so that "
-           "export.min_survival cannot be checked");
+  contains(done.err, "gguf-q4_0: nothing was held out, so that export.min_survival cannot be checked");
   CHECK(done.err.find("peft: nothing was held out") == std::string::npos);
-  contains(done.err,
-           "no document was held out, so that the models cannot be "
-           "scored: corpus.heldout 0 chooses by hash");
+  contains(done.err, "no document was held out, so that the models cannot be scored: corpus.heldout 0 chooses by hash");
   CHECK(fs::exists(workshop / "run/export/gguf-q4_0.gguf"));
 }
 
@@ -337,8 +354,7 @@ TEST_CASE("quantizers look at training documents, and say so when there are too 
     CHECK(artifact["survival"].get<double>() > 0.5);
     const std::string corpus = read_json(workshop / "run/run.json")["identity"]["corpus"];
     contains(artifact["calibration"], cat("8 rows of "));
-    contains(artifact["calibration"],
-             corpus);  // the documents that the adapter was trained on
+    contains(artifact["calibration"], corpus);  // the documents that the adapter was trained on
   }
   // `graft run` says it before it trains.
   fs::remove_all(workshop / "run");
@@ -394,15 +410,11 @@ TEST_CASE("graft verify names the file that is not as it was written", "[verify]
 
   CHECK(workshop.graft_words({"verify", "docs"}).code == 2);
   contains(workshop.graft_words({"verify", "docs"}).err,
-           "docs: has no manifest.json; name the directory that `graft export` "
-           "wrote");
+           "docs: has no manifest.json; name the directory that `graft export` wrote");
   contains(workshop.graft_words({"verify", "run"}).err, "run: has no manifest.json; did you mean run/export?");
 }
 
-TEST_CASE(
-    "doctor --for says what a server makes of the config, export.serve "
-    "asks before training",
-    "[servers]") {
+TEST_CASE("doctor --for says what a server makes of the config, export.serve asks before training", "[servers]") {
   const Workshop workshop;
   const Outcome good = workshop.graft("doctor", {"export.formats=[peft, hf, gguf-q8_0]"}, {"--for", "vllm", "--for", "ollama"});
   CHECK(good.code == 0);
@@ -421,16 +433,12 @@ TEST_CASE(
   contains(unknown.out, "did you mean 'vllm'?");
   const Outcome alone = workshop.graft_words({"doctor", "--for", "vllm"});
   CHECK(alone.code == 2);
-  contains(alone.err,
-           "--for, --tensor-parallel and --set are about a config; "
-           "give one with -c");
+  contains(alone.err, "--for, --tensor-parallel and --set are about a config; give one with -c");
 
   const Outcome refused =
       workshop.graft("run", {"export.formats=[hf]", "export.serve=[llama.cpp, vllm]", "export.tensor_parallel=3"});
   CHECK(refused.code == 2);
-  contains(refused.err,
-           "export.serve llama.cpp: formats: llama.cpp reads none "
-           "of export.formats");
+  contains(refused.err, "export.serve llama.cpp: formats: llama.cpp reads none of export.formats");
   contains(refused.err, "export.serve vllm: hf: 3 devices do not divide 4 heads");
   CHECK(!fs::exists(workshop / "run"));
   const std::vector<std::string> served = {"export.formats=[hf]", "export.serve=[vllm]", "export.tensor_parallel=3"};
@@ -451,9 +459,7 @@ TEST_CASE("an export comes with what servers need beside it", "[servers]") {
   REQUIRE(run.code == 0);
   contains(run.out, "how to serve them: run/export/serving/README.md");
   const std::string readme = read_file(workshop / "run/export/serving/README.md");
-  contains(readme,
-           "vllm serve ../../base --enable-lora --max-lora-rank 8 "
-           "--lora-modules run=peft");
+  contains(readme, "vllm serve ../../base --enable-lora --max-lora-rank 8 --lora-modules run=peft");
   contains(readme, "llama-server -m gguf-q8_0.gguf --alias run");
   contains(read_file(workshop / "run/export/serving/ollama/gguf-q8_0.Modelfile"), "FROM ../../gguf-q8_0.gguf");
   const Json manifest = read_json(workshop / "run/export/manifest.json");
