@@ -14,8 +14,7 @@ std::function<int()> bind(CLI::App& app, Common& common) {
   app.add_option("--key", options->key, "public Ed25519 key in PEM: manifest.json must be signed by its owner")
       ->option_text("FILE");
   auto* run = app.add_option("--run", options->run,
-                             "run directory: the files must come of its adapter, base and corpus (default: the one that "
-                             "DIRECTORY lies in, if any)")
+                             "run directory: the files must come of its adapter, base and corpus (default: DIRECTORY's own)")
                   ->option_text("DIR");
   auto* answers =
       app.add_option("--answers", options->answers, "a server's answers to probe/requests.jsonl, instead of the files")

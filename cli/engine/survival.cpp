@@ -126,9 +126,11 @@ Json survival_json(const std::vector<Score>& scores, const std::string& format) 
 
 std::string kept(const std::vector<Score>& scores, const std::string& model) {
   if (model == "base" || model == "adapted") return "";
+  const auto share = survival(scores, model);
   const auto interval = survival_interval(scores, model);
-  const bool bounded = interval && std::isfinite(interval->low) && std::isfinite(interval->high);
-  return cat(percent(survival(scores, model)), bounded ? cat(" (", span_of(*interval), ")") : "");
+  const bool bounded =
+      share && std::isfinite(*share) && interval && std::isfinite(interval->low) && std::isfinite(interval->high);
+  return cat(percent(share), bounded ? cat(" (", span_of(*interval), ")") : "");
 }
 
 std::string percent(const std::optional<double>& share) { return share ? cat(fixed(100 * *share, 1), " %") : ""; }
