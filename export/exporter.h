@@ -49,7 +49,7 @@ struct Exporter {
   // Bytes of its tensors, of which nearly all of an artifact is. Null: an adapter's, in f32.
   std::uint64_t (*bytes)(const model::ModelSpec& spec) = nullptr;
   // Writes the whole artifact at `target`, which does not exist and that nobody else sees. Polls throw_if_stopped() per tensor.
-  // `made`: of the tensors whose rounding no bound can tell.
+  // `made`: what is written of each tensor, for verify.
   void (*write)(const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made);
   // Reopens `written` and compares it with the source. Returns the largest |written - source| / max |source| over tensors;
   // FormatError naming the tensor when a value is further off than the type's rounding allows.

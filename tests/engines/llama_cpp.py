@@ -56,11 +56,12 @@ def perplexity(run):
     ours = our_perplexity(run, run.base, windows, run.adapter)
     print(f"perplexity of base {base:.4f} and adapted {ours:.4f} in graft, {WINDOWS} windows of {WINDOW}")
     check("the adapter changes the base: perplexity, adapted over base", ours / base, "< 0.99", ours < 0.99 * base)
-    for name in ("gguf-f16.gguf", "gguf-bf16.gguf", "gguf-q8_0.gguf"):
+    for name in ("gguf-f32.gguf", "gguf-f16.gguf", "gguf-bf16.gguf", "gguf-q8_0.gguf"):
         theirs = their_perplexity(run, run.artifact(name))
         print(f"{name}: {theirs:.4f} in llama.cpp")
         check(f"llama.cpp, {name}: perplexity against base + adapter in graft", abs(theirs / ours - 1), LIMIT)
-    for name in ("gguf-q4_0.gguf", "gguf-q4_k_m.gguf", "gguf-q6_k.gguf"):  # far from base + adapter: against the file itself
+    for kind in ("q4_0", "q4_1", "q5_0", "q5_1", "q4_k_s", "q4_k_m", "q4_k_m-imatrix", "q5_k_m", "q6_k"):
+        name = f"gguf-{kind}.gguf"  # far from base + adapter: against the file itself
         own, theirs = our_perplexity(run, run.artifact(name), windows, storage="f32"), their_perplexity(run, run.artifact(name))
         print(f"{name}: {own:.4f} in graft, {theirs:.4f} in llama.cpp")
         check(f"llama.cpp, {name}: perplexity against graft on the same file", abs(theirs / own - 1), LIMIT)
