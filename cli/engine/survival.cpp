@@ -57,9 +57,9 @@ std::vector<double> difference(std::vector<double> from, const std::vector<doubl
   return from;
 }
 
-// "86..91"
+// "86.2..91.0"
 std::string span_of(const eval::Interval& interval) {
-  return cat(fixed(100 * interval.low, 0), "..", fixed(100 * interval.high, 0));
+  return cat(fixed(100 * interval.low, 1), "..", fixed(100 * interval.high, 1));
 }
 
 // What `from` spends more than `to`, of what the base spends more than the adapted model.

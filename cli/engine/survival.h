@@ -28,8 +28,8 @@ std::optional<double> update_kept(const std::vector<Score>& scores, const std::s
 std::optional<double> divergence(const std::vector<Score>& scores, const std::string& model);  // Score::kl over all sets, nats
 // Of one artifact, for JSON: "survival", "update_kept" and "kl", those that are known.
 Json survival_json(const std::vector<Score>& scores, const std::string& format);
-// survival() and its interval as the tables show them, "88.7 % (86..91)": of the base and the adapted model, which it is measured
-// between, nothing.
+// survival() and its interval as the tables show them, "88.7 % (86.2..91.0)": of the base and the adapted model, which it is
+// measured between, nothing.
 std::string kept(const std::vector<Score>& scores, const std::string& model);
 std::string percent(const std::optional<double>& share);  // "97.0 %"; empty when unknown
 
