@@ -48,8 +48,11 @@ Documents documents_of(const data::CorpusConfig& corpus) {
   for (const data::SourceConfig& source : corpus.sources) {
     if (!source.set.empty()) continue;
     try {
-      for (const std::string& file : data::find_files(source.path))
-        if (data::format_of(file, source.format)) bytes += fs::file_size(file);
+      for (const std::string& file : data::find_files(source.path)) {
+        std::error_code gone;  // since it was found
+        const std::uint64_t size = fs::file_size(file, gone);
+        if (!gone && data::format_of(file, source.format)) bytes += size;
+      }
     } catch (const DataError&) {  // no documents yet
     }
   }
