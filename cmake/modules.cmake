@@ -105,7 +105,7 @@ function(graft_add_tests module)
     set(names ${module})
   endif()
   if(module STREQUAL "kernels")  # and as on machines with less
-    foreach(isa scalar avx2 avx512)
+    foreach(isa scalar avx2 avx512 avx512_bf16)
       add_test(NAME kernels_${isa} COMMAND kernels_test "[cpu],[attention],[lora_linear],[linear_cross_entropy]")
       set_tests_properties(kernels_${isa} PROPERTIES ENVIRONMENT "GOMP_SPINCOUNT=20000;GRAFT_ISA=${isa}")
     endforeach()

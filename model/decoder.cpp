@@ -221,7 +221,7 @@ std::int64_t scratch_bytes(const ModelSpec& spec, at::ScalarType compute, std::i
   for (const std::int64_t wide : {spec.heads * spec.head_dim + 2 * kv, widest, spec.vocab})
     packed =
         std::max({packed, kernels::cpu::packed_elements(wide, spec.hidden), kernels::cpu::packed_elements(spec.hidden, wide)});
-  const bool widened = compute == at::kBFloat16 && !kernels::cpu::has_fast_bf16_dot();
+  const bool widened = compute == at::kBFloat16 && !kernels::cpu::has_bf16_dot();
   return packed * element + tokens * kv * (widened ? 3 * 4 : element) +
          kernels::cpu::partial_rows(tokens) * spec.heads * padded * 8;
 }

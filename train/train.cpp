@@ -37,8 +37,7 @@ std::string storage_name(const Dtypes& dtypes, const TrainConfig& config) {
 }
 
 std::string this_program() {
-  constexpr const char* isa[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
-  return cat("graft ", GRAFT_VERSION, " on ", isa[static_cast<int>(kernels::cpu::isa())]);
+  return cat("graft ", GRAFT_VERSION, " on ", kernels::cpu::name_of(kernels::cpu::isa()));
 }
 
 // The corpus as it is now: its training shards and every other split as a held-out set.

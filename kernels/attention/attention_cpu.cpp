@@ -9,7 +9,7 @@ template <class F>
 void by_operand(at::ScalarType type, F&& f) {
   if (type != at::kBFloat16)
     f(float{}, float{});
-  else if (has_fast_bf16_dot())
+  else if (has_bf16_dot())
     f(c10::BFloat16{}, Bf16Bits{});
   else
     f(c10::BFloat16{}, float{});

@@ -92,12 +92,12 @@ void check_outer_sums() {
 
 TEST_CASE("products of several terms equal f64, stay in their frame, same bits twice", "[cpu]") {
   check_gemm<float>();
-  if (has_fast_bf16_dot()) check_gemm<Bf16Bits>();
+  if (has_bf16_dot()) check_gemm<Bf16Bits>();
 }
 
 TEST_CASE("outer sums equal f64 in both layouts", "[cpu]") {
   check_outer_sums<float>();
-  if (has_fast_bf16_dot()) check_outer_sums<Bf16Bits>();
+  if (has_bf16_dot()) check_outer_sums<Bf16Bits>();
 }
 
 TEST_CASE("a NaN in a product is seen in its row and column and nowhere else", "[cpu]") {

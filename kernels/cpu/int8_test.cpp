@@ -117,7 +117,7 @@ void check_products() {
         job.int8 = {{&left, &right}};
         job.bias = data<Element>(bias);
         job.add = true;
-        if (type == at::kFloat || has_fast_bf16_dot())
+        if (type == at::kFloat || has_bf16_dot())
           job.terms = {{data<Element>(s), s.stride(0), data<Element>(b), b.stride(0), 4, true}};
         const at::Tensor all = exact + was + bias.to(at::kDouble) + (job.terms.empty() ? at::zeros_like(low) : low);
         gemm(std::vector<Job<Element>>{job});
@@ -183,7 +183,8 @@ TEST_CASE("every instruction set gives the bits of the formula for every code", 
           };
           CHECK(same(&TileScalar::multiply));
           if (isa() >= Isa::avx2) CHECK(same(&TileAvx2::multiply));
-          if (has_int8_dot()) CHECK(same(&TileAvx512Vnni::multiply));
+          if (isa() >= Isa::avx512 && has_int8_dot()) CHECK(same(&TileAvx512Vnni::multiply));
+          if (isa() == Isa::amx) CHECK(same(&TileAmx::multiply));
         }
 }
 

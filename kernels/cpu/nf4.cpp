@@ -60,7 +60,7 @@ void look_up(const std::uint8_t* codes, const float* values, float* out) {
 }
 
 void look_up(const std::uint8_t* codes, const Bf16Bits* values, Bf16Bits* out) {
-  if (isa() == Isa::avx512_bf16) return look_up_avx512_bf16(codes, values, out);
+  if (isa() >= Isa::avx512_bf16) return look_up_avx512_bf16(codes, values, out);
   look_up_each(codes, values, out);
 }
 

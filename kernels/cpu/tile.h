@@ -8,10 +8,9 @@
 // element (p, j) at b[((p / depth) * b_stride + j) * depth + p % depth]; k is a multiple of depth (pad with zeros); b_stride is a
 // multiple of 16 and not less than n. Deterministic: the order of the sums is that of p, whatever the number of rows or columns.
 //
-// Three kinds: f32 operands with fused multiply-add (depth 1) on every machine; bf16 operands with the pairwise dot product of
-// AVX-512-BF16 (depth 2: c += a0 b0 + a1 b1) where that is fast. Machines with AMX have it too, at half the speed of their f32
-// unit: there bf16 tensors are widened, or left to the library, whose bf16 products use AMX. Codes of 8 bits (depth 4) on every
-// machine, twice as fast as bf16 where there is AVX-512-VNNI (kernels/cpu/int8.h).
+// Three kinds: f32 operands with fused multiply-add (depth 1) on every machine; bf16 operands (depth 2: c += a0 b0 + a1 b1) on
+// machines with AMX or AVX-512-BF16; codes of 8 bits (depth 4) on every machine, twice as fast as bf16 where there is AMX or
+// AVX-512-VNNI (kernels/cpu/int8.h).
 #pragma once
 
 #include <cstdint>
@@ -19,11 +18,12 @@
 
 namespace graft::kernels::cpu {
 
-enum class Isa { scalar, avx2, avx512, avx512_bf16 };
-// Of this machine; the environment variable GRAFT_ISA (scalar, avx2, avx512) sets a lower one, for tests.
+enum class Isa { scalar, avx2, avx512, avx512_bf16, amx };
+// Of this machine; the environment variable GRAFT_ISA (scalar, avx2, avx512, avx512_bf16) sets a lower one, for tests.
 Isa isa();
-bool has_fast_bf16_dot();  // AVX-512-BF16 without AMX
-bool has_int8_dot();       // AVX-512-VNNI
+const char* name_of(Isa isa);
+bool has_bf16_dot();  // AMX or AVX-512-BF16
+bool has_int8_dot();  // AMX or AVX-512-VNNI
 
 inline constexpr std::int64_t kLanes = 16;
 using Bf16Bits = std::uint16_t;
@@ -72,7 +72,7 @@ struct Int8Arguments {    // columns: a multiple of 16
 };
 
 void multiply(const TileArguments<float>& arguments);     // depth 1
-void multiply(const TileArguments<Bf16Bits>& arguments);  // depth 2; only where has_fast_bf16_dot()
+void multiply(const TileArguments<Bf16Bits>& arguments);  // depth 2; only where has_bf16_dot()
 void finish(const FinishArguments<float>& arguments);
 void finish(const FinishArguments<Bf16Bits>& arguments);
 void multiply(const Int8Arguments& arguments);
@@ -98,6 +98,12 @@ struct TileAvx512Bf16 {
 };
 struct TileAvx512Vnni {
   static void multiply(const Int8Arguments& arguments);
+};
+struct TileAmx {
+  static bool usable();  // by this process on this machine
+  static void multiply(const TileArguments<Bf16Bits>& arguments);
+  static void multiply(const Int8Arguments& arguments);
+  static void finish(const FinishArguments<Bf16Bits>& arguments);
 };
 
 }  // namespace graft::kernels::cpu

@@ -37,7 +37,7 @@ bool multiplies(const at::Tensor& x, const at::Tensor& y) {
   if (x.size(0) < kFewRows || isa() < Isa::avx2) return false;
   if (x.scalar_type() == at::kFloat) return true;
   // Pairs must not reach beyond a row.
-  return has_fast_bf16_dot() && x.size(1) % 2 == 0 && (y.size(1) % 2 == 0 || y.stride(0) % 2 == 0);
+  return has_bf16_dot() && x.size(1) % 2 == 0 && (y.size(1) % 2 == 0 || y.stride(0) % 2 == 0);
 }
 
 void multiply(const std::vector<Product>& products) {

@@ -11,8 +11,8 @@
 
 namespace graft::kernels::cpu {
 
-// Whether these kernels are the fastest way here: not for few rows, not where the library has AMX for bf16, not without AVX2. y:
-// of the forward, or its gradient.
+// Whether these kernels are the fastest way here: not for few rows, not without AVX2, not for bf16 without instructions for it.
+// y: of the forward, or its gradient.
 bool multiplies(const at::Tensor& x, const at::Tensor& y);
 
 // out = [out +] [bias +] scale * sum of left right^T (transposed) or left right

@@ -94,7 +94,7 @@ TEST_CASE("bf16 lora_linear is no worse than twice the plain bf16 composition", 
 }
 
 TEST_CASE("an odd number of outputs in bf16 has the bits of an even one, where a 0 stands behind each row", "[lora_linear]") {
-  if (!cpu::has_fast_bf16_dot()) {
+  if (!cpu::has_bf16_dot()) {
     WARN("no products of bf16 pairs on this machine");
     return;
   }
