@@ -36,9 +36,7 @@ std::string storage_name(const Dtypes& dtypes, const TrainConfig& config) {
   return base_precision(config) == model::BasePrecision::full ? full : cat(config.base_precision, " of ", full);
 }
 
-std::string this_program() {
-  return cat("graft ", GRAFT_VERSION, " on ", kernels::cpu::name_of(kernels::cpu::isa()));
-}
+std::string this_program() { return cat("graft ", GRAFT_VERSION, " on ", kernels::cpu::name_of(kernels::cpu::isa())); }
 
 // The corpus as it is now: its training shards and every other split as a held-out set.
 Pins pin_corpus(const fs::path& corpus) {

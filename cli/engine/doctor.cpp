@@ -60,10 +60,10 @@ std::vector<Finding> machine() {
   findings.push_back({"computes in", State::ok,
                       cat(model::name_of(model::fastest_compute_type()), " on the processor with train.dtype: auto (measured)")});
   const bool fast = kernels::cpu::has_int8_dot();
-  findings.push_back({"int8 products", fast ? State::ok : State::note,
-                      fast ? cat(kernels::cpu::isa() == kernels::cpu::Isa::amx ? "AMX" : "AVX512-VNNI",
-                                 ", for train.base_precision: int8")
-                           : "neither AMX nor AVX512-VNNI: train.base_precision: int8 gives the same results, but no speed"});
+  findings.push_back(
+      {"int8 products", fast ? State::ok : State::note,
+       fast ? cat(kernels::cpu::isa() == kernels::cpu::Isa::amx ? "AMX" : "AVX512-VNNI", ", for train.base_precision: int8")
+            : "neither AMX nor AVX512-VNNI: train.base_precision: int8 gives the same results, but no speed"});
   const kernels::DeviceSupport support = kernels::device_support(nvidia_driver(), /*ask_gpu=*/true);
   findings.push_back({"GPU", State::note, gpu_text(support)});
   findings.push_back({"simulator", State::ok,

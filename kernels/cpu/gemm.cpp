@@ -3,119 +3,27 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <array>
-#include <type_traits>
-#include <utility>
+#include <deque>
 
-#include "kernels/cpu/pack.h"
-#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/gemm_panel.h"
 #include "kernels/cpu/tasks.h"
 
 namespace graft::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kRows = 252;           // of a piece at most; 42 times the 6 that a tile has
-constexpr std::int64_t kPiecesPerThread = 8;  // at least, so that none waits long for the last
-constexpr std::int64_t kBlock = 256;          // of an outer sum
-constexpr std::int64_t kSums = 48;            // rows whose sums wait in f32: what stays in the first cache
-constexpr std::int64_t kPanelsPerThread = 8;  // from which on threads share panels, not rows of them
-constexpr std::int64_t kPiece = 128;          // of NF4 along k: what stays in the first cache between written and packed
+constexpr std::int64_t kPiecesPerThread = 8;      // at least, so that none waits long for the last
+constexpr std::int64_t kPanelsPerThread = 8;      // from which on threads share panels, not rows of them
+constexpr std::int64_t kRows = 256;               // of a piece at most
+constexpr std::int64_t kLeftBytes = 768 << 10;    // of a piece: what stays in the second cache while panels pass by
+constexpr std::int64_t kWholeBytes = 1280 << 10;  // of a left side that all panels pass by whole
+constexpr std::int64_t kPackedBytes = 8 << 20;    // of the panels that are packed at one time, all threads together
 
-// out = [out +] bias + scale * sums
-template <class T>
-GRAFT_SIMD void round_sums(const float* sums, std::int64_t n, float scale, const T* bias, bool add, T* out) {
-  if (add) {
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) store(out[i], sums[i] * scale + load(bias[i]) + load(out[i]));
-  } else {
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) store(out[i], sums[i] * scale + load(bias[i]));
-  }
-}
-
-// Up to kPanel columns of a job's output.
+// Elements that are summed along k before they are added to what was summed before: in bf16 as many as the second cache takes of
+// both sides, in f32 so that the error of a long sum stays small.
 template <class Element>
-struct Panel {
-  const Job<Element>* job;
-  std::int64_t column;
+constexpr std::int64_t kLongest = sizeof(Element) == 2 ? 4096 : 1024;
 
-  std::int64_t columns() const { return std::min(kPanel, job->columns - column); }
-  std::int64_t width() const { return round_up(columns(), kLanes); }
-  std::int64_t size() const {
-    std::int64_t depth = 0;
-    for (const Term<Element>& term : job->terms) depth += round_up(term.k, kDepth<Element>);
-    return depth * kPanel;
-  }
-
-  // The terms' right sides one after the other.
-  void pack_into(Element* to) const {
-    for (const Term<Element>& term : job->terms) {
-      if (term.nf4)
-        pack_nf4(term, to);
-      else if (term.transposed)
-        pack_transposed(term.right + column * term.right_stride, term.right_stride, columns(), term.k, width(), to);
-      else
-        pack(term.right + column, term.right_stride, term.k, columns(), width(), to);
-      to += round_up(term.k, kDepth<Element>) * width();
-    }
-  }
-
-  void pack_nf4(const Term<Element>& term, Element* to) const {
-    thread_local Scratch memory;
-    auto* numbers = memory.get<Element>(kPanel * kPiece);
-    for (std::int64_t k = 0; k < term.k; k += kPiece) {
-      const std::int64_t count = std::min(kPiece, term.k - k);
-      if (term.transposed) {
-        dequantize(*term.nf4, column, columns(), k, count, numbers, kPiece);
-        pack_transposed(numbers, kPiece, columns(), count, width(), to);
-      } else {
-        dequantize(*term.nf4, k, count, column, columns(), numbers, kPanel);
-        pack(numbers, kPanel, count, columns(), width(), to);
-      }
-      to += round_up(count, kDepth<Element>) * width();
-    }
-  }
-
-  void multiply_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
-    if (!job->int8.empty()) return multiply_int8_rows(right, begin, end);
-    std::vector<LeftSide<Element>> left;
-    for (const Term<Element>& term : job->terms)
-      left.push_back(
-          {term.left + begin * term.left_stride, term.left_stride, round_up(term.k, kDepth<Element>) / kDepth<Element>});
-    finish({left.data(), static_cast<std::int64_t>(left.size()), end - begin, right, width(),
-            job->out + begin * job->out_stride + column, job->out_stride, columns(),
-            job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});
-  }
-
-  // Sums of terms of both kinds meet in f32.
-  void multiply_int8_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
-    thread_local Scratch memory;
-    auto* sums = memory.get<float>(kSums * kPanel);
-    for (std::int64_t row = begin; row < end; row += kSums) {
-      const std::int64_t count = std::min(kSums, end - row);
-      bool add = false;
-      const Element* b = right;
-      for (const Term<Element>& term : job->terms) {
-        const std::int64_t steps = round_up(term.k, kDepth<Element>) / kDepth<Element>;
-        multiply({term.left + row * term.left_stride, term.left_stride, count, b, width(), steps, sums, kPanel, width(),
-                  std::exchange(add, true)});
-        b += steps * kDepth<Element> * width();
-      }
-      for (const Int8Term& term : job->int8)
-        term.right->multiply_panel(*term.left, row, count, column, sums, kPanel, std::exchange(add, true));
-      write(sums, row, count);
-    }
-  }
-
-  void write(const float* sums, std::int64_t row, std::int64_t count) const {
-    using T = std::conditional_t<sizeof(Element) == 2, c10::BFloat16, float>;
-    static constexpr std::array<Element, kPanel> zeros{};
-    const Element* bias = job->bias == nullptr ? zeros.data() : job->bias + column;
-    for (std::int64_t i = 0; i < count; ++i)
-      round_sums(sums + i * kPanel, columns(), job->scale, reinterpret_cast<const T*>(bias), job->add,
-                 reinterpret_cast<T*>(job->out + (row + i) * job->out_stride + column));
-  }
-};
+std::int64_t parts_of(std::int64_t n, std::int64_t of) { return (n + of - 1) / of; }
 
 // Each thread packs a panel for itself and takes it through all rows.
 template <class Element>
@@ -129,112 +37,136 @@ void gemm_by_panels(const std::vector<Panel<Element>>& panels) {
   });
 }
 
-// Rows of the pieces that a job is shared in, all jobs together having this many panels.
-std::int64_t piece_rows(std::int64_t rows, std::int64_t panels) {
-  const auto parts = [](std::int64_t n, std::int64_t of) { return (n + of - 1) / of; };
-  const std::int64_t wanted = parts(kPiecesPerThread * at::get_num_threads(), panels);
-  return round_up(parts(rows, std::max(parts(rows, kRows), wanted)), 6);
+// Of the left side, for each of its rows.
+template <class Element>
+std::int64_t left_bytes(const Panel<Element>& panel) {
+  std::int64_t bytes = panel.part->depth() * static_cast<std::int64_t>(sizeof(Element));
+  if (panel.part->last)
+    for (const Int8Term& term : panel.job->int8) bytes += term.right->depth();
+  return bytes;
 }
 
-// Few panels: all are packed first, then shared in pieces of rows.
+// Rows of the pieces that a panel's job is shared in, all jobs together having this many panels.
 template <class Element>
-void gemm_by_pieces(const std::vector<Panel<Element>>& panels) {
+std::int64_t piece_rows(const Panel<Element>& panel, std::int64_t panels) {
+  const std::int64_t unit = isa() == Isa::amx ? 32 : 6;  // of a tile
+  const std::int64_t rows = panel.job->rows,
+                     most = std::clamp(kLeftBytes / std::max<std::int64_t>(left_bytes(panel), 1), unit, kRows);
+  return round_up(parts_of(rows, std::max(parts_of(rows, most), parts_of(kPiecesPerThread * at::get_num_threads(), panels))),
+                  unit);
+}
+
+// All panels are packed first, then shared in pieces of rows: those of the same rows follow each other.
+template <class Element>
+void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
   struct Piece {
-    const Panel<Element>* panel;
-    const Element* right;
-    std::int64_t begin, end;
+    std::int64_t panel, begin, end;
   };
   std::int64_t size = 0;
-  for (const auto& panel : panels) size += panel.size();
+  for (std::int64_t i = 0; i < count; ++i) size += panels[i].size();
   thread_local Scratch memory;
   std::vector<Element*> rights;
   std::vector<Piece> pieces;
-  for (auto* right = memory.get<Element>(size); const auto& panel : panels) {
+  auto* right = memory.get<Element>(size);
+  for (std::int64_t i = 0; i < count; ++i) {
     rights.push_back(right);
-    const std::int64_t rows = panel.job->rows, step = piece_rows(rows, static_cast<std::int64_t>(panels.size()));
-    for (std::int64_t begin = 0; begin < rows; begin += step)
-      pieces.push_back({&panel, right, begin, std::min(begin + step, rows)});
-    right += panel.size();
+    right += panels[i].size();
+    const std::int64_t rows = panels[i].job->rows, step = piece_rows(panels[i], count);
+    for (std::int64_t begin = 0; begin < rows; begin += step) pieces.push_back({i, begin, std::min(begin + step, rows)});
   }
-  for_each_task(static_cast<std::int64_t>(panels.size()),
-                [&](std::int64_t i) { panels[static_cast<std::size_t>(i)].pack_into(rights[static_cast<std::size_t>(i)]); });
+  std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
+  for_each_task(count, [&](std::int64_t i) { panels[i].pack_into(rights[static_cast<std::size_t>(i)]); });
   for_each_task(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
     const Piece& piece = pieces[static_cast<std::size_t>(i)];
-    piece.panel->multiply_rows(piece.right, piece.begin, piece.end);
+    panels[piece.panel].multiply_rows(rights[static_cast<std::size_t>(piece.panel)], piece.begin, piece.end);
   });
 }
 
-bool by_panels(std::int64_t panels) { return panels >= kPanelsPerThread * at::get_num_threads(); }
+bool many(std::int64_t panels) { return panels >= kPanelsPerThread * at::get_num_threads(); }
+
+// Panels of this size that are packed at one time where there are as many.
+std::int64_t packed_at_once(std::int64_t bytes) {
+  return std::max<std::int64_t>(at::get_num_threads(), kPackedBytes / std::max<std::int64_t>(bytes, 1));
+}
+
+template <class Element>
+void run(const std::vector<Panel<Element>>& panels) {
+  std::int64_t largest = 0, left = 0;
+  for (const Panel<Element>& panel : panels) {
+    largest = std::max(largest, panel.size());
+    left = std::max(left, panel.job->rows * left_bytes(panel));
+  }
+  const auto count = static_cast<std::int64_t>(panels.size());
+  if (many(count) && left <= kWholeBytes) return gemm_by_panels(panels);
+  const std::int64_t at_once = packed_at_once(largest * static_cast<std::int64_t>(sizeof(Element)));
+  for (std::int64_t i = 0; i < count; i += at_once) gemm_by_pieces(panels.data() + i, std::min(at_once, count - i));
+}
+
+// The terms, cut where kLongest elements are together.
+template <class Element>
+std::vector<Part<Element>> parts_of(const Job<Element>& job) {
+  std::vector<Part<Element>> parts(1);
+  std::int64_t room = kLongest<Element>;
+  for (const Term<Element>& term : job.terms)
+    for (std::int64_t k = 0; k < term.k;) {
+      if (room == 0) {
+        parts.emplace_back();
+        room = kLongest<Element>;
+      }
+      const std::int64_t count = std::min(room, term.k - k);
+      Term<Element> cut = term;
+      cut.left += k, cut.k = count;
+      cut.padded = std::max<std::int64_t>(0, term.padded - k);
+      if (term.nf4)
+        cut.nf4_k += k;
+      else
+        cut.right += term.transposed ? k : k * term.right_stride;
+      parts.back().terms.push_back(cut);
+      room -= std::min(room, round_up(count, kDepth<Element>));
+      k += count;
+    }
+  for (std::size_t i = 0; i < parts.size(); ++i) parts[i].first = i == 0, parts[i].last = i + 1 == parts.size();
+  return parts;
+}
+
+template <class Element>
+void add_panels(const Job<Element>& job, const Part<Element>& part, std::vector<Panel<Element>>& panels) {
+  for (std::int64_t column = 0; column < job.columns; column += panel_columns()) panels.push_back({&job, &part, column});
+}
 
 }  // namespace
 
-std::int64_t packed_elements(std::int64_t columns, std::int64_t k) {
-  const std::int64_t panels = (columns + kPanel - 1) / kPanel;
-  return (by_panels(panels) ? at::get_num_threads() : panels) * kPanel * k;
+std::int64_t gemm_scratch_bytes(std::int64_t rows, std::int64_t columns, std::int64_t k, std::int64_t element) {
+  const std::int64_t panels = parts_of(columns, panel_columns()), longest = element == 2 ? kLongest<Bf16Bits> : kLongest<float>;
+  const std::int64_t depth = std::min(k, longest), panel = panel_columns() * depth * element;
+  const bool whole = many(panels) && rows * depth * element <= kWholeBytes;
+  const std::int64_t packed = panel * std::min(panels, whole ? at::get_num_threads() : packed_at_once(panel));
+  return packed + (k > longest ? rows * columns * static_cast<std::int64_t>(sizeof(float)) : 0);
 }
 
 template <class Element>
 void gemm(const std::vector<Job<Element>>& jobs) {
+  std::deque<std::vector<Part<Element>>> parts;
   std::vector<Panel<Element>> panels;
-  for (const Job<Element>& job : jobs)
-    for (std::int64_t column = 0; column < job.columns; column += kPanel) panels.push_back({&job, column});
-  if (by_panels(static_cast<std::int64_t>(panels.size())))
-    gemm_by_panels(panels);
-  else
-    gemm_by_pieces(panels);
-}
-
-template <class Element>
-void outer_sums(const std::vector<OuterSum<Element>>& sums) {
-  struct Piece {
-    std::size_t sum;
-    std::int64_t column;  // or row
-  };
-  std::vector<Piece> all, blocks;
-  std::vector<Element*> turned;  // narrow^T, as the left side: (r, M)
-  std::int64_t size = 0;
-  for (const OuterSum<Element>& sum : sums) size += sum.rank * round_up(sum.rows, 2);
-  thread_local Scratch memory;
-  auto* left = memory.get<Element>(size);
-  for (std::size_t s = 0; s < sums.size(); ++s) {
-    turned.push_back(left);
-    left += sums[s].rank * round_up(sums[s].rows, 2);
-    for (std::int64_t column = 0; column < sums[s].columns; column += kPanel) all.push_back({s, column});
-    for (std::int64_t row = 0; row < sums[s].rows; row += kBlock) blocks.push_back({s, row});
+  for (const Job<Element>& job : jobs) {
+    parts.push_back(parts_of(job));
+    if (parts.back().size() == 1) add_panels(job, parts.back().front(), panels);
   }
-  for_each_task(static_cast<std::int64_t>(blocks.size()), [&](std::int64_t task) {
-    const auto [s, row] = blocks[static_cast<std::size_t>(task)];
-    const OuterSum<Element>& sum = sums[s];
-    const std::int64_t stride = round_up(sum.rows, 2), end = std::min(row + kBlock, sum.rows);
-    for (std::int64_t j = 0; j < sum.rank; ++j) {
-      Element* to = turned[s] + j * stride;
-      for (std::int64_t t = row; t < end; ++t) to[t] = sum.narrow[t * sum.narrow_stride + j];
-      std::fill(to + end, to + round_up(end, 2), Element{});
+  run(panels);
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    if (parts[j].size() == 1) continue;
+    thread_local Scratch memory;
+    auto* waiting = memory.get<float>(jobs[j].rows * jobs[j].columns);
+    for (Part<Element>& part : parts[j]) {
+      part.waiting = waiting, part.stride = jobs[j].columns;
+      panels.clear();
+      add_panels(jobs[j], part, panels);
+      run(panels);
     }
-  });
-  for_each_task(static_cast<std::int64_t>(all.size()), [&](std::int64_t task) {
-    constexpr std::int64_t depth = kDepth<Element>;
-    thread_local Scratch packed_memory, result_memory;
-    const auto [s, column] = all[static_cast<std::size_t>(task)];
-    const OuterSum<Element>& sum = sums[s];
-    const std::int64_t n = std::min(kPanel, sum.columns - column), width = round_up(n, kLanes);
-    auto* right = packed_memory.get<Element>(kBlock * width);
-    auto* result = result_memory.get<float>(sum.rank * width);
-    for (std::int64_t row = 0; row < sum.rows; row += kBlock) {
-      const std::int64_t count = std::min(kBlock, sum.rows - row);
-      pack(sum.wide + row * sum.wide_stride + column, sum.wide_stride, count, n, width, right);
-      multiply({turned[s] + row, round_up(sum.rows, 2), sum.rank, right, width, round_up(count, depth) / depth, result, width,
-                width, row > 0});
-    }
-    if (sum.rows == 0) return;
-    for (std::int64_t j = 0; j < sum.rank; ++j)
-      for (std::int64_t i = 0; i < n; ++i) sum.out[j * sum.out_stride + (column + i) * sum.out_step] += result[j * width + i];
-  });
+  }
 }
 
 template void gemm<float>(const std::vector<Job<float>>&);
 template void gemm<Bf16Bits>(const std::vector<Job<Bf16Bits>>&);
-template void outer_sums<float>(const std::vector<OuterSum<float>>&);
-template void outer_sums<Bf16Bits>(const std::vector<OuterSum<Bf16Bits>>&);
 
 }  // namespace graft::kernels::cpu

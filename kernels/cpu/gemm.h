@@ -2,10 +2,10 @@
 //
 //   out (M, N) = [out +] [bias +] sum over terms of left (M, k) right (k, N)
 //
-// Right sides are packed for every call, 64 columns at a time: one pass over N k elements against M N k products, so no weight is
-// stored twice, and one in NF4 becomes numbers a piece of a panel at a time. Codes of 8 bits come packed (kernels/cpu/int8.h).
-// Threads take 64 columns in turn, or some hundred rows of them where columns are few; each element is summed by one thread in
-// the order of the terms: same bits whatever the number of threads.
+// Right sides are packed for every call, a panel of columns at a time: one pass over N k elements against M N k products, so no
+// weight is stored twice, and one in NF4 becomes numbers a piece of a panel at a time. Codes of 8 bits come packed
+// (kernels/cpu/int8.h). Threads take panels in turn, or some hundred rows of them where panels are few or the left side is large;
+// each element is summed in the order of the terms, long sums in parts: same bits whatever the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +27,8 @@ struct Term {
   std::int64_t right_stride, k;
   bool transposed;
   std::optional<Nf4View> nf4 = {};  // instead of right
+  std::int64_t nf4_k = 0;           // where in it k begins
+  std::int64_t padded = 0;          // columns of left, those from k on being 0; or 0 when nothing is known of them
 };
 
 struct Int8Term {
@@ -49,8 +51,8 @@ struct Job {
 template <class Element>
 void gemm(const std::vector<Job<Element>>& jobs);
 
-// Elements of right sides that are packed at one time, by all threads, for products over k with this many columns.
-std::int64_t packed_elements(std::int64_t columns, std::int64_t k);
+// Memory of such a product (rows, columns) over k, all threads together; element: bytes.
+std::int64_t gemm_scratch_bytes(std::int64_t rows, std::int64_t columns, std::int64_t k, std::int64_t element);
 
 // out (r, C) f32, rows of any stride, += narrow^T wide, both (M, .) with rows of any stride: the gradient of a low-rank factor.
 // out_step: distance of out's columns, so that it may be written transposed.

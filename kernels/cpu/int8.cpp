@@ -14,6 +14,7 @@ namespace graft::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kDepth8 = 4, kRows = 64;
+constexpr std::int64_t kLine = 64;      // of the cache: what AMX loads at one time lies in one
 constexpr float kSmallest = 0x1p-100f;  // its inverse is a number
 constexpr std::uint8_t kZero = 128;
 
@@ -128,7 +129,7 @@ GRAFT_SIMD std::int32_t make_signed(std::uint8_t* codes, std::int64_t n) {
 
 template <class Element>
 Int8Rows::Int8Rows(const Element* x, std::int64_t stride, std::int64_t rows, std::int64_t columns)
-    : stride_(round_up(columns, kDepth8)),
+    : stride_(round_up(columns, kLine)),
       codes_(code_memory_.get<std::uint8_t>(rows * stride_)),
       scales_(scale_memory_.get<float>(rows)) {
   for_each_task((rows + kRows - 1) / kRows, [&](std::int64_t task) {
@@ -150,8 +151,8 @@ Int8Matrix::Int8Matrix(const Element* w, std::int64_t stride, std::int64_t n, st
   std::fill(codes_, codes_ + padded * depth, std::int8_t{0});
   std::fill(scales_, scales_ + padded, 0.f);
   std::fill(shifts_, shifts_ + padded, 0);
-  for_each_task((n + kPanel - 1) / kPanel, [&](std::int64_t task) {
-    const std::int64_t column = task * kPanel, count = std::min(kPanel, n - column);
+  for_each_task((n + panel_columns() - 1) / panel_columns(), [&](std::int64_t task) {
+    const std::int64_t column = task * panel_columns(), count = std::min(panel_columns(), n - column);
     std::vector<std::uint8_t> rows(static_cast<std::size_t>(count * depth));
     for (std::int64_t i = 0; i < count; ++i) {
       std::uint8_t* row = rows.data() + i * depth;
@@ -169,7 +170,7 @@ std::int64_t Int8Matrix::bytes() const {
 
 void Int8Matrix::multiply_panel(const Int8Rows& x, std::int64_t row, std::int64_t count, std::int64_t column, float* c,
                                 std::int64_t c_stride, bool add) const {
-  const std::int64_t depth = round_up(k_, kDepth8), width = round_up(std::min(kPanel, n_ - column), kLanes);
+  const std::int64_t depth = round_up(k_, kDepth8), width = round_up(std::min(panel_columns(), n_ - column), kLanes);
   multiply({x.codes(row), x.stride(), count, x.scales() + row, codes_ + column * depth, width, depth / kDepth8, scales_ + column,
             shifts_ + column, c, c_stride, width, add});
 }

@@ -41,7 +41,7 @@ class Int8Rows {
   float* scales_;
 };
 
-// (N, K) rows as the right side, N columns: quantized once and packed in panels of kPanel columns (kernels/cpu/pack.h).
+// (N, K) rows as the right side, N columns: quantized once and packed in panels (kernels/cpu/pack.h).
 class Int8Matrix {
  public:
   template <class Element>

@@ -10,7 +10,10 @@
 
 namespace graft::kernels::cpu {
 
-inline constexpr std::int64_t kPanel = 64;  // columns that are packed together
+inline constexpr std::int64_t kTileDepth = 32;  // bf16 elements that AMX multiplies at one time
+inline constexpr std::int64_t kPanel = 64;      // columns that are packed together, at most
+// On this machine: AMX wants the right side of its 32 columns close together.
+inline std::int64_t panel_columns() { return isa() == Isa::amx ? 32 : kPanel; }
 
 template <class Element>
 inline constexpr std::int64_t kDepth = sizeof(Element) == 2 ? 2 : 1;

@@ -5,21 +5,22 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <initializer_list>
 #include <new>
 
 #include "kernels/cpu/tile.h"
 
 // A tile is 16 rows of 64 bytes. Of the eight, 0 to 3 hold the sums of 32 rows by 32 columns (0 and 1 the upper 16 rows), 4 and 5
 // what lies left of them, 6 and 7 what lies right: four products for four loads. The right side is packed as the instructions
-// want it. Steps beyond a multiple of 16, of all terms, are copied side by side, so that a low-rank term costs what it weighs.
+// want it. A tile's loads from the second cache take longer than its products, so 32 columns go through all rows with as many
+// steps as leave their right side in the first cache; between those the sums wait in memory.
 // Nothing here may be an inline function that another file could share: it is compiled for these instructions.
 namespace graft::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kTile = 16;           // rows of a tile, its columns of 32 bits, and steps
-constexpr std::int64_t kBlock = 2 * kTile;   // rows and columns whose sums are held at one time
+constexpr std::int64_t kTile = 16;          // rows of a tile, its columns of 32 bits, and steps
+constexpr std::int64_t kBlock = 2 * kTile;  // rows and columns whose sums are held at one time
 constexpr std::int64_t kWord = 4, kLine = kTile * kWord;
+constexpr std::int64_t kPart = 320;  // steps: 40 KiB of a right side
 
 struct alignas(64) Configuration {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -30,16 +31,21 @@ struct alignas(64) Configuration {
 // The compiler does not know that tiles and their configuration are loaded from memory: what was written must be there.
 inline void written(const void* memory) { asm volatile("" ::"r"(memory) : "memory"); }
 
-void configure(std::int64_t rows) {
+constexpr Configuration of_rows(std::int64_t rows) {
   const std::int64_t upper = rows < kTile ? rows : kTile, lower = rows - upper;
   Configuration configuration;
-  const auto set = [&](int tile, std::int64_t count) {
+  for (int tile = 0; tile < 8; ++tile) {
+    const std::int64_t count = tile >= 6 ? kTile : tile == 0 || tile == 1 || tile == 4 ? upper : lower;
     configuration.rows[tile] = static_cast<std::uint8_t>(count);
     configuration.bytes[tile] = count > 0 ? kLine : 0;
-  };
-  for (const int tile : {0, 1, 4}) set(tile, upper);
-  for (const int tile : {2, 3, 5}) set(tile, lower);
-  for (const int tile : {6, 7}) set(tile, kTile);
+  }
+  return configuration;
+}
+
+void configure(std::int64_t rows) {
+  static constexpr Configuration whole = of_rows(kBlock);
+  if (rows == kBlock) return _tile_loadconfig(&whole);
+  const Configuration configuration = of_rows(rows);
   written(&configuration);
   _tile_loadconfig(&configuration);
 }
@@ -77,60 +83,54 @@ struct Operands {
   std::int64_t b_stride;
 };
 
-// Words [steps / 16 * 16, steps) of all terms side by side, then zeros up to a multiple of 16: of 32 rows of the left side at a
-// time, and of the right side's columns.
+// Steps beyond a multiple of 16 of all terms side by side, then zeros up to a multiple of 16, of both sides: a low-rank term
+// costs what it weighs.
 template <class Element>
 class Tails {
  public:
-  Tails(const Operands<Element>& in, std::int64_t columns) : in_(in) {
-    for (std::int64_t i = 0; i < in.terms; ++i) words_ += in.left[i].steps % kTile;
-    steps_ = (words_ + kTile - 1) / kTile * kTile;
+  Tails(const Operands<Element>& in, std::int64_t rows, std::int64_t columns) {
+    std::int64_t words = 0;
+    for (std::int64_t i = 0; i < in.terms; ++i) words += in.left[i].steps % kTile;
+    steps_ = (words + kTile - 1) / kTile * kTile;
     if (steps_ == 0) return;
-    thread_local Memory memory;
-    left_ = memory.get(steps_ * kWord * (kBlock + columns));
-    right_ = left_ + steps_ * kWord * kBlock;
-    char* to = right_;
-    const auto* b = static_cast<const char*>(in.b);
-    const std::size_t line = static_cast<std::size_t>(columns * kWord);
-    for (std::int64_t i = 0; i < in.terms; ++i) {
-      const std::int64_t steps = in.left[i].steps;
-      for (std::int64_t p = steps / kTile * kTile; p < steps; ++p, to += line)
-        std::memcpy(to, b + p * in.b_stride * kWord, line);
-      b += steps * in.b_stride * kWord;
-    }
-    std::memset(to, 0, static_cast<std::size_t>(steps_ - words_) * line);
     right_stride_ = columns * kWord;
-  }
-
-  void copy_left(std::int64_t row, std::int64_t rows) {
-    if (steps_ == 0) return;
+    thread_local Memory memory;
+    left_ = memory.get(steps_ * kWord * (rows + columns));
+    right_ = left_ + steps_ * kWord * rows;
+    std::memset(right_ + words * right_stride_, 0, static_cast<std::size_t>((steps_ - words) * right_stride_));
+    const auto* b = static_cast<const char*>(in.b);
     std::int64_t at = 0;
-    const auto mask = [](std::int64_t words) { return static_cast<__mmask16>((1u << words) - 1); };
-    for (std::int64_t i = 0; i < in_.terms; ++i) {
-      const LeftSide<Element>& left = in_.left[i];
-      const std::int64_t full = left.steps / kTile * kTile, words = left.steps - full;
-      if (words == 0) continue;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const auto* from = reinterpret_cast<const char*>(left.a + (row + r) * left.a_stride) + full * kWord;
-        _mm512_mask_storeu_epi32(left_ + (r * steps_ + at) * kWord, mask(words), _mm512_maskz_loadu_epi32(mask(words), from));
-      }
-      at += words;
+    for (std::int64_t i = 0; i < in.terms; ++i) {
+      const LeftSide<Element>& left = in.left[i];
+      const std::int64_t full = left.steps / kTile * kTile, tail = left.steps - full;
+      for (std::int64_t p = 0; p < tail; ++p)
+        std::memcpy(right_ + (at + p) * right_stride_, b + (full + p) * in.b_stride * kWord,
+                    static_cast<std::size_t>(right_stride_));
+      if (tail > 0) copy(left, full, tail, rows, at);
+      at += tail;
+      b += left.steps * in.b_stride * kWord;
     }
-    if (const std::int64_t rest = steps_ - words_; rest > 0)
-      for (std::int64_t r = 0; r < rows; ++r)
-        _mm512_mask_storeu_epi32(left_ + (r * steps_ + words_) * kWord, mask(rest), _mm512_setzero_si512());
+    for (std::int64_t r = 0; r < rows && words < steps_; ++r)
+      _mm512_mask_storeu_epi32(left_ + (r * steps_ + words) * kWord, mask(steps_ - words), _mm512_setzero_si512());
     written(left_);
   }
 
   std::int64_t steps() const { return steps_; }
-  const char* left() const { return left_; }
+  const char* left(std::int64_t row) const { return left_ + row * steps_ * kWord; }
   std::int64_t left_stride() const { return steps_ * kWord; }
   const char* right() const { return right_; }
   std::int64_t right_stride() const { return right_stride_; }
 
  private:
-  const Operands<Element>& in_;
-  std::int64_t words_ = 0, steps_ = 0, right_stride_ = 0;
+  static __mmask16 mask(std::int64_t words) { return static_cast<__mmask16>((1u << words) - 1); }
+  void copy(const LeftSide<Element>& left, std::int64_t from, std::int64_t words, std::int64_t rows, std::int64_t to) {
+    for (std::int64_t r = 0; r < rows; ++r)
+      _mm512_mask_storeu_epi32(
+          left_ + (r * steps_ + to) * kWord, mask(words),
+          _mm512_maskz_loadu_epi32(mask(words), reinterpret_cast<const char*>(left.a + r * left.a_stride) + from * kWord));
+  }
+
+  std::int64_t steps_ = 0, right_stride_ = 0;
   char *left_ = nullptr, *right_ = nullptr;
 };
 
@@ -166,21 +166,27 @@ inline void add_steps(const char* a, std::int64_t a_stride, const char* b, std::
   }
 }
 
-template <class Element, int kDown, int kAcross>
-inline void add_products(const Operands<Element>& in, const Tails<Element>& tails, std::int64_t row, std::int64_t column) {
+// Steps [first, last), multiples of 16, of all terms one after the other, and then of their tails. between: what else there is to
+// do, a piece after each sixteen steps, while the tiles are busy.
+template <class Element, int kDown, int kAcross, class Between>
+inline void add_products(const Operands<Element>& in, const Tails<Element>& tails, std::int64_t row, std::int64_t column,
+                         std::int64_t first, std::int64_t last, const Between& between) {
   const auto* b = static_cast<const char*>(in.b) + column * kWord;
   const std::int64_t b_stride = in.b_stride * kWord;
+  const auto add = [&](const char* a, std::int64_t a_stride, const char* right, std::int64_t right_stride, std::int64_t steps) {
+    for (std::int64_t p = first > 0 ? first : 0; p < steps && p < last; p += kTile) {
+      add_steps<Element, kDown, kAcross>(a + p * kWord, a_stride, right + p * right_stride, right_stride);
+      between();
+    }
+    first -= steps, last -= steps;
+  };
   for (std::int64_t i = 0; i < in.terms; ++i) {
     const LeftSide<Element>& left = in.left[i];
-    const auto* a = reinterpret_cast<const char*>(left.a + row * left.a_stride);
-    const std::int64_t a_stride = left.a_stride * static_cast<std::int64_t>(sizeof(Element));
-    for (std::int64_t p = 0; p + kTile <= left.steps; p += kTile)
-      add_steps<Element, kDown, kAcross>(a + p * kWord, a_stride, b + p * b_stride, b_stride);
+    add(reinterpret_cast<const char*>(left.a + row * left.a_stride), left.a_stride * static_cast<std::int64_t>(sizeof(Element)),
+        b, b_stride, left.steps / kTile * kTile);
     b += left.steps * b_stride;
   }
-  for (std::int64_t p = 0; p < tails.steps(); p += kTile)
-    add_steps<Element, kDown, kAcross>(tails.left() + p * kWord, tails.left_stride(),
-                                       tails.right() + column * kWord + p * tails.right_stride(), tails.right_stride());
+  add(tails.left(row), tails.left_stride(), tails.right() + column * kWord, tails.right_stride(), tails.steps());
 }
 
 template <int kDown, int kAcross>
@@ -208,91 +214,157 @@ inline void store(void* to, std::int64_t stride) {
   if constexpr (kDown == 2 && kAcross == 2) _tile_stored(3, c + kTile * stride + kLine, stride);
 }
 
-// Calls block.template operator()<down, across>(row, rows, column) for each block of 32 by 32 sums, or what the edges leave.
-template <class Element, class Block>
-void for_each_block(Tails<Element>& tails, std::int64_t rows, std::int64_t columns, const Block& block) {
-  for (std::int64_t row = 0; row < rows; row += kBlock) {
-    const std::int64_t count = rows - row < kBlock ? rows - row : kBlock;
-    if (row == 0 || count < kBlock) configure(count);
-    tails.copy_left(row, count);
-    for (std::int64_t column = 0; column < columns; column += kBlock) {
-      const bool wide = columns - column > kTile;
-      if (count > kTile)
-        wide ? block.template at<2, 2>(row, count, column) : block.template at<2, 1>(row, count, column);
-      else
-        wide ? block.template at<1, 2>(row, count, column) : block.template at<1, 1>(row, count, column);
-    }
+// Where the sums of a block wait for the next steps.
+struct Waiting {
+  char* data;
+  std::int64_t row_bytes;
+};
+
+// One block of 32 rows and columns, or what the edges leave: a part of the steps. What the block before left to do is done beside
+// its products.
+template <class Element, class Sums, int kDown, int kAcross>
+void add_part(const Operands<Element>& in, const Tails<Element>& tails, Sums& sums, std::int64_t row, std::int64_t rows,
+              std::int64_t column, std::int64_t first, std::int64_t end, bool last) {
+  const Waiting waiting = sums.waiting(row, column);
+  if (last) sums.expect(row, rows, column);
+  start<kDown, kAcross>(first > 0 ? waiting.data : sums.initial(row, column), waiting.row_bytes);
+  add_products<Element, kDown, kAcross>(in, tails, row, column, first, end, [&] { sums.do_some(); });
+  sums.finish_all();
+  store<kDown, kAcross>(waiting.data, waiting.row_bytes);
+  if (last) sums.ready(row, rows, column);
+}
+
+template <class Element, class Sums>
+void add_all(const Operands<Element>& in, std::int64_t rows, std::int64_t columns, Sums sums) {
+  Tails<Element> tails(in, rows, columns);
+  std::int64_t steps = tails.steps(), configured = 0;
+  for (std::int64_t i = 0; i < in.terms; ++i) steps += in.left[i].steps / kTile * kTile;
+  const std::int64_t parts = (steps + kPart - 1) / kPart, step = parts > 1 ? (steps / kTile + parts - 1) / parts * kTile : steps;
+  for (std::int64_t column = 0; column < columns; column += kBlock) {
+    const bool wide = columns - column > kTile;
+    for (std::int64_t first = 0; first == 0 || first < steps; first += step)
+      for (std::int64_t row = 0; row < rows; row += kBlock) {
+        const std::int64_t count = rows - row < kBlock ? rows - row : kBlock;
+        if (count != configured) configure(configured = count);
+        const auto part = count > kTile ? wide ? &add_part<Element, Sums, 2, 2> : &add_part<Element, Sums, 2, 1>
+                          : wide ? &add_part<Element, Sums, 1, 2>
+                                        : &add_part<Element, Sums, 1, 1>;
+        part(in, tails, sums, row, count, column, first, first + step, first + step >= steps);
+      }
   }
+  sums.finish_all();
   _tile_release();
 }
 
 struct InPlace {
   const TileArguments<Bf16Bits>& t;
-  const Operands<Bf16Bits>& in;
-  const Tails<Bf16Bits>& tails;
 
-  template <int kDown, int kAcross>
-  void at(std::int64_t row, std::int64_t, std::int64_t column) const {
-    float* const c = t.c + row * t.c_stride + column;
-    start<kDown, kAcross>(t.add ? c : nullptr, t.c_stride * kWord);
-    add_products<Bf16Bits, kDown, kAcross>(in, tails, row, column);
-    store<kDown, kAcross>(c, t.c_stride * kWord);
+  Waiting waiting(std::int64_t row, std::int64_t column) const {
+    return {reinterpret_cast<char*>(t.c + row * t.c_stride + column), t.c_stride * kWord};
   }
+  const char* initial(std::int64_t row, std::int64_t column) const { return t.add ? waiting(row, column).data : nullptr; }
+  void expect(std::int64_t, std::int64_t, std::int64_t) const {}
+  void ready(std::int64_t, std::int64_t, std::int64_t) const {}
+  void do_some() const {}
+  void finish_all() const {}
 };
 
-inline __mmask16 first(std::int64_t n) { return static_cast<__mmask16>(n < 16 ? (1u << n) - 1 : 0xffffu); }
+// Sums that are not what is wanted yet: of one block of columns. Derived::finish(row, from) makes a row of it what is wanted, and
+// Derived::target(row, column) is where that is written: the line is fetched while the products are still computed.
+template <class Derived>
+class Aside {
+ public:
+  Waiting waiting(std::int64_t row, std::int64_t) const { return {data_ + row * kBlock * kWord, kBlock * kWord}; }
+  const char* initial(std::int64_t, std::int64_t) const { return nullptr; }
+  void expect(std::int64_t row, std::int64_t rows, std::int64_t column) {
+    expected_ = row, expected_end_ = row + rows, expected_column_ = column;
+  }
+  void ready(std::int64_t row, std::int64_t rows, std::int64_t column) {
+    next_ = row, end_ = row + rows;
+    static_cast<Derived*>(this)->begin(column);
+  }
+  void do_some() {
+    for (int i = 0; i < 4 && next_ < end_; ++i) finish_next();
+    for (int i = 0; i < 4 && expected_ < expected_end_; ++i)
+      __builtin_prefetch(static_cast<Derived*>(this)->target(expected_++, expected_column_), /*write*/ 1, 3);
+  }
+  void finish_all() {
+    while (next_ < end_) finish_next();
+  }
 
-inline __m512 widen(const Bf16Bits* from, __mmask16 mask) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
+ protected:
+  explicit Aside(std::int64_t rows) {
+    thread_local Memory memory;
+    data_ = memory.get(rows * kBlock * kWord);
+  }
+
+ private:
+  void finish_next() {
+    static_cast<Derived*>(this)->finish(next_, data_ + next_ * kBlock * kWord);
+    ++next_;
+  }
+
+  char* data_;
+  std::int64_t next_ = 0, end_ = 0, expected_ = 0, expected_end_ = 0, expected_column_ = 0;
+};
+
+inline __mmask32 first(std::int64_t n) { return n < kBlock ? (1u << n) - 1 : ~0u; }
+
+inline __m512 widened(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+inline void widen(const Bf16Bits* from, __mmask32 mask, __m512& low, __m512& high) {
+  const __m512i bits = _mm512_maskz_loadu_epi16(mask, from);
+  low = widened(_mm512_castsi512_si256(bits)), high = widened(_mm512_extracti64x4_epi64(bits, 1));
 }
 
-struct Rounded {
-  const FinishArguments<Bf16Bits>& t;
-  const Operands<Bf16Bits>& in;
-  const Tails<Bf16Bits>& tails;
+class Rounded : public Aside<Rounded> {
+ public:
+  explicit Rounded(const FinishArguments<Bf16Bits>& t) : Aside(t.rows), t_(t), scale_(_mm512_set1_ps(t.scale)) {}
 
-  template <int kDown, int kAcross>
-  void at(std::int64_t row, std::int64_t rows, std::int64_t column) const {
-    alignas(kLine) float sums[kBlock * kBlock];
-    start<kDown, kAcross>(nullptr, 0);
-    add_products<Bf16Bits, kDown, kAcross>(in, tails, row, column);
-    store<kDown, kAcross>(sums, kBlock * kWord);
-    const __m512 scale = _mm512_set1_ps(t.scale);
-    for (std::int64_t part = 0; part < kAcross * kTile && column + part < t.columns; part += kTile) {
-      const __mmask16 mask = first(t.columns - column - part);
-      const __m512 bias = t.bias == nullptr ? _mm512_setzero_ps() : widen(t.bias + column + part, mask);
-      Bf16Bits* out = t.out + row * t.out_stride + column + part;
-      for (std::int64_t r = 0; r < rows; ++r, out += t.out_stride) {
-        __m512 value = _mm512_fmadd_ps(_mm512_load_ps(sums + r * kBlock + part), scale, bias);
-        if (t.add) value = _mm512_add_ps(value, widen(out, mask));
-        _mm256_mask_storeu_epi16(out, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
-      }
-    }
+  const void* target(std::int64_t row, std::int64_t column) const { return t_.out + row * t_.out_stride + column; }
+  void begin(std::int64_t column) {
+    out_ = t_.out + column;
+    mask_ = first(t_.columns - column);
+    low_ = high_ = _mm512_setzero_ps();
+    if (t_.bias != nullptr) widen(t_.bias + column, mask_, low_, high_);
   }
+  void finish(std::int64_t row, const char* from) const {
+    Bf16Bits* const out = out_ + row * t_.out_stride;
+    __m512 low = _mm512_fmadd_ps(_mm512_load_ps(from), scale_, low_);
+    __m512 high = _mm512_fmadd_ps(_mm512_load_ps(from + kLine), scale_, high_);
+    if (t_.add) {
+      __m512 low_before, high_before;
+      widen(out, mask_, low_before, high_before);
+      low = _mm512_add_ps(low, low_before), high = _mm512_add_ps(high, high_before);
+    }
+    _mm512_mask_storeu_epi16(out, mask_, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+  }
+
+ private:
+  const FinishArguments<Bf16Bits>& t_;
+  Bf16Bits* out_ = nullptr;
+  __mmask32 mask_ = 0;
+  __m512 scale_, low_, high_;  // low_, high_: the bias
 };
 
-struct Scaled {
-  const Int8Arguments& t;
-  const Operands<std::uint8_t>& in;
-  const Tails<std::uint8_t>& tails;
+class Scaled : public Aside<Scaled> {
+ public:
+  explicit Scaled(const Int8Arguments& t) : Aside(t.rows), t_(t) {}
 
-  template <int kDown, int kAcross>
-  void at(std::int64_t row, std::int64_t rows, std::int64_t column) const {
-    alignas(kLine) std::int32_t sums[kBlock * kBlock];
-    start<kDown, kAcross>(nullptr, 0);
-    add_products<std::uint8_t, kDown, kAcross>(in, tails, row, column);
-    store<kDown, kAcross>(sums, kBlock * kWord);
-    for (std::int64_t part = 0; part < kAcross * kTile; part += kTile) {
-      const __m512i shift = _mm512_loadu_si512(t.shift + column + part);
-      const __m512 scale = _mm512_loadu_ps(t.column_scale + column + part);
-      float* c = t.c + row * t.c_stride + column + part;
-      for (std::int64_t r = 0; r < rows; ++r, c += t.c_stride) {
-        const __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums + r * kBlock + part), shift);
-        const __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(t.row_scale[row + r])), scale);
-        _mm512_storeu_ps(c, t.add ? _mm512_add_ps(_mm512_loadu_ps(c), value) : value);
-      }
+  const void* target(std::int64_t row, std::int64_t column) const { return t_.c + row * t_.c_stride + column; }
+  void begin(std::int64_t column) { column_ = column; }
+  void finish(std::int64_t row, const char* from) const {
+    for (std::int64_t i = column_; i < column_ + kBlock && i < t_.columns; i += kTile, from += kLine) {
+      const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(from), _mm512_loadu_si512(t_.shift + i)));
+      const __m512 value =
+          _mm512_mul_ps(_mm512_mul_ps(sum, _mm512_set1_ps(t_.row_scale[row])), _mm512_loadu_ps(t_.column_scale + i));
+      float* const c = t_.c + row * t_.c_stride + i;
+      _mm512_storeu_ps(c, t_.add ? _mm512_add_ps(_mm512_loadu_ps(c), value) : value);
     }
   }
+
+ private:
+  const Int8Arguments& t_;
+  std::int64_t column_ = 0;
 };
 
 }  // namespace
@@ -313,23 +385,16 @@ bool TileAmx::usable() {
 
 void TileAmx::multiply(const TileArguments<Bf16Bits>& t) {
   const LeftSide<Bf16Bits> left{t.a, t.a_stride, t.steps};
-  const Operands<Bf16Bits> in{&left, 1, t.b, t.b_stride};
-  Tails<Bf16Bits> tails(in, t.columns);
-  for_each_block(tails, t.rows, t.columns, InPlace{t, in, tails});
+  add_all<Bf16Bits>({&left, 1, t.b, t.b_stride}, t.rows, t.columns, InPlace{t});
 }
 
 void TileAmx::finish(const FinishArguments<Bf16Bits>& t) {
-  const Operands<Bf16Bits> in{t.left, t.terms, t.b, t.b_stride};
-  const std::int64_t columns = (t.columns + kTile - 1) / kTile * kTile;
-  Tails<Bf16Bits> tails(in, columns);
-  for_each_block(tails, t.rows, columns, Rounded{t, in, tails});
+  add_all<Bf16Bits>({t.left, t.terms, t.b, t.b_stride}, t.rows, (t.columns + kTile - 1) / kTile * kTile, Rounded(t));
 }
 
 void TileAmx::multiply(const Int8Arguments& t) {
   const LeftSide<std::uint8_t> left{t.a, t.a_stride, t.steps};
-  const Operands<std::uint8_t> in{&left, 1, t.b, t.b_stride};
-  Tails<std::uint8_t> tails(in, t.columns);
-  for_each_block(tails, t.rows, t.columns, Scaled{t, in, tails});
+  add_all<std::uint8_t>({&left, 1, t.b, t.b_stride}, t.rows, t.columns, Scaled(t));
 }
 
 }  // namespace graft::kernels::cpu

@@ -9,6 +9,7 @@
 
 #include "core/rng.h"
 #include "kernels/check.h"
+#include "kernels/cpu/pack.h"
 #include "kernels/device.h"
 #include "kernels/lora_linear/coded_weight.h"
 #include "kernels/lora_linear/lora_linear_cpu.h"
@@ -111,10 +112,11 @@ at::Tensor dropped(const at::Tensor& x, const LowRank& adapter, std::uint64_t se
   return out;
 }
 
-// (M, r) whose rows are read in pairs: an even stride, with zeros behind an odd rank.
+// (M, r) whose rows are read in pairs, or whole tiles: zeros behind a rank that is none.
 at::Tensor empty_low(std::int64_t rows, std::int64_t rank, const at::Tensor& like) {
-  if (rank % 2 == 0) return at::empty({rows, rank}, like.options());
-  return at::zeros({rows, rank + 1}, like.options()).narrow(1, 0, rank);
+  const std::int64_t padded = cpu::round_up(rank, cpu::isa() == cpu::Isa::amx ? cpu::kTileDepth : 2);
+  if (rank == padded) return at::empty({rows, rank}, like.options());
+  return at::zeros({rows, padded}, like.options()).narrow(1, 0, rank);
 }
 
 at::Tensor low_rank_input(const at::Tensor& x, const LoraPart& part) {
@@ -169,7 +171,7 @@ void own_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const st
                    .transposed = true,
                    .terms = {{low_rank_input(x, part), part.adapter->a.to(x.scalar_type())}},
                    .scale = part.adapter->scale});
-    whole.back().terms.push_back({s, part.adapter->b.to(x.scalar_type())});
+    whole.back().terms.push_back({s, part.adapter->b.to(x.scalar_type()), nullptr, s.stride(0)});
     if (part.saved != nullptr) part.saved->s = s;
   }
   cpu::multiply(low);
@@ -225,7 +227,7 @@ at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, 
     const at::Tensor ds = empty_low(x.size(0), adapter.a.size(0), x);
     low.push_back({.out = ds, .transposed = false, .terms = {{dy[i], adapter.b.to(x.scalar_type())}}, .scale = adapter.scale});
     factors.push_back({dy[i], part.saved->s, ds, low_rank_input(x, part), adapter.grad_a, adapter.grad_b});
-    if (adapter.dropout == 0) whole.terms.push_back({ds, adapter.a.to(x.scalar_type())});
+    if (adapter.dropout == 0) whole.terms.push_back({ds, adapter.a.to(x.scalar_type()), nullptr, ds.stride(0)});
   }
   cpu::multiply(low);
   cpu::add(factors);

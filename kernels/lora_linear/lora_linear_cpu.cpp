@@ -22,7 +22,9 @@ template <class Element>
 Term<Element> term(const Product::Sides& sides, bool transposed) {
   const at::Tensor &left = sides.left, &right = sides.right;
   if (sides.nf4 != nullptr) return {data<Element>(left), left.stride(0), nullptr, 0, left.size(1), transposed, sides.nf4->view()};
-  return {data<Element>(left), left.stride(0), data<Element>(right), right.stride(0), left.size(1), transposed};
+  Term<Element> term{data<Element>(left), left.stride(0), data<Element>(right), right.stride(0), left.size(1), transposed};
+  term.padded = sides.padded;
+  return term;
 }
 
 template <class Element>

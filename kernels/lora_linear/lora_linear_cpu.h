@@ -20,6 +20,7 @@ struct Product {
   struct Sides {
     at::Tensor left, right;
     const Nf4Weight* nf4 = nullptr;  // instead of right
+    std::int64_t padded = 0;         // as Term's
   };
   at::Tensor out;
   bool transposed;

@@ -1,0 +1,151 @@
+// A panel of a product: some columns of a job's output, and a part of what is summed along k. Private to gemm.cpp.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/scratch.h"
+
+namespace graft::kernels::cpu {
+
+// out = [out +] bias + scale * sums
+template <class T>
+GRAFT_SIMD void round_sums(const float* sums, std::int64_t n, float scale, const T* bias, bool add, T* out) {
+  if (add) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) store(out[i], sums[i] * scale + load(bias[i]) + load(out[i]));
+  } else {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) store(out[i], sums[i] * scale + load(bias[i]));
+  }
+}
+GRAFT_SIMD inline void add_row(const float* x, std::int64_t n, float* to) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) to[i] += x[i];
+}
+
+// Elements along k that are multiplied for a term: whole steps, and whole tiles where zeros make them whole.
+template <class Element>
+std::int64_t depth_of(const Term<Element>& term) {
+  const std::int64_t tiles = round_up(term.k, kTileDepth);
+  return isa() == Isa::amx && term.padded >= tiles ? tiles : round_up(term.k, kDepth<Element>);
+}
+
+// A part of a job's terms along k. Sums of what is before it wait in f32, (rows, stride), unless it is all of them.
+template <class Element>
+struct Part {
+  std::vector<Term<Element>> terms;
+  bool first = true, last = true;
+  float* waiting = nullptr;
+  std::int64_t stride = 0;
+
+  std::int64_t depth() const {
+    std::int64_t depth = 0;
+    for (const Term<Element>& term : terms) depth += depth_of(term);
+    return depth;
+  }
+};
+
+template <class Element>
+struct Panel {
+  const Job<Element>* job;
+  const Part<Element>* part;
+  std::int64_t column;
+
+  std::int64_t columns() const { return std::min(panel_columns(), job->columns - column); }
+  std::int64_t width() const { return round_up(columns(), kLanes); }
+  std::int64_t size() const { return part->depth() * width(); }
+
+  // The terms' right sides one after the other.
+  void pack_into(Element* to) const {
+    for (const Term<Element>& term : part->terms) {
+      if (term.nf4)
+        pack_nf4(term, to);
+      else if (term.transposed)
+        pack_transposed(term.right + column * term.right_stride, term.right_stride, columns(), term.k, width(), to);
+      else
+        pack(term.right + column, term.right_stride, term.k, columns(), width(), to);
+      const std::int64_t packed = round_up(term.k, kDepth<Element>), depth = depth_of(term);
+      std::fill(to + packed * width(), to + depth * width(), Element{});
+      to += depth * width();
+    }
+  }
+
+  void multiply_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
+    if (!job->int8.empty() || !part->first || !part->last) return sum_rows(right, begin, end);
+    std::vector<LeftSide<Element>> left;
+    for (const Term<Element>& term : part->terms)
+      left.push_back(
+          {term.left + begin * term.left_stride, term.left_stride, depth_of(term) / kDepth<Element>});
+    finish({left.data(), static_cast<std::int64_t>(left.size()), end - begin, right, width(),
+            job->out + begin * job->out_stride + column, job->out_stride, columns(),
+            job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});
+  }
+
+ private:
+  static constexpr std::int64_t kPiece = 128;  // of NF4 along k: what stays in the first cache between written and packed
+
+  void pack_nf4(const Term<Element>& term, Element* to) const {
+    thread_local Scratch memory;
+    auto* numbers = memory.get<Element>(kPanel * kPiece);
+    for (std::int64_t k = 0; k < term.k; k += kPiece) {
+      const std::int64_t count = std::min(kPiece, term.k - k);
+      if (term.transposed) {
+        dequantize(*term.nf4, column, columns(), term.nf4_k + k, count, numbers, kPiece);
+        pack_transposed(numbers, kPiece, columns(), count, width(), to);
+      } else {
+        dequantize(*term.nf4, term.nf4_k + k, count, column, columns(), numbers, kPanel);
+        pack(numbers, kPanel, count, columns(), width(), to);
+      }
+      to += round_up(count, kDepth<Element>) * width();
+    }
+  }
+
+  // Sums of terms of both kinds, and of parts, meet in f32: of as many rows as stay in the first cache.
+  void sum_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
+    const std::int64_t rows = isa() == Isa::amx ? 128 : 48;
+    thread_local Scratch memory;
+    auto* sums = memory.get<float>(rows * kPanel);
+    for (std::int64_t row = begin; row < end; row += rows) {
+      const std::int64_t count = std::min(rows, end - row);
+      bool add = false;
+      const Element* b = right;
+      for (const Term<Element>& term : part->terms) {
+        const std::int64_t steps = depth_of(term) / kDepth<Element>;
+        multiply({term.left + row * term.left_stride, term.left_stride, count, b, width(), steps, sums, kPanel, width(),
+                  std::exchange(add, true)});
+        b += steps * kDepth<Element> * width();
+      }
+      if (part->last)
+        for (const Int8Term& term : job->int8)
+          term.right->multiply_panel(*term.left, row, count, column, sums, kPanel, std::exchange(add, true));
+      if (!part->first) add_waiting(sums, row, count);
+      if (part->last)
+        write(sums, row, count);
+      else
+        for (std::int64_t i = 0; i < count; ++i)
+          std::copy(sums + i * kPanel, sums + i * kPanel + columns(), part->waiting + (row + i) * part->stride + column);
+    }
+  }
+
+  void add_waiting(float* sums, std::int64_t row, std::int64_t count) const {
+    for (std::int64_t i = 0; i < count; ++i)
+      add_row(part->waiting + (row + i) * part->stride + column, columns(), sums + i * kPanel);
+  }
+
+  void write(const float* sums, std::int64_t row, std::int64_t count) const {
+    using T = std::conditional_t<sizeof(Element) == 2, c10::BFloat16, float>;
+    static constexpr std::array<Element, kPanel> zeros{};
+    const Element* bias = job->bias == nullptr ? zeros.data() : job->bias + column;
+    for (std::int64_t i = 0; i < count; ++i)
+      round_sums(sums + i * kPanel, columns(), job->scale, reinterpret_cast<const T*>(bias), job->add,
+                 reinterpret_cast<T*>(job->out + (row + i) * job->out_stride + column));
+  }
+};
+
+}  // namespace graft::kernels::cpu
