@@ -1,7 +1,7 @@
 # Nothing but loops in these, each for one instruction set; kernels/cpu/tile.cpp chooses at run time. The warnings are about g++ 12's own
 # header of intrinsics.
 function(graft_instruction_set pattern)
-  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/cpu/*_${pattern}.cpp")
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/kernels/cpu/*_${pattern}.cpp" "${CMAKE_SOURCE_DIR}/kernels/attention/*_${pattern}.cpp")
   set_source_files_properties(${sources} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
     COMPILE_OPTIONS "${ARGN};-Wno-maybe-uninitialized;-Wno-uninitialized")
 endfunction()

@@ -13,13 +13,10 @@
 #include <vector>
 
 #include "kernels/attention/attention.h"
-#include "kernels/cpu/tile.h"
+#include "kernels/attention/softmax.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels::cpu {
-
-inline constexpr std::int64_t kQueries = 64;  // of a tile
-inline constexpr std::int64_t kKeys = 64;     // of a block, even
 
 struct Segment {
   std::int64_t query, queries, key, keys;  // first token and count; query i stands at position keys - queries + i

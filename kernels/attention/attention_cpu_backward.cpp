@@ -36,37 +36,6 @@ struct Columns {  // of a tile: log sum of exp(s'), and rowsum(dO * O)
   float lse[kQueries], dot[kQueries];
 };
 
-// A block (keys rows of kQueries): scores -> P, and dP -> dS without the scale; 0 where a column does not see the key.
-GRAFT_SIMD void softmax_backward_block(float* scores, float* gradient, std::int64_t keys, std::int64_t key, std::int64_t first,
-                                       std::int64_t columns, const AttentionOptions& options, const Columns& state) {
-  const auto scale = static_cast<float>(options.scale), cap = static_cast<float>(options.softcap);
-  const float scale_in_cap = cap > 0 ? scale / cap : 0.f;
-  for (std::int64_t j = 0; j < keys; ++j) {
-    float *s = scores + j * kQueries, *ds = gradient + j * kQueries;
-    const auto [low, high] = visible(key + j, first, columns, options.window);
-    for (float* row : {s, ds}) {
-      std::fill(row, row + low, 0.f);
-      std::fill(row + high, row + kQueries, 0.f);
-    }
-    if (cap > 0) {
-#pragma omp simd
-      for (std::int64_t i = low; i < high; ++i) {
-        const float t = fast_tanh(s[i] * scale_in_cap), p = fast_exp(cap * t - state.lse[i]);
-        s[i] = p;
-        ds[i] = p * (ds[i] - state.dot[i]) * (1.f - t * t);
-      }
-    } else {
-#pragma omp simd
-      for (std::int64_t i = low; i < high; ++i) {
-        const float p = fast_exp(s[i] * scale - state.lse[i]);
-        s[i] = p;
-        ds[i] = p * (ds[i] - state.dot[i]);
-      }
-    }
-  }
-  for (float* rows : {scores, gradient}) std::fill(rows + keys * kQueries, rows + (keys + 1) * kQueries, 0.f);
-}
-
 template <class T>
 GRAFT_SIMD float dot_of(const T* a, const T* b, std::int64_t n) {
   float sum = 0;
@@ -105,9 +74,9 @@ struct Head {
     auto* query_columns = packed_memory.get<Element>(2 * packed_size + 2 * kQueries * width);
     auto *dout_columns = query_columns + packed_size, *query_rows = dout_columns + packed_size;
     auto* dout_rows = query_rows + kQueries * width;
-    auto* scores = score_memory.get<float>(2 * (kKeys + 1) * kQueries);
-    auto* gradient = scores + (kKeys + 1) * kQueries;
-    auto* rounded = rounded_memory.get<Element>(3 * kKeys * kQueries);
+    auto* scores = score_memory.get<float>(2 * kKeys * kQueries);
+    auto* gradient = scores + kKeys * kQueries;
+    auto* rounded = rounded_memory.get<Element>((3 * kKeys + 1) * kQueries);
     auto *rounded_gradient = rounded + kKeys * kQueries, *packed_gradient = rounded_gradient + kKeys * kQueries;
     auto* sums = sum_memory.get<float>(2 * d * kQueries);
 
@@ -123,17 +92,21 @@ struct Head {
     }
     std::fill(sums, sums + d * kQueries, 0.f);
 
-    const auto [from, to] = keys_of(first, columns, options.window);
-    for (std::int64_t key = from / depth * depth; key < to; key += kKeys) {  // pairs of keys start where they were packed
-      const std::int64_t count = std::min(kKeys, to - key);
+    const auto [from, end] = keys_of(first, columns, options.window);
+    for (std::int64_t key = from / depth * depth; key < end; key += kKeys) {  // pairs of keys start where they were packed
+      const std::int64_t count = std::min(kKeys, end - key);
       multiply({keys.row(segment, kv_head, key), keys.row_stride(), count, query_columns, kQueries, steps, scores, kQueries,
                 kQueries, false});
       multiply({values.row(segment, kv_head, key), values.row_stride(), count, dout_columns, kQueries, steps, gradient, kQueries,
                 kQueries, false});
-      softmax_backward_block(scores, gradient, count, key, first, columns, options, state);
-      round_scores(scores, count, rounded);
-      round_scores(gradient, count, rounded_gradient);
-      pack_scores(gradient, count, packed_gradient);
+      softmax_backward(SoftmaxBackward<Element>{{scores, count, key, first, columns, options.window,
+                                                 static_cast<float>(options.scale), static_cast<float>(options.softcap)},
+                                                gradient,
+                                                state.lse,
+                                                state.dot,
+                                                rounded,
+                                                rounded_gradient,
+                                                packed_gradient});
       multiply(
           {rounded, kQueries, count, dout_rows, width, kQueries / depth, dv + (key - first_key) * width, width, width, true});
       multiply({rounded_gradient, kQueries, count, query_rows, width, kQueries / depth, dk + (key - first_key) * width, width,

@@ -11,46 +11,6 @@ struct Columns {  // of a tile: running maximum and sum of exp, and what the sum
   float largest[kQueries], sum[kQueries], factor[kQueries];
 };
 
-// Scores of a block (keys rows of kQueries) become exp(s' - largest), 0 where a column does not see the key.
-GRAFT_SIMD void softmax_block(float* scores, std::int64_t keys, std::int64_t key, std::int64_t first, std::int64_t columns,
-                              const AttentionOptions& options, Columns& state) {
-  const auto scale = static_cast<float>(options.scale), cap = static_cast<float>(options.softcap);
-  const float inverse_cap = cap > 0 ? 1.f / cap : 0.f;
-  float largest[kQueries];
-  std::copy(state.largest, state.largest + kQueries, largest);
-  for (std::int64_t j = 0; j < keys; ++j) {
-    float* row = scores + j * kQueries;
-    const auto [low, high] = visible(key + j, first, columns, options.window);
-    if (cap > 0) {
-#pragma omp simd
-      for (std::int64_t i = low; i < high; ++i) row[i] = cap * fast_tanh(row[i] * scale * inverse_cap);
-    } else {
-#pragma omp simd
-      for (std::int64_t i = low; i < high; ++i) row[i] *= scale;
-    }
-#pragma omp simd
-    for (std::int64_t i = low; i < high; ++i) largest[i] = row[i] > largest[i] ? row[i] : largest[i];
-  }
-#pragma omp simd
-  for (std::int64_t i = 0; i < kQueries; ++i) {
-    state.factor[i] = fast_exp(state.largest[i] - largest[i]);
-    state.largest[i] = largest[i];
-    state.sum[i] *= state.factor[i];
-  }
-  for (std::int64_t j = 0; j < keys; ++j) {
-    float* row = scores + j * kQueries;
-    const auto [low, high] = visible(key + j, first, columns, options.window);
-    std::fill(row, row + low, 0.f);
-    std::fill(row + high, row + kQueries, 0.f);
-#pragma omp simd
-    for (std::int64_t i = low; i < high; ++i) {
-      row[i] = fast_exp(row[i] - largest[i]);
-      state.sum[i] += row[i];
-    }
-  }
-  std::fill(scores + keys * kQueries, scores + (keys + 1) * kQueries, 0.f);  // the second of an odd last pair
-}
-
 GRAFT_SIMD void multiply_columns(float* rows, std::int64_t n, const float* factor) {
   for (std::int64_t j = 0; j < n; ++j) {
 #pragma omp simd
@@ -69,8 +29,8 @@ struct Tile {
     constexpr std::int64_t depth = kDepth<Element>;
     thread_local Scratch query_memory, score_memory, packed_memory, sum_memory;
     auto* queries = query_memory.get<Element>(round_up(d, depth) * kQueries);
-    auto* scores = score_memory.get<float>((kKeys + 1) * kQueries);
-    auto* packed = packed_memory.get<Element>(kKeys * kQueries);
+    auto* scores = score_memory.get<float>(kKeys * kQueries);
+    auto* packed = packed_memory.get<Element>((kKeys + 1) * kQueries);
     auto* sums = sum_memory.get<float>(2 * d * kQueries);
     const Segment& segment = segments[index];
     const std::int64_t columns = std::min(kQueries, segment.queries - begin), kv_head = head / group;
@@ -87,9 +47,13 @@ struct Tile {
       const std::int64_t count = std::min(kKeys, to - key), steps = round_up(count, depth) / depth;
       multiply({keys.row(segment, kv_head, key), keys.row_stride(), count, queries, kQueries, round_up(d, depth) / depth, scores,
                 kQueries, kQueries, false});
-      softmax_block(scores, count, key, first, columns, options, state);
+      softmax(SoftmaxForward<Element>{{scores, count, key, first, columns, options.window, static_cast<float>(options.scale),
+                                       static_cast<float>(options.softcap)},
+                                      state.largest,
+                                      state.sum,
+                                      state.factor,
+                                      packed});
       if (key > from) multiply_columns(sums, d, state.factor);
-      pack_scores(scores, count, packed);
       multiply({values.turned(index, kv_head, key), values.turned_stride(), d, packed, kQueries, steps, sums, kQueries, kQueries,
                 true});
     }

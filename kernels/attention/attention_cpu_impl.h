@@ -4,20 +4,13 @@
 #include <vector>
 
 #include "kernels/attention/attention_cpu.h"
+#include "kernels/attention/softmax.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tasks.h"
 
 namespace graft::kernels::cpu {
 
-// Columns [low, high) of a tile that see a key; `first`: position of column 0.
-struct Visible {
-  std::int64_t low, high;
-};
-inline Visible visible(std::int64_t key, std::int64_t first, std::int64_t columns, std::int64_t window) {
-  const std::int64_t low = std::clamp<std::int64_t>(key - first, 0, columns);
-  return {low, window > 0 ? std::clamp<std::int64_t>(key - first + window, low, columns) : columns};
-}
 // Keys [begin, end) that some column of the tile sees.
 struct KeyRange {
   std::int64_t begin, end;
@@ -68,35 +61,6 @@ GRAFT_SIMD void write_turned(const float* sums, std::int64_t d, std::int64_t col
   for (std::int64_t i = 0; i < columns; ++i) {
 #pragma omp simd
     for (std::int64_t j = 0; j < d; ++j) store(rows[i * stride + j], factor * turned[i * d + j]);
-  }
-}
-
-// f32 rows of kQueries values, two for a step of depth 2, as the right side of a product over them. An odd number of rows has a
-// zero row after it.
-template <class Element>
-GRAFT_SIMD void pack_scores(const float* rows, std::int64_t n, Element* out) {
-  if constexpr (sizeof(Element) == sizeof(float)) {
-    std::copy(rows, rows + n * kQueries, out);
-  } else {
-    for (std::int64_t i = 0; i < n; i += 2) {
-      const float *low = rows + i * kQueries, *high = low + kQueries;
-      std::uint32_t pairs[kQueries];
-#pragma omp simd
-      for (std::int64_t j = 0; j < kQueries; ++j)
-        pairs[j] = static_cast<std::uint32_t>(bf16_bits(low[j])) | static_cast<std::uint32_t>(bf16_bits(high[j])) << 16;
-      std::memcpy(out + i * kQueries, pairs, sizeof pairs);
-    }
-  }
-}
-
-// The same rows as the left side of a product over the queries.
-template <class Element>
-GRAFT_SIMD void round_scores(const float* rows, std::int64_t n, Element* out) {
-  if constexpr (sizeof(Element) == sizeof(float)) {
-    std::copy(rows, rows + n * kQueries, out);
-  } else {
-#pragma omp simd
-    for (std::int64_t i = 0; i < n * kQueries; ++i) out[i] = bf16_bits(rows[i]);
   }
 }
 

@@ -80,8 +80,7 @@ struct Panel {
     if (!job->int8.empty() || !part->first || !part->last) return sum_rows(right, begin, end);
     std::vector<LeftSide<Element>> left;
     for (const Term<Element>& term : part->terms)
-      left.push_back(
-          {term.left + begin * term.left_stride, term.left_stride, depth_of(term) / kDepth<Element>});
+      left.push_back({term.left + begin * term.left_stride, term.left_stride, depth_of(term) / kDepth<Element>});
     finish({left.data(), static_cast<std::int64_t>(left.size()), end - begin, right, width(),
             job->out + begin * job->out_stride + column, job->out_stride, columns(),
             job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});

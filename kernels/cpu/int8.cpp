@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/tasks.h"
+#include "kernels/lanes.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels::cpu {
@@ -27,23 +28,10 @@ GRAFT_SIMD void widen(const Element* x, std::int64_t n, float* wide) {
   for (std::int64_t i = 0; i < n; ++i) wide[i] = value(x[i]);
 }
 
-// Sixteen values in as many registers as the machine needs for them.
-using Lanes = float __attribute__((vector_size(64)));
-using Places = std::int32_t __attribute__((vector_size(64)));
-using Halves = std::uint16_t __attribute__((vector_size(32)));
-
-inline void load_lanes(Lanes& lanes, const float* x) { std::memcpy(&lanes, x, sizeof lanes); }
-inline void load_lanes(Lanes& lanes, const Bf16Bits* x) {
-  Halves bits;
-  std::memcpy(&bits, x, sizeof bits);
-  lanes = reinterpret_cast<Lanes>(__builtin_convertvector(bits, Places) << 16);
-}
-
 // Sums where the bit of a lane's number is 0, differences where it is 1.
-template <int kPlace>
+template <int kBit>
 inline void butterfly(Lanes& x) {
-  constexpr Places lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  constexpr Places partner = lane ^ (1 << kPlace), sign = lane << (31 - kPlace) & std::numeric_limits<std::int32_t>::min();
+  constexpr Places partner = kPlace ^ (1 << kBit), sign = kPlace << (31 - kBit) & std::numeric_limits<std::int32_t>::min();
   x = __builtin_shuffle(x, partner) + reinterpret_cast<Lanes>(reinterpret_cast<Places>(x) ^ sign);
 }
 

@@ -1,0 +1,19 @@
+#include "kernels/attention/softmax_body.h"
+
+namespace graft::kernels::cpu {
+
+template <class Element>
+void SoftmaxAvx512::forward(const SoftmaxForward<Element>& arguments) {
+  softmax_of(arguments);
+}
+template <class Element>
+void SoftmaxAvx512::backward(const SoftmaxBackward<Element>& arguments) {
+  softmax_backward_of(arguments);
+}
+
+template void SoftmaxAvx512::forward(const SoftmaxForward<float>&);
+template void SoftmaxAvx512::forward(const SoftmaxForward<Bf16Bits>&);
+template void SoftmaxAvx512::backward(const SoftmaxBackward<float>&);
+template void SoftmaxAvx512::backward(const SoftmaxBackward<Bf16Bits>&);
+
+}  // namespace graft::kernels::cpu
