@@ -47,11 +47,4 @@ GRAFT_LANES void exp_lanes(Lanes& x) {
   x = p * reinterpret_cast<Lanes>((reinterpret_cast<Places>(shifted) + (127 - 0x4b400000)) << 23);
 }
 
-// As fast_tanh.
-GRAFT_LANES void tanh_lanes(Lanes& x) {
-  x *= 2.f;
-  exp_lanes(x);
-  x = 1.f - 2.f / (x + 1.f);
-}
-
 }  // namespace graft::kernels

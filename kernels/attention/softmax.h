@@ -17,7 +17,7 @@ namespace graft::kernels::cpu {
 inline constexpr std::int64_t kQueries = 64, kKeys = 64;  // of a tile at most
 
 struct SoftmaxBlock {
-  float* scores;  // (keys, kQueries); overwritten
+  float* scores;                                   // (keys, kQueries); overwritten
   std::int64_t keys, key, first, columns, window;  // key: position of row 0; first: of column 0; columns: queries there are
   float scale, softcap;                            // window, softcap: 0 for none
 };
@@ -59,6 +59,12 @@ struct SoftmaxAvx2 {
   static void backward(const SoftmaxBackward<Element>& arguments);
 };
 struct SoftmaxAvx512 {
+  template <class Element>
+  static void forward(const SoftmaxForward<Element>& arguments);
+  template <class Element>
+  static void backward(const SoftmaxBackward<Element>& arguments);
+};
+struct SoftmaxAvx512Bf16 {
   template <class Element>
   static void forward(const SoftmaxForward<Element>& arguments);
   template <class Element>

@@ -4,11 +4,11 @@ namespace graft::kernels::cpu {
 
 template <class Element>
 void SoftmaxAvx512::forward(const SoftmaxForward<Element>& arguments) {
-  softmax_of(arguments);
+  softmax_of<PlainSet>(arguments);
 }
 template <class Element>
 void SoftmaxAvx512::backward(const SoftmaxBackward<Element>& arguments) {
-  softmax_backward_of(arguments);
+  softmax_backward_of<PlainSet>(arguments);
 }
 
 template void SoftmaxAvx512::forward(const SoftmaxForward<float>&);

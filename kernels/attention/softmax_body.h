@@ -25,28 +25,52 @@ GRAFT_LANES void find_seen(const SoftmaxBlock& b, std::int64_t row, std::int64_t
   seen = (place >= static_cast<std::int32_t>(columns.low)) & (place < static_cast<std::int32_t>(columns.high));
 }
 
-GRAFT_LANES void store_left(const Lanes& lanes, float* out) { store_lanes(lanes, out); }
+// What an instruction set may do better.
+struct PlainSet {
+  GRAFT_LANES static void exp(Lanes& x) { exp_lanes(x); }
+  GRAFT_LANES static void store_left(const Lanes& lanes, Bf16Bits* out) {
+    Places bits;
+    round_lanes(lanes, bits);
+    const Halves halves = __builtin_convertvector(bits, Halves);
+    std::memcpy(out, &halves, sizeof halves);
+  }
+  GRAFT_LANES static void store_pairs(const Lanes& low, const Lanes& high, Bf16Bits* out) {
+    Places low_bits, high_bits;
+    round_lanes(low, low_bits);
+    round_lanes(high, high_bits);
+    const Places pairs = low_bits | high_bits << 16;
+    std::memcpy(out, &pairs, sizeof pairs);
+  }
+};
+template <class Set>
 GRAFT_LANES void store_left(const Lanes& lanes, Bf16Bits* out) {
-  Places bits;
-  round_lanes(lanes, bits);
-  const Halves halves = __builtin_convertvector(bits, Halves);
-  std::memcpy(out, &halves, sizeof halves);
+  Set::store_left(lanes, out);
+}
+template <class Set>
+GRAFT_LANES void store_left(const Lanes& lanes, float* out) {
+  store_lanes(lanes, out);
 }
 // Two rows, the second perhaps of zeros.
+template <class Set>
+GRAFT_LANES void store_right(const Lanes& low, const Lanes& high, std::int64_t column, Bf16Bits* out) {
+  Set::store_pairs(low, high, out + 2 * column);
+}
+template <class Set>
 GRAFT_LANES void store_right(const Lanes& low, const Lanes& high, std::int64_t column, float* out) {
   store_lanes(low, out + column);
   store_lanes(high, out + kQueries + column);
 }
-GRAFT_LANES void store_right(const Lanes& low, const Lanes& high, std::int64_t column, Bf16Bits* out) {
-  Places low_bits, high_bits;
-  round_lanes(low, low_bits);
-  round_lanes(high, high_bits);
-  const Places pairs = low_bits | high_bits << 16;
-  std::memcpy(out + 2 * column, &pairs, sizeof pairs);
+
+// As fast_tanh.
+template <class Set>
+GRAFT_LANES void tanh(Lanes& x) {
+  x *= 2.f;
+  Set::exp(x);
+  x = 1.f - 2.f / (x + 1.f);
 }
 
 // Sixteen columns.
-template <bool kEdge, bool kCap, class Element>
+template <class Set, bool kEdge, bool kCap, class Element>
 GRAFT_LANES void softmax_columns(const SoftmaxForward<Element>& t, std::int64_t column) {
   const SoftmaxBlock& b = t.block;
   const float inverse_cap = kCap ? 1.f / b.softcap : 0.f;
@@ -59,7 +83,7 @@ GRAFT_LANES void softmax_columns(const SoftmaxForward<Element>& t, std::int64_t 
     s *= b.scale;
     if constexpr (kCap) {
       s *= inverse_cap;
-      tanh_lanes(s);
+      tanh<Set>(s);
       s *= b.softcap;
       store_lanes(s, row);
     }
@@ -72,14 +96,14 @@ GRAFT_LANES void softmax_columns(const SoftmaxForward<Element>& t, std::int64_t 
     }
   }
   Lanes factor = before - largest;
-  exp_lanes(factor);
+  Set::exp(factor);
   load_lanes(sum, t.sum + column);
   sum *= factor;
   const auto exp_of = [&](std::int64_t j, Lanes& x) {
     load_lanes(x, b.scores + j * kQueries + column);
     if constexpr (!kCap) x *= b.scale;
     x -= largest;
-    exp_lanes(x);
+    Set::exp(x);
     if constexpr (kEdge) {
       Places seen;
       find_seen(b, j, column, seen);
@@ -91,14 +115,14 @@ GRAFT_LANES void softmax_columns(const SoftmaxForward<Element>& t, std::int64_t 
     Lanes high{};
     exp_of(j, s);
     if (j + 1 < b.keys) exp_of(j + 1, high);
-    store_right(s, high, column, t.packed + j * kQueries);
+    store_right<Set>(s, high, column, t.packed + j * kQueries);
   }
   store_lanes(largest, t.largest + column);
   store_lanes(factor, t.factor + column);
   store_lanes(sum, t.sum + column);
 }
 
-template <bool kEdge, bool kCap, class Element>
+template <class Set, bool kEdge, bool kCap, class Element>
 GRAFT_LANES void softmax_backward_columns(const SoftmaxBackward<Element>& t, std::int64_t column) {
   const SoftmaxBlock& b = t.block;
   const float scale_in_cap = kCap ? b.scale / b.softcap : 0.f;
@@ -113,13 +137,13 @@ GRAFT_LANES void softmax_backward_columns(const SoftmaxBackward<Element>& t, std
     ds -= dot;
     if constexpr (kCap) {
       s *= scale_in_cap;
-      tanh_lanes(s);
+      tanh<Set>(s);
       ds *= 1.f - s * s;
       s = b.softcap * s - lse;
     } else {
       s = s * b.scale - lse;
     }
-    exp_lanes(s);
+    Set::exp(s);
     ds *= s;
     if constexpr (kEdge) {
       Places seen;
@@ -127,14 +151,14 @@ GRAFT_LANES void softmax_backward_columns(const SoftmaxBackward<Element>& t, std
       s = seen ? s : Lanes{};
       ds = seen ? ds : Lanes{};
     }
-    store_left(s, t.p + at);
-    store_left(ds, t.ds + at);
+    store_left<Set>(s, t.p + at);
+    store_left<Set>(ds, t.ds + at);
   };
   for (std::int64_t j = 0; j < b.keys; j += 2) {
     Lanes low, high{};
     row(j, low);
     if (j + 1 < b.keys) row(j + 1, high);
-    store_right(low, high, column, t.packed_ds + j * kQueries);
+    store_right<Set>(low, high, column, t.packed_ds + j * kQueries);
   }
 }
 
@@ -153,13 +177,13 @@ GRAFT_LANES void for_each_columns(const Arguments& t, const Columns& columns) {
   }
 }
 
-template <class Element>
+template <class Set, class Element>
 void softmax_of(const SoftmaxForward<Element>& t) {
-  for_each_columns(t, [&]<bool kEdge, bool kCap>(std::int64_t column) { softmax_columns<kEdge, kCap>(t, column); });
+  for_each_columns(t, [&]<bool kEdge, bool kCap>(std::int64_t column) { softmax_columns<Set, kEdge, kCap>(t, column); });
 }
-template <class Element>
+template <class Set, class Element>
 void softmax_backward_of(const SoftmaxBackward<Element>& t) {
-  for_each_columns(t, [&]<bool kEdge, bool kCap>(std::int64_t column) { softmax_backward_columns<kEdge, kCap>(t, column); });
+  for_each_columns(t, [&]<bool kEdge, bool kCap>(std::int64_t column) { softmax_backward_columns<Set, kEdge, kCap>(t, column); });
 }
 
 }  // namespace

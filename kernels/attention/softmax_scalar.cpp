@@ -4,11 +4,11 @@ namespace graft::kernels::cpu {
 
 template <class Element>
 void SoftmaxScalar::forward(const SoftmaxForward<Element>& arguments) {
-  softmax_of(arguments);
+  softmax_of<PlainSet>(arguments);
 }
 template <class Element>
 void SoftmaxScalar::backward(const SoftmaxBackward<Element>& arguments) {
-  softmax_backward_of(arguments);
+  softmax_backward_of<PlainSet>(arguments);
 }
 
 template void SoftmaxScalar::forward(const SoftmaxForward<float>&);
