@@ -21,10 +21,12 @@ struct Set {
     lanes = reinterpret_cast<Lanes>(_mm512_scalef_ps(p, n));
   }
   GRAFT_LANES static void store_left(const Lanes& lanes, Bf16Bits* out) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(reinterpret_cast<const __m512&>(lanes))));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(reinterpret_cast<const __m512&>(lanes))));
   }
   GRAFT_LANES static void store_pairs(const Lanes& low, const Lanes& high, Bf16Bits* out) {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
+                                           4, 19, 3, 18, 2, 17, 1, 16, 0);
     const auto halves = reinterpret_cast<__m512i>(
         _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(high), reinterpret_cast<const __m512&>(low)));
     _mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, halves));

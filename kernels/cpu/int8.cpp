@@ -6,100 +6,27 @@
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/cpu/codes.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/tasks.h"
-#include "kernels/lanes.h"
 #include "kernels/simd.h"
 
 namespace graft::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kDepth8 = 4, kRows = 64;
-constexpr std::int64_t kLine = 64;      // of the cache: what AMX loads at one time lies in one
-constexpr float kSmallest = 0x1p-100f;  // its inverse is a number
+constexpr std::int64_t kLine = 64;  // of the cache: what AMX loads at one time lies in one
 constexpr std::uint8_t kZero = 128;
-
-inline float value(float x) { return x; }
-inline float value(Bf16Bits x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x) << 16); }
-
-template <class Element>
-GRAFT_SIMD void widen(const Element* x, std::int64_t n, float* wide) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) wide[i] = value(x[i]);
-}
-
-// Sums where the bit of a lane's number is 0, differences where it is 1.
-template <int kBit>
-inline void butterfly(Lanes& x) {
-  constexpr Places partner = kPlace ^ (1 << kBit), sign = kPlace << (31 - kBit) & std::numeric_limits<std::int32_t>::min();
-  x = __builtin_shuffle(x, partner) + reinterpret_cast<Lanes>(reinterpret_cast<Places>(x) ^ sign);
-}
-
-template <class Element>
-GRAFT_SIMD void rotate_lanes(const Element* x, std::int64_t n, float* out) {
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    Lanes lanes;
-    load_lanes(lanes, x + i);
-    butterfly<0>(lanes);
-    butterfly<1>(lanes);
-    butterfly<2>(lanes);
-    butterfly<3>(lanes);
-    std::memcpy(out + i, &lanes, sizeof lanes);
-  }
-}
-
-// Four neighbouring groups of `size` values each, two levels at a time.
-GRAFT_SIMD void rotate_groups(float* x, std::int64_t n, std::int64_t size) {
-  for (std::int64_t begin = 0; begin < n; begin += 4 * size) {
-    float *a = x + begin, *b = a + size, *c = b + size, *d = c + size;
-#pragma omp simd
-    for (std::int64_t i = 0; i < size; ++i) {
-      const float sum = a[i] + b[i], difference = a[i] - b[i], sum2 = c[i] + d[i], difference2 = c[i] - d[i];
-      a[i] = sum + sum2, b[i] = difference + difference2;
-      c[i] = sum - sum2, d[i] = difference - difference2;
-    }
-  }
-}
-
-// x times R without its factor; returns 1 / sqrt(h).
-template <class Element>
-float rotate(const Element* x, std::int64_t n, float* out) {
-  if (n % kLanes != 0) return widen(x, n, out), 1.f;
-  rotate_lanes(x, n, out);
-  std::int64_t groups = 1;
-  while (groups < 16 && n / kLanes % (4 * groups) == 0) groups *= 4;
-  for (std::int64_t size = n / groups; size < n; size *= 4) rotate_groups(out, n, size);
-  return groups == 1 ? 0x1p-2f : groups == 4 ? 0x1p-3f : 0x1p-4f;
-}
-
-// At least kSmallest; of bits, so that a NaN is the largest of all.
-GRAFT_SIMD float largest_magnitude(const float* x, std::int64_t n) {
-  auto largest = std::bit_cast<std::int32_t>(kSmallest);
-#pragma omp simd reduction(max : largest)
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int32_t bits = std::bit_cast<std::int32_t>(x[i]) & 0x7fffffff;
-    largest = bits > largest ? bits : largest;
-  }
-  return std::bit_cast<float>(largest);
-}
-
-GRAFT_SIMD void round_row(const float* x, std::int64_t n, float inverse, std::uint8_t* codes) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float shifted = x[i] * inverse + 12582912.f;  // the low byte of the sum is the rounded product
-    codes[i] = static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>(shifted) ^ kZero);
-  }
-}
 
 // Codes plus 128 of the rotated row, zeros up to a whole step; returns the scale.
 template <class Element>
 float quantize_row(const Element* x, std::int64_t n, std::uint8_t* codes) {
   thread_local Scratch memory;
   auto* rotated = memory.get<float>(n);
-  const float factor = rotate(x, n, rotated), largest = largest_magnitude(rotated, n);
-  round_row(rotated, n, 127.f / largest, codes);
   std::fill(codes + n, codes + round_up(n, kDepth8), kZero);
-  return largest / 127.f * factor;
+  if (isa() >= Isa::avx512) return CodesAvx512::of_row(x, n, rotated, codes);
+  if (isa() == Isa::avx2) return CodesAvx2::of_row(x, n, rotated, codes);
+  return CodesScalar::of_row(x, n, rotated, codes);
 }
 
 // The codes themselves instead of codes plus 128; returns their sum.
