@@ -1,5 +1,5 @@
-// The loops of codes.h for one instruction set. Included by codes_<isa>.cpp alone, which are compiled with that set's flags: nothing
-// here may be an inline function that another file could share (hence the unnamed namespace).
+// The loops of codes.h for one instruction set. Included by codes_<isa>.cpp alone, which are compiled with that set's flags:
+// nothing here may be an inline function that another file could share (hence the unnamed namespace).
 #pragma once
 
 #include "kernels/cpu/codes.h"

@@ -120,6 +120,7 @@ struct Panel {
                   std::exchange(add, true)});
         b += steps * kDepth<Element> * width();
       }
+      if (part->last && part->first && finish_int8(sums, row, count, add)) continue;
       if (part->last)
         for (const Int8Term& term : job->int8)
           term.right->multiply_panel(*term.left, row, count, column, sums, kPanel, std::exchange(add, true));
@@ -130,6 +131,21 @@ struct Panel {
         for (std::int64_t i = 0; i < count; ++i)
           std::copy(sums + i * kPanel, sums + i * kPanel + columns(), part->waiting + (row + i) * part->stride + column);
     }
+  }
+
+  // The terms of codes, the last of them together with what comes after it, where that is done beside the products.
+  bool finish_int8(float* sums, std::int64_t row, std::int64_t count, bool add) const {
+    if constexpr (sizeof(Element) == 2) {
+      if (isa() != Isa::amx || job->int8.empty()) return false;
+      const Int8Term& last = job->int8.back();
+      for (const Int8Term& term : job->int8)
+        if (&term != &last) term.right->multiply_panel(*term.left, row, count, column, sums, kPanel, std::exchange(add, true));
+      TileAmx::finish({last.right->panel(*last.left, row, count, column, sums, kPanel, add),
+                       job->out + row * job->out_stride + column, job->out_stride, columns(),
+                       job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});
+      return true;
+    }
+    return false;
   }
 
   void add_waiting(float* sums, std::int64_t row, std::int64_t count) const {

@@ -83,11 +83,22 @@ std::int64_t Int8Matrix::bytes() const {
   return round_up(n_, kLanes) * (round_up(k_, kDepth8) + static_cast<std::int64_t>(sizeof(float) + sizeof(std::int32_t)));
 }
 
-void Int8Matrix::multiply_panel(const Int8Rows& x, std::int64_t row, std::int64_t count, std::int64_t column, float* c,
+Int8Arguments Int8Matrix::panel(const Int8Rows& x, std::int64_t row, std::int64_t count, std::int64_t column, float* c,
                                 std::int64_t c_stride, bool add) const {
   const std::int64_t depth = round_up(k_, kDepth8), width = round_up(std::min(panel_columns(), n_ - column), kLanes);
-  multiply({x.codes(row), x.stride(), count, x.scales() + row, codes_ + column * depth, width, depth / kDepth8, scales_ + column,
-            shifts_ + column, c, c_stride, width, add});
+  return {x.codes(row),
+          x.stride(),
+          count,
+          x.scales() + row,
+          codes_ + column * depth,
+          width,
+          depth / kDepth8,
+          scales_ + column,
+          shifts_ + column,
+          c,
+          c_stride,
+          width,
+          add};
 }
 
 template Int8Rows::Int8Rows(const float*, std::int64_t, std::int64_t, std::int64_t);

@@ -53,6 +53,10 @@ class Int8Matrix {
 
   // c (count, width) (+)= rows [row, row + count) of x times the panel that begins at `column`.
   void multiply_panel(const Int8Rows& x, std::int64_t row, std::int64_t count, std::int64_t column, float* c,
+                      std::int64_t c_stride, bool add) const {
+    multiply(panel(x, row, count, column, c, c_stride, add));
+  }
+  Int8Arguments panel(const Int8Rows& x, std::int64_t row, std::int64_t count, std::int64_t column, float* c,
                       std::int64_t c_stride, bool add) const;
 
  private:

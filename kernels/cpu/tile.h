@@ -71,6 +71,16 @@ struct Int8Arguments {    // columns: a multiple of 16
   bool add;
 };
 
+// The same, and out = [out +] [bias +] scale * c as FinishArguments: c itself is only read, where there is something to add to.
+struct Int8Finish {
+  Int8Arguments sums;
+  Bf16Bits* out;
+  std::int64_t out_stride, columns;  // columns: any
+  const Bf16Bits* bias;
+  bool add;
+  float scale;
+};
+
 void multiply(const TileArguments<float>& arguments);     // depth 1
 void multiply(const TileArguments<Bf16Bits>& arguments);  // depth 2; only where has_bf16_dot()
 void finish(const FinishArguments<float>& arguments);
@@ -104,6 +114,7 @@ struct TileAmx {
   static void multiply(const TileArguments<Bf16Bits>& arguments);
   static void multiply(const Int8Arguments& arguments);
   static void finish(const FinishArguments<Bf16Bits>& arguments);
+  static void finish(const Int8Finish& arguments);
 };
 
 }  // namespace graft::kernels::cpu

@@ -316,22 +316,23 @@ inline void widen(const Bf16Bits* from, __mmask32 mask, __m512& low, __m512& hig
   low = widened(_mm512_castsi512_si256(bits)), high = widened(_mm512_extracti64x4_epi64(bits, 1));
 }
 
-class Rounded : public Aside<Rounded> {
+// A row of 32 columns of out = [out +] [bias +] scale * sums, rounded.
+class Row {
  public:
-  explicit Rounded(const FinishArguments<Bf16Bits>& t) : Aside(t.rows), t_(t), scale_(_mm512_set1_ps(t.scale)) {}
+  Row(Bf16Bits* out, std::int64_t stride, std::int64_t columns, const Bf16Bits* bias, bool add, float scale)
+      : out_(out), bias_(bias), stride_(stride), columns_(columns), add_(add), scale_(_mm512_set1_ps(scale)) {}
 
-  const void* target(std::int64_t row, std::int64_t column) const { return t_.out + row * t_.out_stride + column; }
+  const void* at(std::int64_t row, std::int64_t column) const { return out_ + row * stride_ + column; }
   void begin(std::int64_t column) {
-    out_ = t_.out + column;
-    mask_ = first(t_.columns - column);
-    low_ = high_ = _mm512_setzero_ps();
-    if (t_.bias != nullptr) widen(t_.bias + column, mask_, low_, high_);
+    column_ = column;
+    mask_ = first(columns_ - column);
+    low_bias_ = high_bias_ = _mm512_setzero_ps();
+    if (bias_ != nullptr) widen(bias_ + column, mask_, low_bias_, high_bias_);
   }
-  void finish(std::int64_t row, const char* from) const {
-    Bf16Bits* const out = out_ + row * t_.out_stride;
-    __m512 low = _mm512_fmadd_ps(_mm512_load_ps(from), scale_, low_);
-    __m512 high = _mm512_fmadd_ps(_mm512_load_ps(from + kLine), scale_, high_);
-    if (t_.add) {
+  void write(std::int64_t row, __m512 low, __m512 high) const {
+    Bf16Bits* const out = out_ + row * stride_ + column_;
+    low = _mm512_fmadd_ps(low, scale_, low_bias_), high = _mm512_fmadd_ps(high, scale_, high_bias_);
+    if (add_) {
       __m512 low_before, high_before;
       widen(out, mask_, low_before, high_before);
       low = _mm512_add_ps(low, low_before), high = _mm512_add_ps(high, high_before);
@@ -340,11 +341,34 @@ class Rounded : public Aside<Rounded> {
   }
 
  private:
-  const FinishArguments<Bf16Bits>& t_;
-  Bf16Bits* out_ = nullptr;
+  Bf16Bits* out_;
+  const Bf16Bits* bias_;
+  std::int64_t stride_, columns_, column_ = 0;
+  bool add_;
   __mmask32 mask_ = 0;
-  __m512 scale_, low_, high_;  // low_, high_: the bias
+  __m512 scale_, low_bias_, high_bias_;
 };
+
+class Rounded : public Aside<Rounded> {
+ public:
+  explicit Rounded(const FinishArguments<Bf16Bits>& t)
+      : Aside(t.rows), row_(t.out, t.out_stride, t.columns, t.bias, t.add, t.scale) {}
+
+  const void* target(std::int64_t row, std::int64_t column) const { return row_.at(row, column); }
+  void begin(std::int64_t column) { row_.begin(column); }
+  void finish(std::int64_t row, const char* from) const { row_.write(row, _mm512_load_ps(from), _mm512_load_ps(from + kLine)); }
+
+ private:
+  Row row_;
+};
+
+// Sixteen columns of a row of c.
+inline __m512 scaled(const Int8Arguments& t, std::int64_t row, std::int64_t column, const char* from) {
+  const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(from), _mm512_loadu_si512(t.shift + column)));
+  const __m512 value =
+      _mm512_mul_ps(_mm512_mul_ps(sum, _mm512_set1_ps(t.row_scale[row])), _mm512_loadu_ps(t.column_scale + column));
+  return t.add ? _mm512_add_ps(_mm512_loadu_ps(t.c + row * t.c_stride + column), value) : value;
+}
 
 class Scaled : public Aside<Scaled> {
  public:
@@ -353,17 +377,34 @@ class Scaled : public Aside<Scaled> {
   const void* target(std::int64_t row, std::int64_t column) const { return t_.c + row * t_.c_stride + column; }
   void begin(std::int64_t column) { column_ = column; }
   void finish(std::int64_t row, const char* from) const {
-    for (std::int64_t i = column_; i < column_ + kBlock && i < t_.columns; i += kTile, from += kLine) {
-      const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(from), _mm512_loadu_si512(t_.shift + i)));
-      const __m512 value =
-          _mm512_mul_ps(_mm512_mul_ps(sum, _mm512_set1_ps(t_.row_scale[row])), _mm512_loadu_ps(t_.column_scale + i));
-      float* const c = t_.c + row * t_.c_stride + i;
-      _mm512_storeu_ps(c, t_.add ? _mm512_add_ps(_mm512_loadu_ps(c), value) : value);
-    }
+    for (std::int64_t i = column_; i < column_ + kBlock && i < t_.columns; i += kTile, from += kLine)
+      _mm512_storeu_ps(t_.c + row * t_.c_stride + i, scaled(t_, row, i, from));
   }
 
  private:
   const Int8Arguments& t_;
+  std::int64_t column_ = 0;
+};
+
+class ScaledRounded : public Aside<ScaledRounded> {
+ public:
+  explicit ScaledRounded(const Int8Finish& t)
+      : Aside(t.sums.rows), t_(t.sums), row_(t.out, t.out_stride, t.columns, t.bias, t.add, t.scale) {}
+
+  const void* target(std::int64_t row, std::int64_t column) const { return row_.at(row, column); }
+  void begin(std::int64_t column) {
+    column_ = column;
+    row_.begin(column);
+  }
+  void finish(std::int64_t row, const char* from) const {
+    const __m512 low = scaled(t_, row, column_, from);
+    const bool wide = column_ + kTile < t_.columns;
+    row_.write(row, low, wide ? scaled(t_, row, column_ + kTile, from + kLine) : _mm512_setzero_ps());
+  }
+
+ private:
+  const Int8Arguments& t_;
+  Row row_;
   std::int64_t column_ = 0;
 };
 
@@ -395,6 +436,11 @@ void TileAmx::finish(const FinishArguments<Bf16Bits>& t) {
 void TileAmx::multiply(const Int8Arguments& t) {
   const LeftSide<std::uint8_t> left{t.a, t.a_stride, t.steps};
   add_all<std::uint8_t>({&left, 1, t.b, t.b_stride}, t.rows, t.columns, Scaled(t));
+}
+
+void TileAmx::finish(const Int8Finish& t) {
+  const LeftSide<std::uint8_t> left{t.sums.a, t.sums.a_stride, t.sums.steps};
+  add_all<std::uint8_t>({&left, 1, t.sums.b, t.sums.b_stride}, t.sums.rows, t.sums.columns, ScaledRounded(t));
 }
 
 }  // namespace graft::kernels::cpu
