@@ -1,5 +1,7 @@
 #include "kernels/cpu/gemm.h"
 
+#include <ATen/Parallel.h>
+
 #include "kernels/cpu/transpose.h"
 #include "tests/support/catch.h"
 #include "tests/support/elements.h"
@@ -67,6 +69,53 @@ void check_gemm() {
         }
 }
 
+// Sums so long that they are cut, through all kinds of terms; f64 of the same operands.
+template <class Element>
+void check_long() {
+  const at::ScalarType type = kType<Element>;
+  for (const auto& [rows, columns, k] : {std::tuple{70, 100, 1500}, {3, 40, 9000}, {300, 100, 9002}})
+    for (const bool transposed : {true, false}) {
+      INFO("M " << rows << ", N " << columns << ", k " << k << (transposed ? ", transposed" : ""));
+      const at::Tensor x = framed(rows, k, 1, type), w = transposed ? framed(columns, k, 2, type) : framed(k, columns, 2, type);
+      const at::Tensor codes_x = random({rows, 128}, 3), codes_w = random({columns, 128}, 4), bias = random({columns}, 5, type);
+      const Int8Rows left(data<float>(codes_x), 128, rows, 128);
+      const Int8Matrix right(data<float>(codes_w), 128, columns, 128);
+      at::Tensor codes = at::empty({rows, columns});
+      gemm(std::vector<Job<float>>{{data<float>(codes), columns, rows, columns, {}, nullptr, false, 1, {{&left, &right}}}});
+      at::Tensor out = framed(rows, columns, 6, type);
+      const auto exact = [](const at::Tensor& t) { return t.to(at::kDouble); };
+      const at::Tensor want = exact(out) + exact(bias) + 0.5 * (exact(x).mm(transposed ? exact(w).t() : exact(w)) + exact(codes));
+      Job<Element> job{data<Element>(out),  out.stride(0), rows, columns,          {term<Element>(x, w, transposed)},
+                       data<Element>(bias), true,          0.5f, {{&left, &right}}};
+      gemm(std::vector<Job<Element>>{job});
+      CHECK(relative_error(out, want) <= tolerance(type));
+      job.add = false;
+      at::Tensor one = nan_like(out.contiguous()), all = nan_like(one);
+      job.out_stride = columns;
+      const int threads = at::get_num_threads();
+      at::set_num_threads(1);
+      job.out = data<Element>(one);
+      gemm(std::vector<Job<Element>>{job});
+      at::set_num_threads(threads);
+      job.out = data<Element>(all);
+      gemm(std::vector<Job<Element>>{job});
+      CHECK(same_bits(one, all));
+    }
+}
+
+// Zeros behind k that make whole tiles change nothing; what is behind them is not read.
+void check_padded() {
+  const at::Tensor whole = framed(70, 32, 1, at::kBFloat16), w = framed(100, 10, 2, at::kBFloat16);
+  at::Tensor x = whole;
+  x.narrow(1, 10, 22).zero_();
+  Term<Bf16Bits> with = term<Bf16Bits>(x.narrow(1, 0, 10), w, true), without = with;
+  with.padded = 32;
+  at::Tensor padded = nan_like(at::empty({70, 100}, at::kBFloat16)), plain = nan_like(padded);
+  gemm(std::vector<Job<Bf16Bits>>{{data<Bf16Bits>(padded), 100, 70, 100, {with}},
+                                  {data<Bf16Bits>(plain), 100, 70, 100, {without}}});
+  CHECK(same_bits(padded, plain));
+}
+
 template <class Element>
 void check_outer_sums() {
   const at::ScalarType type = kType<Element>;
@@ -93,6 +142,15 @@ void check_outer_sums() {
 TEST_CASE("products of several terms equal f64, stay in their frame, same bits twice", "[cpu]") {
   check_gemm<float>();
   if (has_bf16_dot()) check_gemm<Bf16Bits>();
+}
+
+TEST_CASE("long sums of all kinds of terms equal f64, same bits on any number of threads", "[cpu]") {
+  check_long<float>();
+  if (has_bf16_dot()) check_long<Bf16Bits>();
+}
+
+TEST_CASE("zeros behind a short term change nothing", "[cpu]") {
+  if (has_bf16_dot()) check_padded();
 }
 
 TEST_CASE("outer sums equal f64 in both layouts", "[cpu]") {
