@@ -24,13 +24,6 @@ GRAFT_LANES void load_lanes(Lanes& lanes, const std::uint16_t* bf16) {
 }
 GRAFT_LANES void store_lanes(const Lanes& lanes, float* x) { std::memcpy(x, &lanes, sizeof lanes); }
 
-// The bf16 values in the low halves: to nearest even; NaN stays NaN.
-GRAFT_LANES void round_lanes(const Lanes& lanes, Places& bf16) {
-  using Bits = std::uint32_t __attribute__((vector_size(64)));
-  const Bits bits = reinterpret_cast<Bits>(lanes), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  bf16 = lanes == lanes ? reinterpret_cast<Places>(rounded) : Places{} + 0x7fc0;
-}
-
 // As fast_exp (kernels/simd.h).
 GRAFT_LANES void exp_lanes(Lanes& x) {
   constexpr Lanes high = Lanes{} + 88.3f, low = Lanes{} - 87.3f;

@@ -143,7 +143,8 @@ std::int64_t step_tokens(const TrainConfig& config) { return config.micro_rows *
 std::int64_t low_rank_bytes(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute) {
   const std::int64_t linears = 4 + 3 * (spec.moe.experts > 0 ? spec.moe.per_token : 1);
   const auto layers = recompute_of(config.train) == model::Recompute::layers ? 1 : static_cast<std::int64_t>(spec.layers.size());
-  return step_tokens(config.train) * layers * linears * config.lora.rank * static_cast<std::int64_t>(c10::elementSize(compute));
+  return step_tokens(config.train) * layers * linears * kernels::low_rank_stride(config.lora.rank, compute) *
+         static_cast<std::int64_t>(c10::elementSize(compute));
 }
 
 }  // namespace

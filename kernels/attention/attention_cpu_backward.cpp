@@ -76,7 +76,7 @@ struct Head {
     auto* dout_rows = query_rows + kQueries * width;
     auto* scores = score_memory.get<float>(2 * kKeys * kQueries);
     auto* gradient = scores + kKeys * kQueries;
-    auto* rounded = rounded_memory.get<Element>((3 * kKeys + 1) * kQueries);
+    auto* rounded = rounded_memory.get<Element>(3 * kKeys * kQueries);
     auto *rounded_gradient = rounded + kKeys * kQueries, *packed_gradient = rounded_gradient + kKeys * kQueries;
     auto* sums = sum_memory.get<float>(2 * d * kQueries);
 

@@ -30,7 +30,7 @@ struct Tile {
     thread_local Scratch query_memory, score_memory, packed_memory, sum_memory;
     auto* queries = query_memory.get<Element>(round_up(d, depth) * kQueries);
     auto* scores = score_memory.get<float>(kKeys * kQueries);
-    auto* packed = packed_memory.get<Element>((kKeys + 1) * kQueries);
+    auto* packed = packed_memory.get<Element>(kKeys * kQueries);
     auto* sums = sum_memory.get<float>(2 * d * kQueries);
     const Segment& segment = segments[index];
     const std::int64_t columns = std::min(kQueries, segment.queries - begin), kv_head = head / group;

@@ -34,41 +34,27 @@ struct SoftmaxBackward {
   Element *p, *ds, *packed_ds;
 };
 
-// Columns [low, high) of a tile that see a key.
-struct Visible {
-  std::int64_t low, high;
-};
-
-// Element: float or Bf16Bits.
-template <class Element>
-void softmax(const SoftmaxForward<Element>& arguments);
-template <class Element>
-void softmax_backward(const SoftmaxBackward<Element>& arguments);
+void softmax(const SoftmaxForward<float>& arguments);
+void softmax(const SoftmaxForward<Bf16Bits>& arguments);  // only where has_bf16_dot()
+void softmax_backward(const SoftmaxBackward<float>& arguments);
+void softmax_backward(const SoftmaxBackward<Bf16Bits>& arguments);
 
 // One of each per instruction set, in a file compiled for it.
 struct SoftmaxScalar {
-  template <class Element>
-  static void forward(const SoftmaxForward<Element>& arguments);
-  template <class Element>
-  static void backward(const SoftmaxBackward<Element>& arguments);
+  static void forward(const SoftmaxForward<float>& arguments);
+  static void backward(const SoftmaxBackward<float>& arguments);
 };
 struct SoftmaxAvx2 {
-  template <class Element>
-  static void forward(const SoftmaxForward<Element>& arguments);
-  template <class Element>
-  static void backward(const SoftmaxBackward<Element>& arguments);
+  static void forward(const SoftmaxForward<float>& arguments);
+  static void backward(const SoftmaxBackward<float>& arguments);
 };
 struct SoftmaxAvx512 {
-  template <class Element>
-  static void forward(const SoftmaxForward<Element>& arguments);
-  template <class Element>
-  static void backward(const SoftmaxBackward<Element>& arguments);
+  static void forward(const SoftmaxForward<float>& arguments);
+  static void backward(const SoftmaxBackward<float>& arguments);
 };
 struct SoftmaxAvx512Bf16 {
-  template <class Element>
-  static void forward(const SoftmaxForward<Element>& arguments);
-  template <class Element>
-  static void backward(const SoftmaxBackward<Element>& arguments);
+  static void forward(const SoftmaxForward<Bf16Bits>& arguments);
+  static void backward(const SoftmaxBackward<Bf16Bits>& arguments);
 };
 
 }  // namespace graft::kernels::cpu

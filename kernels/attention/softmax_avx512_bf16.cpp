@@ -24,29 +24,18 @@ struct Set {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
                         reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(reinterpret_cast<const __m512&>(lanes))));
   }
-  GRAFT_LANES static void store_pairs(const Lanes& low, const Lanes& high, Bf16Bits* out) {
+  GRAFT_LANES static void store_right(const Lanes& low, const Lanes& high, std::int64_t column, Bf16Bits* out) {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
                                            4, 19, 3, 18, 2, 17, 1, 16, 0);
     const auto halves = reinterpret_cast<__m512i>(
         _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(high), reinterpret_cast<const __m512&>(low)));
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, halves));
+    _mm512_storeu_si512(out + 2 * column, _mm512_permutexvar_epi16(order, halves));
   }
 };
 
 }  // namespace
 
-template <class Element>
-void SoftmaxAvx512Bf16::forward(const SoftmaxForward<Element>& arguments) {
-  softmax_of<Set>(arguments);
-}
-template <class Element>
-void SoftmaxAvx512Bf16::backward(const SoftmaxBackward<Element>& arguments) {
-  softmax_backward_of<Set>(arguments);
-}
-
-template void SoftmaxAvx512Bf16::forward(const SoftmaxForward<float>&);
-template void SoftmaxAvx512Bf16::forward(const SoftmaxForward<Bf16Bits>&);
-template void SoftmaxAvx512Bf16::backward(const SoftmaxBackward<float>&);
-template void SoftmaxAvx512Bf16::backward(const SoftmaxBackward<Bf16Bits>&);
+void SoftmaxAvx512Bf16::forward(const SoftmaxForward<Bf16Bits>& arguments) { softmax_of<Set>(arguments); }
+void SoftmaxAvx512Bf16::backward(const SoftmaxBackward<Bf16Bits>& arguments) { softmax_backward_of<Set>(arguments); }
 
 }  // namespace graft::kernels::cpu

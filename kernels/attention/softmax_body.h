@@ -8,6 +8,11 @@
 namespace graft::kernels::cpu {
 namespace {
 
+// Columns [low, high) of a tile that see a key.
+struct Visible {
+  std::int64_t low, high;
+};
+
 inline std::int64_t between(std::int64_t x, std::int64_t low, std::int64_t high) { return x < low ? low : x > high ? high : x; }
 
 inline Visible visible(const SoftmaxBlock& b, std::int64_t row) {
@@ -25,41 +30,16 @@ GRAFT_LANES void find_seen(const SoftmaxBlock& b, std::int64_t row, std::int64_t
   seen = (place >= static_cast<std::int32_t>(columns.low)) & (place < static_cast<std::int32_t>(columns.high));
 }
 
-// What an instruction set may do better.
-struct PlainSet {
+// What depends on the operands' type and on what the instruction set has for it.
+struct FloatSet {
   GRAFT_LANES static void exp(Lanes& x) { exp_lanes(x); }
-  GRAFT_LANES static void store_left(const Lanes& lanes, Bf16Bits* out) {
-    Places bits;
-    round_lanes(lanes, bits);
-    const Halves halves = __builtin_convertvector(bits, Halves);
-    std::memcpy(out, &halves, sizeof halves);
-  }
-  GRAFT_LANES static void store_pairs(const Lanes& low, const Lanes& high, Bf16Bits* out) {
-    Places low_bits, high_bits;
-    round_lanes(low, low_bits);
-    round_lanes(high, high_bits);
-    const Places pairs = low_bits | high_bits << 16;
-    std::memcpy(out, &pairs, sizeof pairs);
+  GRAFT_LANES static void store_left(const Lanes& lanes, float* out) { store_lanes(lanes, out); }
+  // Two rows, the second perhaps of zeros.
+  GRAFT_LANES static void store_right(const Lanes& low, const Lanes& high, std::int64_t column, float* out) {
+    store_lanes(low, out + column);
+    store_lanes(high, out + kQueries + column);
   }
 };
-template <class Set>
-GRAFT_LANES void store_left(const Lanes& lanes, Bf16Bits* out) {
-  Set::store_left(lanes, out);
-}
-template <class Set>
-GRAFT_LANES void store_left(const Lanes& lanes, float* out) {
-  store_lanes(lanes, out);
-}
-// Two rows, the second perhaps of zeros.
-template <class Set>
-GRAFT_LANES void store_right(const Lanes& low, const Lanes& high, std::int64_t column, Bf16Bits* out) {
-  Set::store_pairs(low, high, out + 2 * column);
-}
-template <class Set>
-GRAFT_LANES void store_right(const Lanes& low, const Lanes& high, std::int64_t column, float* out) {
-  store_lanes(low, out + column);
-  store_lanes(high, out + kQueries + column);
-}
 
 // As fast_tanh.
 template <class Set>
@@ -115,7 +95,7 @@ GRAFT_LANES void softmax_columns(const SoftmaxForward<Element>& t, std::int64_t 
     Lanes high{};
     exp_of(j, s);
     if (j + 1 < b.keys) exp_of(j + 1, high);
-    store_right<Set>(s, high, column, t.packed + j * kQueries);
+    Set::store_right(s, high, column, t.packed + j * kQueries);
   }
   store_lanes(largest, t.largest + column);
   store_lanes(factor, t.factor + column);
@@ -151,14 +131,14 @@ GRAFT_LANES void softmax_backward_columns(const SoftmaxBackward<Element>& t, std
       s = seen ? s : Lanes{};
       ds = seen ? ds : Lanes{};
     }
-    store_left<Set>(s, t.p + at);
-    store_left<Set>(ds, t.ds + at);
+    Set::store_left(s, t.p + at);
+    Set::store_left(ds, t.ds + at);
   };
   for (std::int64_t j = 0; j < b.keys; j += 2) {
     Lanes low, high{};
     row(j, low);
     if (j + 1 < b.keys) row(j + 1, high);
-    store_right<Set>(low, high, column, t.packed_ds + j * kQueries);
+    Set::store_right(low, high, column, t.packed_ds + j * kQueries);
   }
 }
 

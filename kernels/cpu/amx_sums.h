@@ -1,4 +1,5 @@
-// What becomes of the sums of a block of tiles: left where they are, or scaled, added to and rounded. Included by tile_amx.cpp alone.
+// What becomes of the sums of a block of tiles: left where they are, or scaled, added to and rounded. Included by tile_amx.cpp
+// alone.
 //
 // A class of sums says where those of a block wait between parts of the steps (`waiting`), what they begin with (`initial`), and
 // does the rest of a block's work (`do_some`) beside the products of the next, for the tiles leave the other units idle.
@@ -67,7 +68,7 @@ class Aside {
   std::int64_t next_ = 0, end_ = 0, expected_ = 0, expected_end_ = 0, expected_column_ = 0;
 };
 
-inline __mmask32 first(std::int64_t n) { return n < kBlock ? (1u << n) - 1 : ~0u; }
+inline __mmask32 leading(std::int64_t n) { return n < kBlock ? (1u << n) - 1 : ~0u; }
 
 inline __m512 widened(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
 inline void widen(const Bf16Bits* from, __mmask32 mask, __m512& low, __m512& high) {
@@ -84,7 +85,7 @@ class Row {
   const void* at(std::int64_t row, std::int64_t column) const { return out_ + row * stride_ + column; }
   void begin(std::int64_t column) {
     column_ = column;
-    mask_ = first(columns_ - column);
+    mask_ = leading(columns_ - column);
     low_bias_ = high_bias_ = _mm512_setzero_ps();
     if (bias_ != nullptr) widen(bias_ + column, mask_, low_bias_, high_bias_);
   }

@@ -19,16 +19,29 @@ constexpr std::int64_t kWholeBytes = 1280 << 10;  // of a left side that all pan
 constexpr std::int64_t kPackedBytes = 8 << 20;    // of the panels that are packed at one time, all threads together
 
 // Elements that are summed along k before they are added to what was summed before: in bf16 as many as the second cache takes of
-// both sides, in f32 so that the error of a long sum stays small.
+// both sides, in f32 so that the error of a long sum stays small. A rest that is short, as a low-rank term after a weight's, goes
+// with what is before it.
 template <class Element>
 constexpr std::int64_t kLongest = sizeof(Element) == 2 ? 4096 : 1024;
+template <class Element>
+constexpr std::int64_t kRest = kLongest<Element> / 8;
+constexpr std::int64_t kPlannedRank = 256;  // columns of low-rank terms that the plan of memory allows for
 
-std::int64_t parts_of(std::int64_t n, std::int64_t of) { return (n + of - 1) / of; }
+std::int64_t ceil_div(std::int64_t n, std::int64_t of) { return (n + of - 1) / of; }
+
+// Narrow panels go to a thread in pairs: of a row of W one reads a line, and memory gives two at a time.
+template <class F>
+void for_each_panel(std::int64_t count, const F& panel) {
+  const std::int64_t together = kPanel / panel_columns();
+  for_each_task(ceil_div(count, together), [&](std::int64_t i) {
+    for (std::int64_t p = i * together; p < std::min(count, (i + 1) * together); ++p) panel(p);
+  });
+}
 
 // Each thread packs a panel for itself and takes it through all rows.
 template <class Element>
 void gemm_by_panels(const std::vector<Panel<Element>>& panels) {
-  for_each_task(static_cast<std::int64_t>(panels.size()), [&](std::int64_t i) {
+  for_each_panel(static_cast<std::int64_t>(panels.size()), [&](std::int64_t i) {
     thread_local Scratch memory;
     const Panel<Element>& panel = panels[static_cast<std::size_t>(i)];
     auto* right = memory.get<Element>(panel.size());
@@ -52,7 +65,7 @@ std::int64_t piece_rows(const Panel<Element>& panel, std::int64_t panels) {
   const std::int64_t unit = isa() == Isa::amx ? 32 : 6;  // of a tile
   const std::int64_t rows = panel.job->rows,
                      most = std::clamp(kLeftBytes / std::max<std::int64_t>(left_bytes(panel), 1), unit, kRows);
-  return round_up(parts_of(rows, std::max(parts_of(rows, most), parts_of(kPiecesPerThread * at::get_num_threads(), panels))),
+  return round_up(ceil_div(rows, std::max(ceil_div(rows, most), ceil_div(kPiecesPerThread * at::get_num_threads(), panels))),
                   unit);
 }
 
@@ -75,7 +88,7 @@ void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
     for (std::int64_t begin = 0; begin < rows; begin += step) pieces.push_back({i, begin, std::min(begin + step, rows)});
   }
   std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
-  for_each_task(count, [&](std::int64_t i) { panels[i].pack_into(rights[static_cast<std::size_t>(i)]); });
+  for_each_panel(count, [&](std::int64_t i) { panels[i].pack_into(rights[static_cast<std::size_t>(i)]); });
   for_each_task(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
     const Piece& piece = pieces[static_cast<std::size_t>(i)];
     panels[piece.panel].multiply_rows(rights[static_cast<std::size_t>(piece.panel)], piece.begin, piece.end);
@@ -106,23 +119,25 @@ void run(const std::vector<Panel<Element>>& panels) {
 template <class Element>
 std::vector<Part<Element>> parts_of(const Job<Element>& job) {
   std::vector<Part<Element>> parts(1);
-  std::int64_t room = kLongest<Element>;
+  std::int64_t left = 0, room = kLongest<Element>;
+  for (const Term<Element>& term : job.terms) left += term.k;
   for (const Term<Element>& term : job.terms)
     for (std::int64_t k = 0; k < term.k;) {
-      if (room == 0) {
+      if (room <= 0 && left > kRest<Element>) {
         parts.emplace_back();
         room = kLongest<Element>;
       }
-      const std::int64_t count = std::min(room, term.k - k);
+      const std::int64_t count = room > 0 ? std::min(room, term.k - k) : term.k - k;
       Term<Element> cut = term;
       cut.left += k, cut.k = count;
-      cut.padded = std::max<std::int64_t>(0, term.padded - k);
+      cut.padded = k + count == term.k ? std::max<std::int64_t>(0, term.padded - k) : 0;
       if (term.nf4)
         cut.nf4_k += k;
       else
         cut.right += term.transposed ? k : k * term.right_stride;
       parts.back().terms.push_back(cut);
-      room -= std::min(room, round_up(count, kDepth<Element>));
+      room -= round_up(count, kDepth<Element>);
+      left -= count;
       k += count;
     }
   for (std::size_t i = 0; i < parts.size(); ++i) parts[i].first = i == 0, parts[i].last = i + 1 == parts.size();
@@ -137,11 +152,14 @@ void add_panels(const Job<Element>& job, const Part<Element>& part, std::vector<
 }  // namespace
 
 std::int64_t gemm_scratch_bytes(std::int64_t rows, std::int64_t columns, std::int64_t k, std::int64_t element) {
-  const std::int64_t panels = parts_of(columns, panel_columns()), longest = element == 2 ? kLongest<Bf16Bits> : kLongest<float>;
-  const std::int64_t depth = std::min(k, longest), panel = panel_columns() * depth * element;
+  const bool bf16 = element == 2;
+  const std::int64_t longest = bf16 ? kLongest<Bf16Bits> + kRest<Bf16Bits> : kLongest<float> + kRest<float>;
+  const std::int64_t panels = ceil_div(columns, panel_columns()), depth = std::min(k, longest);
+  const std::int64_t panel = panel_columns() * depth * element;
   const bool whole = many(panels) && rows * depth * element <= kWholeBytes;
   const std::int64_t packed = panel * std::min(panels, whole ? at::get_num_threads() : packed_at_once(panel));
-  return packed + (k > longest ? rows * columns * static_cast<std::int64_t>(sizeof(float)) : 0);
+  const std::int64_t aside = isa() == Isa::amx ? at::get_num_threads() * rows * panel_columns() * 4 : 0;  // tile_amx.cpp's sums
+  return packed + aside + (k + kPlannedRank > longest ? rows * columns * static_cast<std::int64_t>(sizeof(float)) : 0);
 }
 
 template <class Element>

@@ -33,7 +33,7 @@ GRAFT_SIMD inline void add_row(const float* x, std::int64_t n, float* to) {
 template <class Element>
 std::int64_t depth_of(const Term<Element>& term) {
   const std::int64_t tiles = round_up(term.k, kTileDepth);
-  return isa() == Isa::amx && term.padded >= tiles ? tiles : round_up(term.k, kDepth<Element>);
+  return sizeof(Element) == 2 && isa() == Isa::amx && term.padded >= tiles ? tiles : round_up(term.k, kDepth<Element>);
 }
 
 // A part of a job's terms along k. Sums of what is before it wait in f32, (rows, stride), unless it is all of them.

@@ -34,7 +34,7 @@ void check_gemm() {
   const std::int64_t even = sizeof(Element) == 2 ? 2 : 1;
   for (const std::int64_t rows : {0, 1, 5, 6, 7, 64, 253})
     for (const std::int64_t columns : {1, 15, 16, 17, 48, 50, 64, 65, 130})
-      for (const std::int64_t k : {1, 2, 33, 130})
+      for (const std::int64_t k : {0, 1, 2, 33, 130})
         for (const bool transposed : {true, false}) {
           const std::int64_t depth = k * even, low = 4;
           INFO("M " << rows << ", N " << columns << ", k " << depth << (transposed ? ", transposed" : ""));
@@ -73,7 +73,7 @@ void check_gemm() {
 template <class Element>
 void check_long() {
   const at::ScalarType type = kType<Element>;
-  for (const auto& [rows, columns, k] : {std::tuple{70, 100, 1500}, {3, 40, 9000}, {300, 100, 9002}})
+  for (const auto& [rows, columns, k] : {std::tuple{70, 100, 1500}, {70, 100, 4112}, {3, 40, 9000}, {300, 100, 9002}})
     for (const bool transposed : {true, false}) {
       INFO("M " << rows << ", N " << columns << ", k " << k << (transposed ? ", transposed" : ""));
       const at::Tensor x = framed(rows, k, 1, type), w = transposed ? framed(columns, k, 2, type) : framed(k, columns, 2, type);
@@ -101,6 +101,16 @@ void check_long() {
       gemm(std::vector<Job<Element>>{job});
       CHECK(same_bits(one, all));
     }
+}
+
+// No terms at all: the bias.
+template <class Element>
+void check_no_terms() {
+  const at::ScalarType type = kType<Element>;
+  const at::Tensor bias = random({50}, 1, type);
+  at::Tensor out = nan_like(at::empty({40, 50}, type));
+  gemm(std::vector<Job<Element>>{{data<Element>(out), 50, 40, 50, {}, data<Element>(bias)}});
+  CHECK(same_bits(out, bias.expand({40, 50}).contiguous()));
 }
 
 // Zeros behind k that make whole tiles change nothing; what is behind them is not read.
@@ -147,6 +157,11 @@ TEST_CASE("products of several terms equal f64, stay in their frame, same bits t
 TEST_CASE("long sums of all kinds of terms equal f64, same bits on any number of threads", "[cpu]") {
   check_long<float>();
   if (has_bf16_dot()) check_long<Bf16Bits>();
+}
+
+TEST_CASE("a product of no terms is its bias", "[cpu]") {
+  check_no_terms<float>();
+  if (has_bf16_dot()) check_no_terms<Bf16Bits>();
 }
 
 TEST_CASE("zeros behind a short term change nothing", "[cpu]") {

@@ -99,7 +99,7 @@ void check_products() {
   const double rounding = type == at::kFloat ? 0x1p-20 : 0x1p-8;
   for (const std::int64_t m : {0, 1, 5, 6, 7, 49, 253})
     for (const std::int64_t n : {1, 15, 16, 17, 64, 65, 130})
-      for (const std::int64_t k : {1, 3, 4, 5, 63, 64, 130, 256}) {
+      for (const std::int64_t k : {1, 3, 4, 5, 63, 64, 130, 256, 3000}) {
         INFO("M " << m << ", N " << n << ", K " << k << ", " << c10::toString(type));
         const at::Tensor x = framed(mixed(m, k, 1, type)), w = framed(mixed(n, k, 2, type));
         const at::Tensor s = framed(random({m, 4}, 3, type)), b = framed(random({n, 4}, 4, type)), bias = random({n}, 5, type);

@@ -9,6 +9,8 @@ namespace graft::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kBlock = 256;  // rows whose products are added at one time
+// Of a task: rows lie far apart and come from memory, which gives two lines at a time to the processor that asks for one.
+constexpr std::int64_t kColumns = 128;
 
 }  // namespace
 
@@ -27,7 +29,7 @@ void outer_sums(const std::vector<OuterSum<Element>>& sums) {
   for (std::size_t s = 0; s < sums.size(); ++s) {
     turned.push_back(left);
     left += sums[s].rank * round_up(sums[s].rows, 2);
-    for (std::int64_t column = 0; column < sums[s].columns; column += panel_columns()) all.push_back({s, column});
+    for (std::int64_t column = 0; column < sums[s].columns; column += kColumns) all.push_back({s, column});
     for (std::int64_t row = 0; row < sums[s].rows; row += kBlock) blocks.push_back({s, row});
   }
   for_each_task(static_cast<std::int64_t>(blocks.size()), [&](std::int64_t task) {
@@ -45,7 +47,7 @@ void outer_sums(const std::vector<OuterSum<Element>>& sums) {
     thread_local Scratch packed_memory, result_memory;
     const auto [s, column] = all[static_cast<std::size_t>(task)];
     const OuterSum<Element>& sum = sums[s];
-    const std::int64_t n = std::min(panel_columns(), sum.columns - column), width = round_up(n, kLanes);
+    const std::int64_t n = std::min(kColumns, sum.columns - column), width = round_up(n, kLanes);
     auto* right = packed_memory.get<Element>(kBlock * width);
     auto* result = result_memory.get<float>(sum.rank * width);
     for (std::int64_t row = 0; row < sum.rows; row += kBlock) {

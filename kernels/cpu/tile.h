@@ -6,7 +6,8 @@
 //
 // A: rows of any stride. B: packed in steps of `depth` rows, so that what one instruction multiplies lies together:
 // element (p, j) at b[((p / depth) * b_stride + j) * depth + p % depth]; k is a multiple of depth (pad with zeros); b_stride is a
-// multiple of 16 and not less than n. Deterministic: the order of the sums is that of p, whatever the number of rows or columns.
+// multiple of 16 and not less than n. Deterministic: the order of the sums follows from k alone, whatever the number of rows or
+// columns.
 //
 // Three kinds: f32 operands with fused multiply-add (depth 1) on every machine; bf16 operands (depth 2: c += a0 b0 + a1 b1) on
 // machines with AMX or AVX-512-BF16; codes of 8 bits (depth 4) on every machine, twice as fast as bf16 where there is AMX or
@@ -110,7 +111,6 @@ struct TileAvx512Vnni {
   static void multiply(const Int8Arguments& arguments);
 };
 struct TileAmx {
-  static bool usable();  // by this process on this machine
   static void multiply(const TileArguments<Bf16Bits>& arguments);
   static void multiply(const Int8Arguments& arguments);
   static void finish(const FinishArguments<Bf16Bits>& arguments);

@@ -1,8 +1,3 @@
-#include <asm/prctl.h>
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "kernels/cpu/amx_sums.h"
 
 namespace graft::kernels::cpu {
@@ -27,7 +22,7 @@ void add_all(const Operands<Element>& in, std::int64_t rows, std::int64_t column
   Tails<Element> tails(in, rows, columns);
   std::int64_t steps = tails.steps(), configured = 0;
   for (std::int64_t i = 0; i < in.terms; ++i) steps += in.left[i].steps / kTile * kTile;
-  const std::int64_t parts = (steps + kPart - 1) / kPart, step = parts > 1 ? (steps / kTile + parts - 1) / parts * kTile : steps;
+  const std::int64_t parts = (steps + kPart - 1) / kPart, step = parts > 1 ? (steps / kTile + parts - 1) / parts * kTile : kPart;
   for (std::int64_t column = 0; column < columns; column += kBlock) {
     const bool wide = columns - column > kTile;
     for (std::int64_t first = 0; first == 0 || first < steps; first += step)
@@ -45,20 +40,6 @@ void add_all(const Operands<Element>& in, std::int64_t rows, std::int64_t column
 }
 
 }  // namespace
-
-// The processor has tiles of bf16 and of 8 bits, the system saves them (some virtual machines show the first without the second),
-// and lets this process use them, which must be asked for.
-bool TileAmx::usable() {
-  constexpr unsigned kNeeded = 1u << 22 | 1u << 24 | 1u << 25;  // AMX-BF16, AMX-TILE, AMX-INT8
-  constexpr unsigned kSaved = 3u << 17;                         // XCR0: TILECFG, TILEDATA
-  constexpr int kTileData = 18, kRequestPermission = 0x1023;    // ARCH_REQ_XCOMP_PERM of Linux 5.16
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) return false;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kNeeded) != kNeeded) return false;
-  unsigned saved = 0, high = 0;
-  asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-  return (saved & kSaved) == kSaved && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
 
 void TileAmx::multiply(const TileArguments<Bf16Bits>& t) {
   const LeftSide<Bf16Bits> left{t.a, t.a_stride, t.steps};

@@ -104,6 +104,9 @@ void columns_of(const Arguments& t, std::int64_t row) {
   std::int64_t column = 0;
   for (; column + (kVectors - 1) * Set::kWidth < t.columns; column += kVectors * Set::kWidth)
     block<Set, kRows, kVectors>(t, row, column);
+  if constexpr (kVectors > 2) {  // half a panel
+    for (; column + Set::kWidth < t.columns; column += 2 * Set::kWidth) block<Set, kRows, 2>(t, row, column);
+  }
   if constexpr (kVectors > 1) {
     for (; column < t.columns; column += Set::kWidth) block<Set, kRows, 1>(t, row, column);
   }

@@ -112,9 +112,8 @@ at::Tensor dropped(const at::Tensor& x, const LowRank& adapter, std::uint64_t se
   return out;
 }
 
-// (M, r) whose rows are read in pairs, or whole tiles: zeros behind a rank that is none.
 at::Tensor empty_low(std::int64_t rows, std::int64_t rank, const at::Tensor& like) {
-  const std::int64_t padded = cpu::round_up(rank, cpu::isa() == cpu::Isa::amx ? cpu::kTileDepth : 2);
+  const std::int64_t padded = low_rank_stride(rank, like.scalar_type());
   if (rank == padded) return at::empty({rows, rank}, like.options());
   return at::zeros({rows, padded}, like.options()).narrow(1, 0, rank);
 }
@@ -256,6 +255,11 @@ void group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const 
 }
 
 }  // namespace
+
+std::int64_t low_rank_stride(std::int64_t rank, at::ScalarType type) {
+  const bool tiles = type == at::kBFloat16 && cpu::isa() == cpu::Isa::amx && device() == Device::cpu;
+  return cpu::round_up(rank, tiles ? cpu::kTileDepth : 2);
+}
 
 std::vector<at::Tensor> lora_group_forward(const at::Tensor& x, const std::vector<LoraPart>& parts) {
   const c10::InferenceMode no_autograd;

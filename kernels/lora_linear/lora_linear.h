@@ -29,6 +29,10 @@ struct LowRank {
   double dropout = 0;         // probability of dropping an element of X on the low-rank path, training only
 };
 
+// Distance of the rows of S in memory: they are read in pairs of bf16, or as whole tiles, with zeros behind a rank that fills
+// none.
+std::int64_t low_rank_stride(std::int64_t rank, at::ScalarType type);
+
 struct LoraLinearSaved {
   at::Tensor s;                    // (M, r) dtype of X; written by the forward
   std::uint64_t dropout_seed = 0;  // set by the caller before the forward; another for every linear and micro-batch
