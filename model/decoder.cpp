@@ -218,12 +218,13 @@ std::int64_t scratch_bytes(const ModelSpec& spec, at::ScalarType compute, std::i
   const auto element = static_cast<std::int64_t>(c10::elementSize(compute));
   const std::int64_t kv = spec.kv_heads * spec.head_dim, padded = (spec.head_dim + 15) / 16 * 16;
   std::int64_t packed = 0;
-  for (const std::int64_t wide : {spec.heads * spec.head_dim + 2 * kv, widest, spec.vocab}) {
-    const std::int64_t rows =
-        wide == spec.vocab ? std::min(tokens, kernels::linear_cross_entropy_chunk(spec.vocab, element)) : tokens;
+  const auto both_ways = [&](std::int64_t rows, std::int64_t wide) {
     packed = std::max({packed, kernels::cpu::gemm_scratch_bytes(rows, wide, spec.hidden, element),
                        kernels::cpu::gemm_scratch_bytes(rows, spec.hidden, wide, element)});
-  }
+  };
+  both_ways(tokens, spec.heads * spec.head_dim + 2 * kv);
+  both_ways(tokens, widest);
+  both_ways(std::min(tokens, kernels::linear_cross_entropy_chunk(spec.vocab, element)), spec.vocab);
   const bool widened = compute == at::kBFloat16 && !kernels::cpu::has_bf16_dot();
   return packed + tokens * kv * (widened ? 3 * 4 : element) + kernels::cpu::partial_rows(tokens) * spec.heads * padded * 8;
 }

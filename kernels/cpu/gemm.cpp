@@ -136,7 +136,7 @@ std::vector<Part<Element>> parts_of(const Job<Element>& job) {
       else
         cut.right += term.transposed ? k : k * term.right_stride;
       parts.back().terms.push_back(cut);
-      room -= round_up(count, kDepth<Element>);
+      room -= depth_of(cut);  // so that cuts fall where whole tiles do
       left -= count;
       k += count;
     }
@@ -158,7 +158,8 @@ std::int64_t gemm_scratch_bytes(std::int64_t rows, std::int64_t columns, std::in
   const std::int64_t panel = panel_columns() * depth * element;
   const bool whole = many(panels) && rows * depth * element <= kWholeBytes;
   const std::int64_t packed = panel * std::min(panels, whole ? at::get_num_threads() : packed_at_once(panel));
-  const std::int64_t aside = isa() == Isa::amx ? at::get_num_threads() * rows * panel_columns() * 4 : 0;  // tile_amx.cpp's sums
+  const std::int64_t waits = whole ? rows : std::min(rows, kRows);  // of a call of tile_amx.cpp
+  const std::int64_t aside = bf16 && isa() == Isa::amx ? at::get_num_threads() * waits * panel_columns() * 4 : 0;
   return packed + aside + (k + kPlannedRank > longest ? rows * columns * static_cast<std::int64_t>(sizeof(float)) : 0);
 }
 
