@@ -25,7 +25,7 @@ template <class Element>
 constexpr std::int64_t kLongest = sizeof(Element) == 2 ? 4096 : 1024;
 template <class Element>
 constexpr std::int64_t kRest = kLongest<Element> / 8;
-constexpr std::int64_t kPlannedRank = 256;  // columns of low-rank terms that the plan of memory allows for
+constexpr std::int64_t kPlannedRank = 128;  // columns of low-rank terms that the plan of memory allows for
 
 std::int64_t ceil_div(std::int64_t n, std::int64_t of) { return (n + of - 1) / of; }
 
