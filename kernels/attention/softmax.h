@@ -17,7 +17,7 @@ namespace graft::kernels::cpu {
 inline constexpr std::int64_t kQueries = 64, kKeys = 64;  // of a tile at most
 
 struct SoftmaxBlock {
-  float* scores;                                   // (keys, kQueries); overwritten
+  float* scores;                                   // (keys, kQueries); the forward may overwrite them
   std::int64_t keys, key, first, columns, window;  // key: position of row 0; first: of column 0; columns: queries there are
   float scale, softcap;                            // window, softcap: 0 for none
 };

@@ -121,6 +121,25 @@ TEST_CASE("an odd number of outputs in bf16 has the bits of an even one, where a
   for (std::size_t i = 0; i < even.size(); ++i) CHECK(same_bits(odd[i], even[i]));
 }
 
+TEST_CASE("S lies as the plan of memory counts it, with zeros behind the rank", "[lora_linear]") {
+  for (const auto type : {at::kFloat, at::kBFloat16})
+    for (const std::int64_t rank : {1, 16, 24, 32}) {
+      if (type == at::kBFloat16 && !cpu::has_bf16_dot()) continue;  // the library's products: S is dense
+      INFO(c10::toString(type) << ", rank " << rank);
+      const Case c = make(40, 64, 96, rank, type);
+      LowRank adapter = c.adapter;
+      LoraLinearSaved saved;
+      lora_linear_forward(c.x, c.w, {}, &adapter, &saved);
+      const std::int64_t stride = low_rank_stride(rank, type);
+      const bool tiles = type == at::kBFloat16 && cpu::isa() == cpu::Isa::amx;
+      CHECK(stride == (tiles ? 32 : rank + rank % 2));
+      if (cpu::isa() < cpu::Isa::avx2) continue;
+      REQUIRE(saved.s.stride(0) == stride);
+      const at::Tensor behind = saved.s.as_strided({40, stride - rank}, {stride, 1}, saved.s.storage_offset() + rank);
+      CHECK((behind == 0).all().item<bool>());
+    }
+}
+
 TEST_CASE("dropout keeps the expected share, scaled, and depends on the seed alone", "[lora_linear]") {
   const Case c = make(200, 101, 4, 2, at::kFloat, 0.25);
   const at::Tensor mask = mask_of(c, 5);
