@@ -17,6 +17,7 @@ void* engine_symbol(const char* name) {
     // Memory of one step serves the next: returning it to the system costs a page fault for every 4 KiB of every step.
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_TOP_PAD, 64 << 20);  // few, large pieces for kernels/cpu/huge_pages.h
     void* opened = dlopen("libgraft_engine.so", RTLD_NOW | RTLD_LOCAL);
     if (opened == nullptr) throw MachineError(cat("cannot load the engine beside this program: ", dlerror()));
     return opened;

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "data/corpus.h"
+#include "kernels/cpu/huge_pages.h"
 #include "model/compute_type.h"
 
 namespace graft::cli {
@@ -52,6 +53,7 @@ std::string base_note(const train::TrainConfig& config) {
 }
 
 Session::Session(const train::RunConfig& c) : config(c), base(open_base(c)) {
+  kernels::cpu::use_huge_pages();
   if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
   tokenizer = data::load_tokenizer(config.base);
   if (tokenizer->vocab_size() > base->spec().vocab)

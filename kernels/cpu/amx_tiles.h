@@ -44,7 +44,7 @@ template <class Element, int kDown, int kAcross>
 inline void add_steps(const char* a, std::int64_t a_stride, const char* b, std::int64_t b_stride) {
   constexpr bool codes = sizeof(Element) == 1;
   _tile_loadd(6, b, b_stride);
-  _tile_loadd(4, a, a_stride);
+  _tile_stream_loadd(4, a, a_stride);
   if constexpr (codes)
     _tile_dpbusd(0, 4, 6);
   else
@@ -57,7 +57,7 @@ inline void add_steps(const char* a, std::int64_t a_stride, const char* b, std::
       _tile_dpbf16ps(1, 4, 7);
   }
   if constexpr (kDown == 2) {
-    _tile_loadd(5, a + kTile * a_stride, a_stride);
+    _tile_stream_loadd(5, a + kTile * a_stride, a_stride);
     if constexpr (codes)
       _tile_dpbusd(2, 5, 6);
     else

@@ -10,6 +10,7 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/simd.h"
 
 namespace graft::kernels::cpu {
 

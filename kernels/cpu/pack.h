@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/pairs.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/transpose.h"
-#include "kernels/simd.h"
 
 namespace graft::kernels::cpu {
 
@@ -38,21 +38,11 @@ inline void pack(const float* rows, std::int64_t stride, std::int64_t k, std::in
     std::fill(out + p * width + n, out + (p + 1) * width, 0.f);
   }
 }
-GRAFT_SIMD inline void pack_pair(const Bf16Bits* low, const Bf16Bits* high, std::int64_t n, std::uint32_t* out) {
-#pragma omp simd
-  for (std::int64_t j = 0; j < n; ++j) out[j] = static_cast<std::uint32_t>(low[j]) | static_cast<std::uint32_t>(high[j]) << 16;
-}
 inline void pack(const Bf16Bits* rows, std::int64_t stride, std::int64_t k, std::int64_t n, std::int64_t width, Bf16Bits* out) {
   auto* words = reinterpret_cast<std::uint32_t*>(out);
-  for (std::int64_t p = 0; p < k; p += 2) {
-    std::uint32_t* line = words + p / 2 * width;
-    const Bf16Bits* low = rows + p * stride;
-    if (p + 1 < k)
-      pack_pair(low, low + stride, n, line);
-    else
-      for (std::int64_t j = 0; j < n; ++j) line[j] = low[j];
-    std::fill(line + n, line + width, 0u);
-  }
+  interleave_rows(rows, stride, k, n, words, width);
+  if (n < width)
+    for (std::int64_t p = 0; p < k; p += 2, words += width) std::fill(words + n, words + width, 0u);
 }
 
 }  // namespace graft::kernels::cpu
