@@ -25,6 +25,7 @@ struct InPlace {
   const char* initial(std::int64_t row, std::int64_t column) const { return t.add ? waiting(row, column).data : nullptr; }
   void expect(std::int64_t, std::int64_t, std::int64_t) const {}
   void ready(std::int64_t, std::int64_t, std::int64_t) const {}
+  void once() const {}
   void do_some() const {}
   void finish_all() const {}
 };
@@ -34,7 +35,9 @@ struct InPlace {
 template <class Derived>
 class Aside {
  public:
-  Waiting waiting(std::int64_t row, std::int64_t) const { return {data_ + row * kBlock * kWord, kBlock * kWord}; }
+  // No block is come back to: the next but one may lie where this one does, in the first cache.
+  void once() { kept_ = 2 * kBlock - 1; }
+  Waiting waiting(std::int64_t row, std::int64_t) const { return {place(row), kBlock * kWord}; }
   const char* initial(std::int64_t, std::int64_t) const { return nullptr; }
   void expect(std::int64_t row, std::int64_t rows, std::int64_t column) {
     expected_ = row, expected_end_ = row + rows, expected_column_ = column;
@@ -60,11 +63,13 @@ class Aside {
 
  private:
   void finish_next() {
-    static_cast<Derived*>(this)->finish(next_, data_ + next_ * kBlock * kWord);
+    static_cast<Derived*>(this)->finish(next_, place(next_));
     ++next_;
   }
+  char* place(std::int64_t row) const { return data_ + (row & kept_) * kBlock * kWord; }
 
   char* data_;
+  std::int64_t kept_ = ~std::int64_t{0};
   std::int64_t next_ = 0, end_ = 0, expected_ = 0, expected_end_ = 0, expected_column_ = 0;
 };
 

@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t kTile = 16;          // rows of a tile, its columns of 32 bits, and steps
 constexpr std::int64_t kBlock = 2 * kTile;  // rows and columns whose sums are held at one time
 constexpr std::int64_t kWord = 4, kLine = kTile * kWord;
-constexpr std::int64_t kPart = 320;  // steps: 40 KiB of a right side
+constexpr std::int64_t kPart = 256, kWhole = 320;  // steps: 32 KiB of a right side, or 40 KiB where that is all of it
 
 // The compiler does not know that tiles and their configuration are loaded from memory: what was written must be there.
 inline void written(const void* memory) { asm volatile("" ::"r"(memory) : "memory"); }

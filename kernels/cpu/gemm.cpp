@@ -16,25 +16,30 @@ constexpr std::int64_t kPanelsPerThread = 8;      // from which on threads share
 constexpr std::int64_t kRows = 256;               // of a piece at most
 constexpr std::int64_t kLeftBytes = 768 << 10;    // of a piece: what stays in the second cache while panels pass by
 constexpr std::int64_t kWholeBytes = 1280 << 10;  // of a left side that all panels pass by whole
+constexpr std::int64_t kPackedRows = 64;          // of a right side, for all panels
 constexpr std::int64_t kPackedBytes = 8 << 20;    // of the panels that are packed at one time, all threads together
 
-// Elements that are summed along k before they are added to what was summed before: in bf16 as many as the second cache takes of
-// both sides, in f32 so that the error of a long sum stays small. A rest that is short, as a low-rank term after a weight's, goes
-// with what is before it.
+// Elements along k: of a sum that is not cut, and of the parts of a longer one, each added to what was summed before. In bf16 what the
+// second cache takes of a left side, in f32 so that the error of a long sum stays small. A rest that is short, as a low-rank term
+// after a weight's, goes with what is before it.
 template <class Element>
-constexpr std::int64_t kLongest = sizeof(Element) == 2 ? 4096 : 1024;
+constexpr std::int64_t kUncut = sizeof(Element) == 2 ? 4096 : 1024;
 template <class Element>
-constexpr std::int64_t kRest = kLongest<Element> / 8;
+constexpr std::int64_t kLongest = sizeof(Element) == 2 ? 1536 : 1024;
+constexpr std::int64_t with_rest(std::int64_t longest) { return longest + longest / 8; }
 constexpr std::int64_t kPlannedRank = 128;  // columns of low-rank terms that the plan of memory allows for
 
 std::int64_t ceil_div(std::int64_t n, std::int64_t of) { return (n + of - 1) / of; }
 
-// Narrow panels go to a thread in pairs: of a row of W one reads a line, and memory gives two at a time.
+// Narrow panels go to a thread in pairs: of a row of W one reads a line, and memory gives two at a time. Those that would leave a
+// thread without go one by one.
 template <class F>
 void for_each_panel(std::int64_t count, const F& panel) {
-  const std::int64_t together = kPanel / panel_columns();
-  for_each_task(ceil_div(count, together), [&](std::int64_t i) {
-    for (std::int64_t p = i * together; p < std::min(count, (i + 1) * together); ++p) panel(p);
+  const std::int64_t together = kPanel / panel_columns(), threads = at::get_num_threads();
+  const std::int64_t groups = count / together / threads * threads, grouped = groups * together;
+  for_each_task(groups + count - grouped, [&](std::int64_t i) {
+    if (i >= groups) return panel(grouped + i - groups);
+    for (std::int64_t p = i * together; p < (i + 1) * together; ++p) panel(p);
   });
 }
 
@@ -45,7 +50,7 @@ void gemm_by_panels(const std::vector<Panel<Element>>& panels) {
     thread_local Scratch memory;
     const Panel<Element>& panel = panels[static_cast<std::size_t>(i)];
     auto* right = memory.get<Element>(panel.size());
-    panel.pack_into(right);
+    panel.pack_into(right, 0, panel.part->depth());
     panel.multiply_rows(right, 0, panel.job->rows);
   });
 }
@@ -69,7 +74,23 @@ std::int64_t piece_rows(const Panel<Element>& panel, std::int64_t panels) {
                   unit);
 }
 
-// All panels are packed first, then shared in pieces of rows: those of the same rows follow each other.
+// Panels of the same part, packed for all threads. Of rows in memory some are read whole, for all panels.
+template <class Element>
+void pack_panels(const Panel<Element>* panels, std::int64_t count, const std::vector<Element*>& to) {
+  const bool rows = std::none_of(panels->part->terms.begin(), panels->part->terms.end(),
+                                 [](const Term<Element>& term) { return term.transposed; });
+  const std::int64_t depth = panels->part->depth();
+  if (rows)
+    for_each_task(ceil_div(depth, kPackedRows), [&](std::int64_t piece) {
+      const std::int64_t begin = piece * kPackedRows, end = std::min(begin + kPackedRows, depth);
+      for (std::int64_t i = 0; i < count; ++i) panels[i].pack_into(to[static_cast<std::size_t>(i)], begin, end);
+    });
+  else
+    for_each_panel(count, [&](std::int64_t i) { panels[i].pack_into(to[static_cast<std::size_t>(i)], 0, depth); });
+}
+
+// All panels, of one part, are packed first, then shared in pieces of rows: those of the same rows follow each other. The pieces of
+// a sum that is cut go to the same threads again, in whose caches the sums wait.
 template <class Element>
 void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
   struct Piece {
@@ -88,11 +109,13 @@ void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
     for (std::int64_t begin = 0; begin < rows; begin += step) pieces.push_back({i, begin, std::min(begin + step, rows)});
   }
   std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
-  for_each_panel(count, [&](std::int64_t i) { panels[i].pack_into(rights[static_cast<std::size_t>(i)]); });
-  for_each_task(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+  pack_panels(panels, count, rights);
+  const auto multiply = [&](std::int64_t i) {
     const Piece& piece = pieces[static_cast<std::size_t>(i)];
     panels[piece.panel].multiply_rows(rights[static_cast<std::size_t>(piece.panel)], piece.begin, piece.end);
-  });
+  };
+  const bool cut = !panels->part->first || !panels->part->last;
+  (cut ? for_each_own_task : for_each_task)(static_cast<std::int64_t>(pieces.size()), multiply);
 }
 
 bool many(std::int64_t panels) { return panels >= kPanelsPerThread * at::get_num_threads(); }
@@ -115,17 +138,19 @@ void run(const std::vector<Panel<Element>>& panels) {
   for (std::int64_t i = 0; i < count; i += at_once) gemm_by_pieces(panels.data() + i, std::min(at_once, count - i));
 }
 
-// The terms, cut where kLongest elements are together.
+// The terms, cut where as many elements are together as a sum may have.
 template <class Element>
 std::vector<Part<Element>> parts_of(const Job<Element>& job) {
   std::vector<Part<Element>> parts(1);
-  std::int64_t left = 0, room = kLongest<Element>;
+  std::int64_t left = 0;
   for (const Term<Element>& term : job.terms) left += term.k;
+  const std::int64_t longest = left > with_rest(kUncut<Element>) ? kLongest<Element> : left;
+  std::int64_t room = longest;
   for (const Term<Element>& term : job.terms)
     for (std::int64_t k = 0; k < term.k;) {
-      if (room <= 0 && left > kRest<Element>) {
+      if (room <= 0 && left > longest / 8) {
         parts.emplace_back();
-        room = kLongest<Element>;
+        room = longest;
       }
       const std::int64_t count = room > 0 ? std::min(room, term.k - k) : term.k - k;
       Term<Element> cut = term;
@@ -153,14 +178,15 @@ void add_panels(const Job<Element>& job, const Part<Element>& part, std::vector<
 
 std::int64_t gemm_scratch_bytes(std::int64_t rows, std::int64_t columns, std::int64_t k, std::int64_t element) {
   const bool bf16 = element == 2;
-  const std::int64_t longest = bf16 ? kLongest<Bf16Bits> + kRest<Bf16Bits> : kLongest<float> + kRest<float>;
-  const std::int64_t panels = ceil_div(columns, panel_columns()), depth = std::min(k, longest);
+  const std::int64_t uncut = with_rest(bf16 ? kUncut<Bf16Bits> : kUncut<float>);
+  const std::int64_t part = with_rest(bf16 ? kLongest<Bf16Bits> : kLongest<float>);
+  const std::int64_t panels = ceil_div(columns, panel_columns()), depth = k > uncut ? part : k;
   const std::int64_t panel = panel_columns() * depth * element;
   const bool whole = many(panels) && rows * depth * element <= kWholeBytes;
   const std::int64_t packed = panel * std::min(panels, whole ? at::get_num_threads() : packed_at_once(panel));
   const std::int64_t waits = whole ? rows : std::min(rows, kRows);  // of a call of tile_amx.cpp
   const std::int64_t aside = bf16 && isa() == Isa::amx ? at::get_num_threads() * waits * panel_columns() * 4 : 0;
-  return packed + aside + (k + kPlannedRank > longest ? rows * columns * static_cast<std::int64_t>(sizeof(float)) : 0);
+  return packed + aside + (k + kPlannedRank > uncut ? rows * round_up(columns, kPanel) * static_cast<std::int64_t>(sizeof(float)) : 0);
 }
 
 template <class Element>
@@ -175,9 +201,10 @@ void gemm(const std::vector<Job<Element>>& jobs) {
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     if (parts[j].size() == 1) continue;
     thread_local Scratch memory;
-    auto* waiting = memory.get<float>(jobs[j].rows * jobs[j].columns);
+    const std::int64_t stride = round_up(jobs[j].columns, kPanel);
+    auto* waiting = memory.get<float>(jobs[j].rows * stride);
     for (Part<Element>& part : parts[j]) {
-      part.waiting = waiting, part.stride = jobs[j].columns;
+      part.waiting = waiting, part.stride = stride;
       panels.clear();
       add_panels(jobs[j], part, panels);
       run(panels);

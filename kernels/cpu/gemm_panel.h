@@ -62,18 +62,14 @@ struct Panel {
   std::int64_t width() const { return round_up(columns(), kLanes); }
   std::int64_t size() const { return part->depth() * width(); }
 
-  // The terms' right sides one after the other.
-  void pack_into(Element* to) const {
+  // The terms' right sides one after the other: of all their elements along k, [begin, end).
+  void pack_into(Element* to, std::int64_t begin, std::int64_t end) const {
     for (const Term<Element>& term : part->terms) {
-      if (term.nf4)
-        pack_nf4(term, to);
-      else if (term.transposed)
-        pack_transposed(term.right + column * term.right_stride, term.right_stride, columns(), term.k, width(), to);
-      else
-        pack(term.right + column, term.right_stride, term.k, columns(), width(), to);
-      const std::int64_t packed = round_up(term.k, kDepth<Element>), depth = depth_of(term);
-      std::fill(to + packed * width(), to + depth * width(), Element{});
+      const std::int64_t depth = depth_of(term), first = std::clamp<std::int64_t>(begin, 0, depth),
+                         last = std::clamp<std::int64_t>(end, 0, depth);
+      if (first < last) pack_term(term, first, last, to + first * width());
       to += depth * width();
+      begin -= depth, end -= depth;
     }
   }
 
@@ -88,13 +84,30 @@ struct Panel {
   }
 
  private:
+  struct Sums {
+    float* data;
+    std::int64_t stride;
+  };
+  Sums waiting(std::int64_t row) const { return {part->waiting + row * part->stride + column, part->stride}; }
+
+  void pack_term(const Term<Element>& term, std::int64_t first, std::int64_t last, Element* to) const {
+    const std::int64_t end = std::min(last, term.k), count = std::max<std::int64_t>(end - first, 0);
+    if (term.nf4)
+      pack_nf4(term, first, end, to);
+    else if (term.transposed)
+      pack_transposed(term.right + column * term.right_stride + first, term.right_stride, columns(), count, width(), to);
+    else
+      pack(term.right + first * term.right_stride + column, term.right_stride, count, columns(), width(), to);
+    std::fill(to + round_up(count, kDepth<Element>) * width(), to + (last - first) * width(), Element{});
+  }
+
   static constexpr std::int64_t kPiece = 128;  // of NF4 along k: what stays in the first cache between written and packed
 
-  void pack_nf4(const Term<Element>& term, Element* to) const {
+  void pack_nf4(const Term<Element>& term, std::int64_t first, std::int64_t end, Element* to) const {
     thread_local Scratch memory;
     auto* numbers = memory.get<Element>(kPanel * kPiece);
-    for (std::int64_t k = 0; k < term.k; k += kPiece) {
-      const std::int64_t count = std::min(kPiece, term.k - k);
+    for (std::int64_t k = first; k < end; k += kPiece) {
+      const std::int64_t count = std::min(kPiece, end - k);
       if (term.transposed) {
         dequantize(*term.nf4, column, columns(), term.nf4_k + k, count, numbers, kPiece);
         pack_transposed(numbers, kPiece, columns(), count, width(), to);
@@ -106,42 +119,43 @@ struct Panel {
     }
   }
 
-  // Sums of terms of both kinds, and of parts, meet in f32: of as many rows as stay in the first cache.
+  // Sums of terms of both kinds, and of parts, meet in f32: of as many rows as stay in the first cache. In bf16 the sums of a part
+  // go on from those of the part before, where they wait; in f32, whose result shows the error of a long chain, they are added.
   void sum_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
-    const std::int64_t rows = isa() == Isa::amx ? 128 : 48;
+    const bool whole = part->first && part->last, chained = sizeof(Element) == 2 && !whole;
+    const std::int64_t rows = chained ? end - begin : isa() == Isa::amx ? 128 : 48;
     thread_local Scratch memory;
-    auto* sums = memory.get<float>(rows * kPanel);
     for (std::int64_t row = begin; row < end; row += rows) {
       const std::int64_t count = std::min(rows, end - row);
-      bool add = false;
+      const Sums sums = chained ? waiting(row) : Sums{memory.get<float>(rows * kPanel), kPanel};
+      bool add = chained && !part->first;
       const Element* b = right;
       for (const Term<Element>& term : part->terms) {
         const std::int64_t steps = depth_of(term) / kDepth<Element>;
-        multiply({term.left + row * term.left_stride, term.left_stride, count, b, width(), steps, sums, kPanel, width(),
+        multiply({term.left + row * term.left_stride, term.left_stride, count, b, width(), steps, sums.data, sums.stride, width(),
                   std::exchange(add, true)});
         b += steps * kDepth<Element> * width();
       }
-      if (part->last && part->first && finish_int8(sums, row, count, add)) continue;
+      if (whole && finish_int8(sums, row, count, add)) continue;
       if (part->last)
         for (const Int8Term& term : job->int8)
-          term.right->multiply_panel(*term.left, row, count, column, sums, kPanel, std::exchange(add, true));
-      if (!part->first) add_waiting(sums, row, count);
-      if (part->last)
-        write(sums, row, count);
-      else
-        for (std::int64_t i = 0; i < count; ++i)
-          std::copy(sums + i * kPanel, sums + i * kPanel + columns(), part->waiting + (row + i) * part->stride + column);
+          term.right->multiply_panel(*term.left, row, count, column, sums.data, sums.stride, std::exchange(add, true));
+      for (std::int64_t i = 0; i < count && !chained && !part->first; ++i)
+        add_row(waiting(row + i).data, columns(), sums.data + i * sums.stride);
+      for (std::int64_t i = 0; i < count && !chained && !part->last; ++i)
+        std::copy(sums.data + i * sums.stride, sums.data + i * sums.stride + columns(), waiting(row + i).data);
+      if (part->last) write(sums, row, count);
     }
   }
 
   // The terms of codes, the last of them together with what comes after it, where that is done beside the products.
-  bool finish_int8(float* sums, std::int64_t row, std::int64_t count, bool add) const {
+  bool finish_int8(const Sums& sums, std::int64_t row, std::int64_t count, bool add) const {
     if constexpr (sizeof(Element) == 2) {
       if (isa() != Isa::amx || job->int8.empty()) return false;
       const Int8Term& last = job->int8.back();
       for (const Int8Term& term : job->int8)
-        if (&term != &last) term.right->multiply_panel(*term.left, row, count, column, sums, kPanel, std::exchange(add, true));
-      TileAmx::finish({last.right->panel(*last.left, row, count, column, sums, kPanel, add),
+        if (&term != &last) term.right->multiply_panel(*term.left, row, count, column, sums.data, sums.stride, std::exchange(add, true));
+      TileAmx::finish({last.right->panel(*last.left, row, count, column, sums.data, sums.stride, add),
                        job->out + row * job->out_stride + column, job->out_stride, columns(),
                        job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});
       return true;
@@ -149,17 +163,12 @@ struct Panel {
     return false;
   }
 
-  void add_waiting(float* sums, std::int64_t row, std::int64_t count) const {
-    for (std::int64_t i = 0; i < count; ++i)
-      add_row(part->waiting + (row + i) * part->stride + column, columns(), sums + i * kPanel);
-  }
-
-  void write(const float* sums, std::int64_t row, std::int64_t count) const {
+  void write(const Sums& sums, std::int64_t row, std::int64_t count) const {
     using T = std::conditional_t<sizeof(Element) == 2, c10::BFloat16, float>;
     static constexpr std::array<Element, kPanel> zeros{};
     const Element* bias = job->bias == nullptr ? zeros.data() : job->bias + column;
     for (std::int64_t i = 0; i < count; ++i)
-      round_sums(sums + i * kPanel, columns(), job->scale, reinterpret_cast<const T*>(bias), job->add,
+      round_sums(sums.data + i * sums.stride, columns(), job->scale, reinterpret_cast<const T*>(bias), job->add,
                  reinterpret_cast<T*>(job->out + (row + i) * job->out_stride + column));
   }
 };

@@ -19,4 +19,12 @@ void for_each_task(std::int64_t count, const std::function<void(std::int64_t)>& 
   });
 }
 
+void for_each_own_task(std::int64_t count, const std::function<void(std::int64_t)>& task) {
+  const std::int64_t threads = std::min<std::int64_t>(at::get_num_threads(), count);
+  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    take_place();
+    for (std::int64_t i = begin * count / threads; i < end * count / threads; ++i) task(i);
+  });
+}
+
 }  // namespace graft::kernels::cpu

@@ -22,7 +22,9 @@ void add_all(const Operands<Element>& in, std::int64_t rows, std::int64_t column
   Tails<Element> tails(in, rows, columns);
   std::int64_t steps = tails.steps(), configured = 0;
   for (std::int64_t i = 0; i < in.terms; ++i) steps += in.left[i].steps / kTile * kTile;
-  const std::int64_t parts = (steps + kPart - 1) / kPart, step = parts > 1 ? (steps / kTile + parts - 1) / parts * kTile : kPart;
+  const std::int64_t parts = steps > kWhole ? (steps + kPart - 1) / kPart : 1;
+  const std::int64_t step = parts > 1 ? (steps / kTile + parts - 1) / parts * kTile : kWhole;
+  if (parts <= 1) sums.once();
   for (std::int64_t column = 0; column < columns; column += kBlock) {
     const bool wide = columns - column > kTile;
     for (std::int64_t first = 0; first == 0 || first < steps; first += step)

@@ -137,11 +137,12 @@ void chunk_rows(at::Tensor& z, const at::Tensor& targets, const at::Tensor& row_
   });
 }
 
-// (n, V). On the processor bf16 is read in pairs: an even stride, with zeros behind an odd vocabulary.
+// (n, V). On the processor rows are an odd number of cache lines apart: at a power of two, or half of one, they would all compete
+// for the same few places of a cache. bf16 is read in pairs: a zero stands behind an odd vocabulary.
 at::Tensor empty_logits(std::int64_t n, std::int64_t vocabulary, const at::Tensor& like) {
-  if (device() != Device::cpu || like.scalar_type() == at::kFloat || vocabulary % 2 == 0)
-    return at::empty({n, vocabulary}, like.options());
-  const at::Tensor whole = at::empty({n, vocabulary + 1}, like.options());
+  if (device() != Device::cpu) return at::empty({n, vocabulary}, like.options());
+  const std::int64_t line = 64 / static_cast<std::int64_t>(like.element_size()), lines = vocabulary / line + 1;
+  const at::Tensor whole = at::empty({n, (lines + 1 - lines % 2) * line}, like.options());
   whole.select(1, vocabulary).zero_();
   return whole.narrow(1, 0, vocabulary);
 }

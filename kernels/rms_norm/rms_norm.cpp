@@ -14,6 +14,12 @@ namespace graft::kernels {
 namespace {
 
 template <class T>
+GRAFT_SIMD void add_row(const T* residual, T* x, std::int64_t n) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) store(x[i], load(x[i]) + load(residual[i]));
+}
+
+template <class T>
 GRAFT_SIMD float forward_row(const T* x, const T* w, T* y, std::int64_t n, float eps, float offset, bool gain_in_f32) {
   float squares = 0;
 #pragma omp simd reduction(+ : squares)
@@ -74,14 +80,15 @@ at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const
   at::Tensor r = at::empty({rows}, x.options().dtype(at::kFloat));
   if (rstd != nullptr) *rstd = r;
   if (device() != Device::cpu) return on_device::rms_norm_forward(x, weight, options, y, r, residual), y;
-  if (residual.defined()) at::Tensor(x).add_(residual);
   by_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
     const T *in = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
+    const T* added = residual.defined() ? residual.const_data_ptr<T>() : nullptr;
     T* out = y.mutable_data_ptr<T>();
     float* r_out = r.mutable_data_ptr<float>();
     at::parallel_for(0, rows, grain(columns), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
+        if (added != nullptr) add_row(added + i * residual.stride(0), x.mutable_data_ptr<T>() + i * x.stride(0), columns);
         r_out[i] = forward_row(in + i * x.stride(0), w, out + i * columns, columns, static_cast<float>(options.eps),
                                static_cast<float>(options.gain_offset), options.gain_in_f32);
       }
