@@ -114,17 +114,43 @@ class Row {
   __m512 scale_, low_bias_, high_bias_;
 };
 
+// Lines of what is wanted next, some of them with each step.
+class Fetched {
+ public:
+  Fetched(const Ahead& ahead, std::int64_t steps)
+      : row_(static_cast<const char*>(ahead.rows)), stride_(ahead.stride), rows_(ahead.count), bytes_(ahead.bytes) {
+    const std::int64_t lines = rows_ * ((bytes_ + kLine - 1) / kLine);
+    at_once_ = steps > 0 ? (lines + steps - 1) / steps : 0;
+  }
+  void fetch_some() {
+    for (std::int64_t i = 0; i < at_once_ && rows_ > 0; ++i) {
+      _mm_prefetch(row_ + byte_, _MM_HINT_T1);
+      if ((byte_ += kLine) < bytes_) continue;
+      byte_ = 0, row_ += stride_, --rows_;
+    }
+  }
+
+ private:
+  const char* row_;
+  std::int64_t stride_, rows_, bytes_, at_once_, byte_ = 0;
+};
+
 class Rounded : public Aside<Rounded> {
  public:
-  explicit Rounded(const FinishArguments<Bf16Bits>& t)
-      : Aside(t.rows), row_(t.out, t.out_stride, t.columns, t.bias, t.add, t.scale) {}
+  Rounded(const FinishArguments<Bf16Bits>& t, std::int64_t steps)
+      : Aside(t.rows), row_(t.out, t.out_stride, t.columns, t.bias, t.add, t.scale), next_(t.ahead, steps) {}
 
+  void do_some() {
+    Aside::do_some();
+    next_.fetch_some();
+  }
   const void* target(std::int64_t row, std::int64_t column) const { return row_.at(row, column); }
   void begin(std::int64_t column) { row_.begin(column); }
   void finish(std::int64_t row, const char* from) const { row_.write(row, _mm512_load_ps(from), _mm512_load_ps(from + kLine)); }
 
  private:
   Row row_;
+  Fetched next_;
 };
 
 // Sixteen columns of a row of c.

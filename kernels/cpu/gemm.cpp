@@ -31,27 +31,16 @@ constexpr std::int64_t kPlannedRank = 128;  // columns of low-rank terms that th
 
 std::int64_t ceil_div(std::int64_t n, std::int64_t of) { return (n + of - 1) / of; }
 
-// Narrow panels go to a thread in pairs: of a row of W one reads a line, and memory gives two at a time. Those that would leave a
-// thread without go one by one.
-template <class F>
-void for_each_panel(std::int64_t count, const F& panel) {
-  const std::int64_t together = kPanel / panel_columns(), threads = at::get_num_threads();
-  const std::int64_t groups = count / together / threads * threads, grouped = groups * together;
-  for_each_task(groups + count - grouped, [&](std::int64_t i) {
-    if (i >= groups) return panel(grouped + i - groups);
-    for (std::int64_t p = i * together; p < (i + 1) * together; ++p) panel(p);
-  });
-}
-
-// Each thread packs a panel for itself and takes it through all rows.
+// Each thread packs a panel for itself and takes it through all rows, while the source of the next comes from memory.
 template <class Element>
 void gemm_by_panels(const std::vector<Panel<Element>>& panels) {
-  for_each_panel(static_cast<std::int64_t>(panels.size()), [&](std::int64_t i) {
+  for_each_task(static_cast<std::int64_t>(panels.size()), [&](std::int64_t i) {
     thread_local Scratch memory;
     const Panel<Element>& panel = panels[static_cast<std::size_t>(i)];
     auto* right = memory.get<Element>(panel.size());
     panel.pack_into(right, 0, panel.part->depth());
-    panel.multiply_rows(right, 0, panel.job->rows);
+    const auto next = static_cast<std::size_t>(i + 1);
+    panel.multiply_rows(right, 0, panel.job->rows, next < panels.size() ? panels[next].source() : Ahead{});
   });
 }
 
@@ -86,11 +75,11 @@ void pack_panels(const Panel<Element>* panels, std::int64_t count, const std::ve
       for (std::int64_t i = 0; i < count; ++i) panels[i].pack_into(to[static_cast<std::size_t>(i)], begin, end);
     });
   else
-    for_each_panel(count, [&](std::int64_t i) { panels[i].pack_into(to[static_cast<std::size_t>(i)], 0, depth); });
+    for_each_task(count, [&](std::int64_t i) { panels[i].pack_into(to[static_cast<std::size_t>(i)], 0, depth); });
 }
 
 // All panels, of one part, are packed first, then shared in pieces of rows: those of the same rows follow each other. The pieces of
-// a sum that is cut go to the same threads again, in whose caches the sums wait.
+// a sum that is cut are the same threads' each time, in whose caches the sums wait.
 template <class Element>
 void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
   struct Piece {
@@ -110,12 +99,10 @@ void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
   }
   std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
   pack_panels(panels, count, rights);
-  const auto multiply = [&](std::int64_t i) {
+  for_each_task(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
     const Piece& piece = pieces[static_cast<std::size_t>(i)];
     panels[piece.panel].multiply_rows(rights[static_cast<std::size_t>(piece.panel)], piece.begin, piece.end);
-  };
-  const bool cut = !panels->part->first || !panels->part->last;
-  (cut ? for_each_own_task : for_each_task)(static_cast<std::int64_t>(pieces.size()), multiply);
+  });
 }
 
 bool many(std::int64_t panels) { return panels >= kPanelsPerThread * at::get_num_threads(); }

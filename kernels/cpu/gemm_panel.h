@@ -73,14 +73,23 @@ struct Panel {
     }
   }
 
-  void multiply_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
+  // What pack_into reads, of the largest term.
+  Ahead source() const {
+    if (part->terms.empty() || part->terms.front().nf4) return {};
+    const Term<Element>& term = part->terms.front();
+    constexpr auto bytes = static_cast<std::int64_t>(sizeof(Element));
+    if (term.transposed) return {term.right + column * term.right_stride, term.right_stride * bytes, columns(), term.k * bytes};
+    return {term.right + column, term.right_stride * bytes, term.k, columns() * bytes};
+  }
+
+  void multiply_rows(const Element* right, std::int64_t begin, std::int64_t end, const Ahead& ahead = {}) const {
     if (!job->int8.empty() || !part->first || !part->last) return sum_rows(right, begin, end);
     std::vector<LeftSide<Element>> left;
     for (const Term<Element>& term : part->terms)
       left.push_back({term.left + begin * term.left_stride, term.left_stride, depth_of(term) / kDepth<Element>});
     finish({left.data(), static_cast<std::int64_t>(left.size()), end - begin, right, width(),
             job->out + begin * job->out_stride + column, job->out_stride, columns(),
-            job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});
+            job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale, ahead});
   }
 
  private:

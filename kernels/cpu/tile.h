@@ -45,6 +45,11 @@ struct LeftSide {
   const Element* a;
   std::int64_t a_stride, steps;
 };
+// Rows of memory that will be wanted next: fetched to the second cache beside the products, where an instruction set leaves room.
+struct Ahead {
+  const void* rows = nullptr;
+  std::int64_t stride = 0, count = 0, bytes = 0;  // stride and bytes of a row
+};
 template <class Element>
 struct FinishArguments {
   const LeftSide<Element>* left;  // `terms` of them; their right sides follow each other in b
@@ -56,6 +61,7 @@ struct FinishArguments {
   const Element* bias;               // (columns), or null
   bool add;
   float scale;
+  Ahead ahead = {};
 };
 
 // c (+)= row_scale column_scale * the sum over p of (a - 128) b; that sum is exact, so c has the same bits on every machine.

@@ -49,7 +49,10 @@ void TileAmx::multiply(const TileArguments<Bf16Bits>& t) {
 }
 
 void TileAmx::finish(const FinishArguments<Bf16Bits>& t) {
-  add_all<Bf16Bits>({t.left, t.terms, t.b, t.b_stride}, t.rows, (t.columns + kTile - 1) / kTile * kTile, Rounded(t));
+  std::int64_t steps = 0;
+  for (std::int64_t i = 0; i < t.terms; ++i) steps += t.left[i].steps / kTile;
+  steps *= (t.rows + kBlock - 1) / kBlock * ((t.columns + kBlock - 1) / kBlock);
+  add_all<Bf16Bits>({t.left, t.terms, t.b, t.b_stride}, t.rows, (t.columns + kTile - 1) / kTile * kTile, Rounded(t, steps));
 }
 
 void TileAmx::multiply(const Int8Arguments& t) {
