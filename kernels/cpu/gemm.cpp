@@ -19,9 +19,9 @@ constexpr std::int64_t kWholeBytes = 1280 << 10;  // of a left side that all pan
 constexpr std::int64_t kPackedRows = 64;          // of a right side, for all panels
 constexpr std::int64_t kPackedBytes = 8 << 20;    // of the panels that are packed at one time, all threads together
 
-// Elements along k: of a sum that is not cut, and of the parts of a longer one, each added to what was summed before. In bf16 what the
-// second cache takes of a left side, in f32 so that the error of a long sum stays small. A rest that is short, as a low-rank term
-// after a weight's, goes with what is before it.
+// Elements along k: of a sum that is not cut, and of the parts of a longer one, each added to what was summed before. In bf16
+// what the second cache takes of a left side, in f32 so that the error of a long sum stays small. A rest that is short, as a
+// low-rank term after a weight's, goes with what is before it.
 template <class Element>
 constexpr std::int64_t kUncut = sizeof(Element) == 2 ? 4096 : 1024;
 template <class Element>
@@ -63,22 +63,25 @@ std::int64_t piece_rows(const Panel<Element>& panel, std::int64_t panels) {
                   unit);
 }
 
-// Panels of the same part, packed for all threads. Of rows in memory some are read whole, for all panels.
+// Panels packed for all threads. Rows in memory are read whole, some at a time for all panels.
 template <class Element>
 void pack_panels(const Panel<Element>* panels, std::int64_t count, const std::vector<Element*>& to) {
-  const bool rows = std::none_of(panels->part->terms.begin(), panels->part->terms.end(),
-                                 [](const Term<Element>& term) { return term.transposed; });
-  const std::int64_t depth = panels->part->depth();
+  std::int64_t depth = 0;
+  bool rows = true;
+  for (std::int64_t i = 0; i < count; ++i) {
+    depth = std::max(depth, panels[i].part->depth());
+    for (const Term<Element>& term : panels[i].part->terms) rows = rows && !term.transposed;
+  }
   if (rows)
     for_each_task(ceil_div(depth, kPackedRows), [&](std::int64_t piece) {
-      const std::int64_t begin = piece * kPackedRows, end = std::min(begin + kPackedRows, depth);
+      const std::int64_t begin = piece * kPackedRows, end = begin + kPackedRows;
       for (std::int64_t i = 0; i < count; ++i) panels[i].pack_into(to[static_cast<std::size_t>(i)], begin, end);
     });
   else
     for_each_task(count, [&](std::int64_t i) { panels[i].pack_into(to[static_cast<std::size_t>(i)], 0, depth); });
 }
 
-// All panels, of one part, are packed first, then shared in pieces of rows: those of the same rows follow each other. The pieces of
+// All panels are packed first, then shared in pieces of rows: those of the same rows follow each other. The pieces of
 // a sum that is cut are the same threads' each time, in whose caches the sums wait.
 template <class Element>
 void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
@@ -173,7 +176,8 @@ std::int64_t gemm_scratch_bytes(std::int64_t rows, std::int64_t columns, std::in
   const std::int64_t packed = panel * std::min(panels, whole ? at::get_num_threads() : packed_at_once(panel));
   const std::int64_t waits = whole ? rows : std::min(rows, kRows);  // of a call of tile_amx.cpp
   const std::int64_t aside = bf16 && isa() == Isa::amx ? at::get_num_threads() * waits * panel_columns() * 4 : 0;
-  return packed + aside + (k + kPlannedRank > uncut ? rows * round_up(columns, kPanel) * static_cast<std::int64_t>(sizeof(float)) : 0);
+  return packed + aside +
+         (k + kPlannedRank > uncut ? rows * round_up(columns, kPanel) * static_cast<std::int64_t>(sizeof(float)) : 0);
 }
 
 template <class Element>

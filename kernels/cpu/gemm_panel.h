@@ -128,8 +128,9 @@ struct Panel {
     }
   }
 
-  // Sums of terms of both kinds, and of parts, meet in f32: of as many rows as stay in the first cache. In bf16 the sums of a part
-  // go on from those of the part before, where they wait; in f32, whose result shows the error of a long chain, they are added.
+  // Sums of terms of both kinds, and of parts, meet in f32: of as many rows as stay in the first cache. In bf16 the sums of a
+  // part go on from those of the part before, where they wait; in f32, whose result shows the error of a long chain, they are
+  // added.
   void sum_rows(const Element* right, std::int64_t begin, std::int64_t end) const {
     const bool whole = part->first && part->last, chained = sizeof(Element) == 2 && !whole;
     const std::int64_t rows = chained ? end - begin : isa() == Isa::amx ? 128 : 48;
@@ -163,7 +164,8 @@ struct Panel {
       if (isa() != Isa::amx || job->int8.empty()) return false;
       const Int8Term& last = job->int8.back();
       for (const Int8Term& term : job->int8)
-        if (&term != &last) term.right->multiply_panel(*term.left, row, count, column, sums.data, sums.stride, std::exchange(add, true));
+        if (&term != &last)
+          term.right->multiply_panel(*term.left, row, count, column, sums.data, sums.stride, std::exchange(add, true));
       TileAmx::finish({last.right->panel(*last.left, row, count, column, sums.data, sums.stride, add),
                        job->out + row * job->out_stride + column, job->out_stride, columns(),
                        job->bias == nullptr ? nullptr : job->bias + column, job->add, job->scale});

@@ -2,6 +2,9 @@
 
 #include <ATen/Parallel.h>
 
+#include <deque>
+
+#include "kernels/cpu/pairs.h"
 #include "kernels/cpu/transpose.h"
 #include "tests/support/catch.h"
 #include "tests/support/elements.h"
@@ -103,6 +106,30 @@ void check_long() {
     }
 }
 
+// Side by side: the first is neither the widest nor the deepest, and what is packed beyond its end belongs to another.
+template <class Element>
+void check_jobs() {
+  const at::ScalarType type = kType<Element>;
+  for (const bool transposed : {true, false}) {
+    std::deque<at::Tensor> kept;
+    std::vector<at::Tensor> outs, wants;
+    std::vector<Job<Element>> jobs;
+    for (const auto& [columns, k] : {std::pair{16, 34}, {70, 640}, {33, 2}, {64, 130}}) {
+      const at::Tensor& x = kept.emplace_back(framed(65, k, 1, type));
+      const at::Tensor& w = kept.emplace_back(transposed ? framed(columns, k, 2, type) : framed(k, columns, 2, type));
+      wants.push_back(x.to(at::kDouble).mm(transposed ? w.to(at::kDouble).t() : w.to(at::kDouble)));
+      at::Tensor out = nan_like(at::empty({65, columns}, type));
+      jobs.push_back({data<Element>(out), columns, 65, columns, {term<Element>(x, w, transposed)}});
+      outs.push_back(out);
+    }
+    gemm(jobs);
+    for (std::size_t i = 0; i < outs.size(); ++i) {
+      INFO("job " << i << (transposed ? ", transposed" : ""));
+      CHECK(relative_error(outs[i], wants[i]) <= tolerance(type));
+    }
+  }
+}
+
 // No terms at all: the bias.
 template <class Element>
 void check_no_terms() {
@@ -159,6 +186,11 @@ TEST_CASE("long sums of all kinds of terms equal f64, same bits on any number of
   if (has_bf16_dot()) check_long<Bf16Bits>();
 }
 
+TEST_CASE("products of any depth side by side equal f64", "[cpu]") {
+  check_jobs<float>();
+  if (has_bf16_dot()) check_jobs<Bf16Bits>();
+}
+
 TEST_CASE("a product of no terms is its bias", "[cpu]") {
   check_no_terms<float>();
   if (has_bf16_dot()) check_no_terms<Bf16Bits>();
@@ -198,6 +230,25 @@ TEST_CASE("words of rows become words of columns, whatever the size and alignmen
           std::uint32_t want = 0xdeadbeef;
           if (r < rows) std::memcpy(&want, in.data() + 2 + r * stride + 4 * w, 4);
           REQUIRE(out[static_cast<std::size_t>(w * (rows + 3) + r)] == want);
+        }
+    }
+}
+
+TEST_CASE("rows become pairs, whatever the size and alignment", "[cpu]") {
+  for (const std::int64_t rows : {0, 1, 2, 5, 64, 67})
+    for (const std::int64_t n : {1, 15, 16, 17, 31, 32, 33, 64, 70}) {
+      INFO(rows << " rows of " << n);
+      const std::int64_t stride = n + 3, pairs = (rows + 1) / 2, out_stride = n + 2;
+      std::vector<Bf16Bits> in(static_cast<std::size_t>(rows * stride + 1));
+      for (std::size_t i = 0; i < in.size(); ++i) in[i] = static_cast<Bf16Bits>(i * 40503 % 65521);
+      std::vector<std::uint32_t> out(static_cast<std::size_t>((pairs + 1) * out_stride), 0xdeadbeef);
+      const Bf16Bits* const first = in.data() + 1;
+      interleave_rows(first, stride, rows, n, out.data(), out_stride);
+      for (std::int64_t p = 0; p <= pairs; ++p)
+        for (std::int64_t j = 0; j < out_stride; ++j) {
+          const auto at = [&](std::int64_t row) { return row < rows ? std::uint32_t{first[row * stride + j]} : 0; };
+          const std::uint32_t want = p < pairs && j < n ? at(2 * p) | at(2 * p + 1) << 16 : 0xdeadbeef;
+          REQUIRE(out[static_cast<std::size_t>(p * out_stride + j)] == want);
         }
     }
 }

@@ -12,10 +12,11 @@ namespace graft::kernels::cpu {
 namespace {
 
 constexpr std::size_t kHuge = 2 << 20;
+constexpr std::uint8_t kBeforeAll = 255;  // an allocator of lower priority than LibTorch's own would be ignored
 
-// LibTorch's own allocator can ask too (THP_MEM_ALLOC_ENABLE), but for each tensor, with a system call, and puts all tensors at the
-// same distance from the start of a page, where they compete for the same lines of the caches: slower than without. Here the heap
-// is asked for, once for each piece that it grows by.
+// LibTorch's own allocator can ask too (THP_MEM_ALLOC_ENABLE), but for each tensor, with a system call, and puts all tensors at
+// the same distance from the start of a page, where they compete for the same lines of the caches: slower than without. Here the
+// heap is asked for, once for each piece that it grows by.
 class HeapInHugePages : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
@@ -45,7 +46,7 @@ class HeapInHugePages : public c10::Allocator {
 
 void use_huge_pages() {
   static HeapInHugePages allocator;
-  static const bool set = (c10::SetCPUAllocator(&allocator, 255), true);
+  static const bool set = (c10::SetCPUAllocator(&allocator, kBeforeAll), true);
   static_cast<void>(set);
 }
 

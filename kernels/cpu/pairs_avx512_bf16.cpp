@@ -21,8 +21,7 @@ void interleave_rows_avx512_bf16(const Bf16Bits* in, std::int64_t in_stride, std
     for (std::int64_t j = 0; j < n; j += kLine) {
       const __mmask32 mask = first(n - j), next = r + 1 < rows ? mask : 0;
       if (r + kAhead < rows)
-        for (int i = 0; i < 2; ++i)
-          _mm_prefetch(reinterpret_cast<const char*>(in + (kAhead + i) * in_stride + j), _MM_HINT_T0);
+        for (int i = 0; i < 2; ++i) _mm_prefetch(reinterpret_cast<const char*>(in + (kAhead + i) * in_stride + j), _MM_HINT_T0);
       const __m512i low = _mm512_maskz_loadu_epi16(mask, in + j), high = _mm512_maskz_loadu_epi16(next, in + in_stride + j);
       _mm512_mask_storeu_epi32(out + j, static_cast<__mmask16>(first(n - j)), _mm512_permutex2var_epi16(low, pairs, high));
       _mm512_mask_storeu_epi32(out + j + kLine / 2, static_cast<__mmask16>(first(n - j) >> 16),

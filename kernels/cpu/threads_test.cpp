@@ -2,7 +2,11 @@
 
 #include <omp.h>
 
+#include <algorithm>
+#include <atomic>
 #include <set>
+#include <thread>
+#include <vector>
 
 #include "kernels/cpu/tasks.h"
 #include "tests/support/catch.h"
@@ -52,6 +56,21 @@ TEST_CASE("threads of a team have a processor each, those too that are made afte
   }
   for_each_task(threads, [](std::int64_t) {});
   for (const cpu_set_t& set : team(threads)) CHECK(CPU_EQUAL(&set, &before));
+}
+
+TEST_CASE("each task runs once, and a thread that is done helps the others", "[cpu]") {
+  for (const int count : {0, 1, 2, 3, 7, 64, 1001}) {
+    std::vector<std::atomic<int>> runs(static_cast<std::size_t>(count));
+    for_each_task(count, [&](std::int64_t i) { ++runs[static_cast<std::size_t>(i)]; });
+    CHECK(std::all_of(runs.begin(), runs.end(), [](const std::atomic<int>& n) { return n == 1; }));
+  }
+  if (omp_get_max_threads() < 2) return;
+  std::atomic<int> others = 0;  // the first task waits for all others, some of which are its own thread's
+  for_each_task(16, [&](std::int64_t i) {
+    if (i > 0) ++others;
+    while (i == 0 && others < 15) std::this_thread::yield();
+  });
+  CHECK(others == 15);
 }
 
 }  // namespace graft::kernels::cpu
