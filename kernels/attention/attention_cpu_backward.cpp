@@ -174,7 +174,7 @@ void backward(const Forwarded& in, const std::vector<Segment>& segments, const A
     std::int64_t head;
   };
   const std::vector<std::vector<Range>> ranges = ranges_of(segments, heads, options.window);
-  std::vector<Place> places;  // most work first: the last to finish is a short one
+  std::vector<Place> places;  // most work first: not one of the longest is left for the end
   std::int64_t size = 0;
   for (std::size_t s = 0; s < segments.size(); ++s)
     for (const Range& range : ranges[s]) {

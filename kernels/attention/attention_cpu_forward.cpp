@@ -84,7 +84,7 @@ void forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, cons
     std::size_t segment;
     std::int64_t head, begin, keys;  // that its tile sees
   };
-  std::vector<Place> places;  // most keys first: the last to finish is a short one
+  std::vector<Place> places;  // most keys first: not one of the longest is left for the end
   for (std::size_t s = 0; s < segments.size(); ++s)
     for (std::int64_t head = 0; head < heads; ++head)
       for (std::int64_t begin = 0; begin < segments[s].queries; begin += kQueries) {

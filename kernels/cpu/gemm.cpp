@@ -72,7 +72,7 @@ void pack_panels(const Panel<Element>* panels, std::int64_t count, const std::ve
     depth = std::max(depth, panels[i].part->depth());
     for (const Term<Element>& term : panels[i].part->terms) rows = rows && !term.transposed;
   }
-  if (rows)
+  if (rows && ceil_div(depth, kPackedRows) >= at::get_num_threads())
     for_each_task(ceil_div(depth, kPackedRows), [&](std::int64_t piece) {
       const std::int64_t begin = piece * kPackedRows, end = begin + kPackedRows;
       for (std::int64_t i = 0; i < count; ++i) panels[i].pack_into(to[static_cast<std::size_t>(i)], begin, end);
@@ -82,7 +82,7 @@ void pack_panels(const Panel<Element>* panels, std::int64_t count, const std::ve
 }
 
 // All panels are packed first, then shared in pieces of rows: those of the same rows follow each other. The pieces of
-// a sum that is cut are the same threads' each time, in whose caches the sums wait.
+// a sum that is cut are the same threads' from one equal part to the next: the sums wait in their caches.
 template <class Element>
 void gemm_by_pieces(const Panel<Element>* panels, std::int64_t count) {
   struct Piece {
@@ -132,15 +132,17 @@ void run(const std::vector<Panel<Element>>& panels) {
 template <class Element>
 std::vector<Part<Element>> parts_of(const Job<Element>& job) {
   std::vector<Part<Element>> parts(1);
-  std::int64_t left = 0;
+  std::int64_t left = 0, room = kLongest<Element>;
   for (const Term<Element>& term : job.terms) left += term.k;
-  const std::int64_t longest = left > with_rest(kUncut<Element>) ? kLongest<Element> : left;
-  std::int64_t room = longest;
+  if (left <= with_rest(kUncut<Element>)) {
+    parts.front().terms = job.terms;
+    return parts;
+  }
   for (const Term<Element>& term : job.terms)
     for (std::int64_t k = 0; k < term.k;) {
-      if (room <= 0 && left > longest / 8) {
+      if (room <= 0 && left > kLongest<Element> / 8) {
         parts.emplace_back();
-        room = longest;
+        room = kLongest<Element>;
       }
       const std::int64_t count = room > 0 ? std::min(room, term.k - k) : term.k - k;
       Term<Element> cut = term;
@@ -172,9 +174,10 @@ std::int64_t gemm_scratch_bytes(std::int64_t rows, std::int64_t columns, std::in
   const std::int64_t part = with_rest(bf16 ? kLongest<Bf16Bits> : kLongest<float>);
   const std::int64_t panels = ceil_div(columns, panel_columns()), depth = k > uncut ? part : k;
   const std::int64_t panel = panel_columns() * depth * element;
-  const bool whole = many(panels) && rows * depth * element <= kWholeBytes;
-  const std::int64_t packed = panel * std::min(panels, whole ? at::get_num_threads() : packed_at_once(panel));
-  const std::int64_t waits = whole ? rows : std::min(rows, kRows);  // of a call of tile_amx.cpp
+  const auto whole = [&](std::int64_t deep) { return many(panels) && rows * deep * element <= kWholeBytes; };
+  const std::int64_t packed =
+      panel * std::min(panels, whole(depth + kPlannedRank) ? at::get_num_threads() : packed_at_once(panel));
+  const std::int64_t waits = whole(depth) ? rows : std::min(rows, kRows);  // of a call of tile_amx.cpp
   const std::int64_t aside = bf16 && isa() == Isa::amx ? at::get_num_threads() * waits * panel_columns() * 4 : 0;
   return packed + aside +
          (k + kPlannedRank > uncut ? rows * round_up(columns, kPanel) * static_cast<std::int64_t>(sizeof(float)) : 0);

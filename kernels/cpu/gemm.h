@@ -4,7 +4,7 @@
 //
 // Right sides are packed for every call, a panel of columns at a time: one pass over N k elements against M N k products, so no
 // weight is stored twice, and one in NF4 becomes numbers a piece of a panel at a time. Codes of 8 bits come packed
-// (kernels/cpu/int8.h). Threads take panels in turn, or some hundred rows of them where panels are few or the left side is large;
+// (kernels/cpu/int8.h). Threads share the panels, or some hundred rows of them where panels are few or the left side is large;
 // the order in which an element is summed follows from the terms' k alone, long sums in parts: same bits on any number of
 // threads.
 #pragma once

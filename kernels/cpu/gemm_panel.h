@@ -73,7 +73,7 @@ struct Panel {
     }
   }
 
-  // What pack_into reads, of the largest term.
+  // What pack_into reads of the first term, which is the weight.
   Ahead source() const {
     if (part->terms.empty() || part->terms.front().nf4) return {};
     const Term<Element>& term = part->terms.front();

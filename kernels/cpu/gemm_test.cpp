@@ -130,6 +130,54 @@ void check_jobs() {
   }
 }
 
+// Weights and low-rank terms in turn, as of q, k and v together, each low-rank term in whole tiles with zeros behind its rank.
+void check_many_terms() {
+  constexpr std::int64_t rows = 37, columns = 50;
+  for (const std::int64_t width : {64, 448})
+    for (const std::int64_t rank : {1, 8, 16, 31}) {
+      INFO("width " << width << ", rank " << rank);
+      std::deque<at::Tensor> kept;
+      at::Tensor out = nan_like(at::empty({rows, columns}, at::kBFloat16)), want = at::zeros({rows, columns}, at::kDouble);
+      Job<Bf16Bits> job{data<Bf16Bits>(out), columns, rows, columns, {}};
+      for (std::int64_t i = 0; i < 6; ++i) {
+        const std::int64_t k = i % 2 == 0 ? width : rank, padded = i % 2 == 0 ? 0 : 32;
+        const auto seed = static_cast<std::uint64_t>(i);
+        at::Tensor& left = kept.emplace_back(framed(rows, std::max(k, padded), seed, at::kBFloat16));
+        if (padded > 0) left.narrow(1, k, padded - k).zero_();
+        const at::Tensor& right = kept.emplace_back(framed(k, columns, seed + 9, at::kBFloat16));
+        want += left.narrow(1, 0, k).to(at::kDouble).mm(right.to(at::kDouble));
+        job.terms.push_back({data<Bf16Bits>(left), left.stride(0), data<Bf16Bits>(right), right.stride(0), k, false});
+        job.terms.back().padded = padded;
+      }
+      gemm(std::vector<Job<Bf16Bits>>{job});
+      CHECK(relative_error(out, want) <= tolerance(at::kBFloat16));
+    }
+}
+
+// As many panels as threads take whole, of a sum that is cut and of one that is not; some of the rows alone are the same bits.
+template <class Element>
+void check_many_panels() {
+  const at::ScalarType type = kType<Element>;
+  constexpr std::int64_t rows = 70, columns = 1100;
+  for (const std::int64_t k : {96, 5000})
+    for (const bool transposed : {true, false}) {
+      INFO("k " << k << (transposed ? ", transposed" : ""));
+      const at::Tensor x = framed(rows, k, 1, type), w = transposed ? framed(columns, k, 2, type) : framed(k, columns, 2, type);
+      const auto product = [&](std::int64_t count, int threads) {
+        at::Tensor out = nan_like(at::empty({count, columns}, type));
+        const int before = at::get_num_threads();
+        at::set_num_threads(threads);
+        gemm(std::vector<Job<Element>>{{data<Element>(out), columns, count, columns, {term<Element>(x, w, transposed)}}});
+        at::set_num_threads(before);
+        return out;
+      };
+      const at::Tensor all = product(rows, at::get_num_threads());
+      CHECK(relative_error(all, x.to(at::kDouble).mm(transposed ? w.to(at::kDouble).t() : w.to(at::kDouble))) <= tolerance(type));
+      CHECK(same_bits(product(rows, 1), all));
+      CHECK(same_bits(product(33, 1), all.narrow(0, 0, 33)));
+    }
+}
+
 // No terms at all: the bias.
 template <class Element>
 void check_no_terms() {
@@ -189,6 +237,13 @@ TEST_CASE("long sums of all kinds of terms equal f64, same bits on any number of
 TEST_CASE("products of any depth side by side equal f64", "[cpu]") {
   check_jobs<float>();
   if (has_bf16_dot()) check_jobs<Bf16Bits>();
+}
+
+TEST_CASE("many terms, and many panels, equal f64, same bits on any number of threads and rows", "[cpu]") {
+  check_many_panels<float>();
+  if (!has_bf16_dot()) return;
+  check_many_panels<Bf16Bits>();
+  check_many_terms();
 }
 
 TEST_CASE("a product of no terms is its bias", "[cpu]") {

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <mutex>
 
@@ -12,7 +13,7 @@ namespace graft::kernels::cpu {
 namespace {
 
 constexpr std::size_t kHuge = 2 << 20;
-constexpr std::uint8_t kBeforeAll = 255;  // an allocator of lower priority than LibTorch's own would be ignored
+constexpr std::uint8_t kBeforeAll = 255;  // with the default priority LibTorch 2.15 goes on with its own
 
 // LibTorch's own allocator can ask too (THP_MEM_ALLOC_ENABLE), but for each tensor, with a system call, and puts all tensors at
 // the same distance from the start of a page, where they compete for the same lines of the caches: slower than without. Here the
@@ -20,16 +21,19 @@ constexpr std::uint8_t kBeforeAll = 255;  // an allocator of lower priority than
 class HeapInHugePages : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
+    if (bytes < kHuge) return wrapped(c10::alloc_cpu(bytes));
+    const std::lock_guard lock(mutex_);
+    advised_ = std::min(advised_, end_of_heap());  // what the heap gave back is asked for again when it returns
     void* const data = c10::alloc_cpu(bytes);
-    if (bytes >= kHuge) advise();
-    return {data, data, &c10::free_cpu, c10::Device(c10::DeviceType::CPU)};
+    advise();
+    return wrapped(data);
   }
   c10::DeleterFnPtr raw_deleter() const override { return &c10::free_cpu; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
 
  private:
+  static c10::DataPtr wrapped(void* data) { return {data, data, &c10::free_cpu, c10::Device(c10::DeviceType::CPU)}; }
   void advise() {
-    const std::lock_guard lock(mutex_);
     const std::uintptr_t end = end_of_heap();
     if (end <= advised_) return;
     madvise(reinterpret_cast<void*>(advised_), end - advised_, MADV_HUGEPAGE);

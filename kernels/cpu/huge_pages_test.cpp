@@ -37,14 +37,18 @@ TEST_CASE("what the heap grows by for tensors asks for huge pages", "[cpu]") {
   }
   mallopt(M_MMAP_THRESHOLD, 1 << 30);  // as cli/engine.cpp
   use_huge_pages();
-  use_huge_pages();
-  const char* const end = static_cast<const char*>(sbrk(0));
-  const at::Tensor x = at::empty({800 << 20}, at::kByte);  // more than earlier tests have left free; most of it is never touched
-  const char* const last = static_cast<const char*>(x.const_data_ptr()) + x.numel() - 1;
-  REQUIRE(last - end > 16 << 20);
-  CHECK(flags_of(last - (8 << 20)).find(" hg ") != std::string::npos);
-  const at::Tensor part = x.narrow(0, x.numel() - (8 << 20), 4 << 20).fill_(3), copy = part.clone();
-  CHECK(at::equal(part, copy));
+  for (int i = 0; i < 2; ++i) {  // the second time the heap has shrunk in between
+    malloc_trim(0);
+    const char* const before = static_cast<const char*>(sbrk(0));
+    const at::Tensor x = at::empty({800 << 20}, at::kByte);  // more than earlier tests have left free; most is never touched
+    if (static_cast<const char*>(sbrk(0)) - before < 16 << 20) {
+      WARN("memory that is not the heap's (a sanitizer's, or the heap cannot grow): nothing is asked for");
+      return;
+    }
+    const at::Tensor part = x.narrow(0, x.numel() - (8 << 20), 4 << 20).fill_(3), copy = part.clone();
+    CHECK(at::equal(part, copy));
+    CHECK(flags_of(part.const_data_ptr()).find(" hg ") != std::string::npos);
+  }
 }
 
 }  // namespace graft::kernels::cpu

@@ -82,13 +82,15 @@ at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, const
   if (device() != Device::cpu) return on_device::rms_norm_forward(x, weight, options, y, r, residual), y;
   by_type(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
-    const T *in = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
+    const T* w = weight.const_data_ptr<T>();
     const T* added = residual.defined() ? residual.const_data_ptr<T>() : nullptr;
+    T* const sum = added != nullptr ? x.mutable_data_ptr<T>() : nullptr;
+    const T* const in = x.const_data_ptr<T>();
     T* out = y.mutable_data_ptr<T>();
     float* r_out = r.mutable_data_ptr<float>();
     at::parallel_for(0, rows, grain(columns), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        if (added != nullptr) add_row(added + i * residual.stride(0), x.mutable_data_ptr<T>() + i * x.stride(0), columns);
+        if (added != nullptr) add_row(added + i * residual.stride(0), sum + i * x.stride(0), columns);
         r_out[i] = forward_row(in + i * x.stride(0), w, out + i * columns, columns, static_cast<float>(options.eps),
                                static_cast<float>(options.gain_offset), options.gain_in_f32);
       }
