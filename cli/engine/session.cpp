@@ -17,6 +17,7 @@ namespace {
 void use_device(const train::RunConfig& config) {
   const kernels::Device device = device_of(config);
   kernels::set_device(device);
+  if (device == kernels::Device::cpu) kernels::cpu::use_huge_pages();
   if (device == kernels::Device::simt)
     log::warn("device", "simt: the CUDA kernels are simulated on the CPU, thousands of times slower than they are");
   if (device == kernels::Device::cuda)
@@ -53,7 +54,6 @@ std::string base_note(const train::TrainConfig& config) {
 }
 
 Session::Session(const train::RunConfig& c) : config(c), base(open_base(c)) {
-  kernels::cpu::use_huge_pages();
   if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
   tokenizer = data::load_tokenizer(config.base);
   if (tokenizer->vocab_size() > base->spec().vocab)

@@ -13,7 +13,7 @@ namespace graft::kernels::cpu {
 namespace {
 
 constexpr std::size_t kHuge = 2 << 20;
-constexpr std::uint8_t kBeforeAll = 255;  // with the default priority LibTorch 2.15 goes on with its own
+constexpr std::uint8_t kPriority = 1;  // as kernels/device_memory.cpp's: each takes the other's place
 
 // LibTorch's own allocator can ask too (THP_MEM_ALLOC_ENABLE), but for each tensor, with a system call, and puts all tensors at
 // the same distance from the start of a page, where they compete for the same lines of the caches: slower than without. Here the
@@ -50,7 +50,7 @@ class HeapInHugePages : public c10::Allocator {
 
 void use_huge_pages() {
   static HeapInHugePages allocator;
-  static const bool set = (c10::SetCPUAllocator(&allocator, kBeforeAll), true);
+  static const bool set = (c10::SetCPUAllocator(&allocator, kPriority), true);
   static_cast<void>(set);
 }
 

@@ -75,9 +75,14 @@ TEST_CASE("a signal inside a long pass ends it at the next layer, forward and ba
   REQUIRE(workshop.graft("prepare").code == 0);
   const std::vector<std::string> set = {"train.steps=1", "train.rows=300", "train.micro_rows=300", "train.eval_every=0",
                                         "eval.max_tokens=1"};
-  REQUIRE(workshop.graft("train", set).code == 0);
+  double pass = 1e9;  // of two: beside other tests one may take twice as long, and a signal in its middle would come too late
+  for (int i = 0; i < 2; ++i) {
+    fs::remove_all(workshop / "run");
+    REQUIRE(workshop.graft("train", set).code == 0);
+    const double seconds = parse_json(read_lines(workshop / "run/metrics.jsonl").front(), "metrics.jsonl")["seconds"];
+    pass = std::min(pass, seconds);
+  }
   const auto expected = lasting(workshop / "run");
-  const double pass = parse_json(read_lines(workshop / "run/metrics.jsonl").front(), "metrics.jsonl")["seconds"];
   for (const double at : {0.15, 0.5}) {
     fs::remove_all(workshop / "run");
     Process process(workshop.command("train", set), {.directory = workshop.path()});
