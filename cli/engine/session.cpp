@@ -9,6 +9,7 @@
 #include "core/progress.h"
 #include "data/corpus.h"
 #include "kernels/cpu/huge_pages.h"
+#include "kernels/cpu/tile.h"
 #include "model/compute_type.h"
 
 namespace graft::cli {
@@ -17,7 +18,8 @@ namespace {
 void use_device(const train::RunConfig& config) {
   const kernels::Device device = device_of(config);
   kernels::set_device(device);
-  if (device == kernels::Device::cpu) kernels::cpu::use_huge_pages();
+  // Where LibTorch's own products do the work they are slower in huge pages (docs/decisions/0027).
+  if (device == kernels::Device::cpu && kernels::cpu::isa() == kernels::cpu::Isa::amx) kernels::cpu::use_huge_pages();
   if (device == kernels::Device::simt)
     log::warn("device", "simt: the CUDA kernels are simulated on the CPU, thousands of times slower than they are");
   if (device == kernels::Device::cuda)

@@ -10,6 +10,7 @@
 
 #include "kernels/check.h"
 #include "kernels/copy_rows/copy_rows.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy_device.h"
 #include "kernels/simd.h"
@@ -140,7 +141,8 @@ void chunk_rows(at::Tensor& z, const at::Tensor& targets, const at::Tensor& row_
 // (n, V). On the processor rows are an odd number of cache lines apart: at a power of two, or half of one, they would all compete
 // for the same few places of a cache. bf16 is read in pairs: a zero stands behind an odd vocabulary.
 at::Tensor empty_logits(std::int64_t n, std::int64_t vocabulary, const at::Tensor& like) {
-  if (device() != Device::cpu) return at::empty({n, vocabulary}, like.options());
+  const bool library = like.scalar_type() == at::kBFloat16 && !cpu::has_bf16_dot();  // which copies what is not dense
+  if (device() != Device::cpu || library) return at::empty({n, vocabulary}, like.options());
   const std::int64_t line = 64 / static_cast<std::int64_t>(like.element_size()), lines = vocabulary / line + 1;
   const at::Tensor whole = at::empty({n, (lines + 1 - lines % 2) * line}, like.options());
   whole.select(1, vocabulary).zero_();
