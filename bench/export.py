@@ -24,6 +24,12 @@ def processor_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
+def forget(args):
+    if args.cold:
+        os.sync()
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
 def plain_copy(model, work):
     target = work / "copy"
     start, processor = time.monotonic(), processor_seconds()
@@ -69,22 +75,29 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "build/test")
     parser.add_argument("--adapter", default="-", help="a PEFT directory; -: rank 4 on every projection, from a fixed seed")
     parser.add_argument("--no-copy", action="store_true")
+    parser.add_argument("--cold", action="store_true", help="before each copy and each export nothing is in the page cache (needs root); a copy before each")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     size = sum(path.stat().st_size for path in args.model.iterdir())
-    speed = None
-    if not args.no_copy:
+
+    def timed_copy():
+        forget(args)
         seconds, processor = plain_copy(args.model, args.work)
-        speed = size / seconds
         print(
-            f"{'copy and fsync':16} {size / 1e9:6.2f} GB read {size / 1e9:6.2f} written {seconds:7.1f} s, processor {processor:6.1f} s {speed / 1e6:7.0f} MB/s",
+            f"{'copy and fsync':16} {size / 1e9:6.2f} GB read {size / 1e9:6.2f} written {seconds:7.1f} s, processor {processor:6.1f} s {size / seconds / 1e6:7.0f} MB/s",
             flush=True,
         )
-    for name in args.formats:
+        return seconds
+
+    copy = None if args.no_copy else timed_copy()
+    for i, name in enumerate(args.formats):
+        if args.cold and i > 0 and copy:
+            copy = timed_copy()  # the disk is not the same from minute to minute
         target = args.work / "export"
+        forget(args)
         seconds, processor, written, anonymous, everything = export(args, name, target)
         shutil.rmtree(target)
-        share = f"copy x {speed / (size / seconds):5.2f}" if speed else ""
+        share = f"copy x {seconds / copy:5.2f}" if copy else ""
         print(
             f"{name:16} {size / 1e9:6.2f} GB read {written / 1e9:6.2f} written {seconds:7.1f} s, processor {processor:6.1f} s {size / seconds / 1e6:7.0f} MB/s {share}"
             f"  anonymous {anonymous / 2**20:6.0f} MiB, with mapped files {everything / 2**20:6.0f} MiB",

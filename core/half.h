@@ -1,5 +1,5 @@
-// IEEE half precision and bfloat16, converted in software: the same bits on every machine. Rounding is to nearest even;
-// NaN stays NaN (quiet). Branch-free where it matters, so that loops over them vectorise.
+// IEEE half precision, bfloat16 and e4m3 (OCP FP8, Micikevicius et al. 2022), converted in software: the same bits on every
+// machine. Rounding is to nearest even; NaN stays NaN (quiet). Branch-free where it matters, so that loops over them vectorise.
 #pragma once
 
 #include <bit>
@@ -34,6 +34,13 @@ inline std::uint16_t bf16_from_f32(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16, nan = bits >> 16 | 64u;
   return static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded);
+}
+
+// A sign, an exponent with bias 7, three bits; all ones behind the sign: NaN.
+inline float f32_from_e4m3(std::uint8_t byte) {
+  const std::uint32_t sign = (byte & 0x80u) << 24, magnitude = byte & 0x7Fu;
+  const float finite = std::bit_cast<float>(magnitude << 20) * 0x1p120f;  // as above
+  return std::bit_cast<float>((magnitude == 0x7Fu ? 0x7FC00000u : std::bit_cast<std::uint32_t>(finite)) | sign);
 }
 
 }  // namespace graft

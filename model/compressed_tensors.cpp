@@ -143,10 +143,10 @@ at::Tensor unpack_codes(const at::Tensor& words, int bits, std::int64_t columns)
 
 at::Tensor decompressed(const CompressedWeight& weight, const CompressedScheme& scheme, std::int64_t columns) {
   const std::int64_t rows = weight.scale.size(0), groups = scheme.groups(columns), size = columns / groups;
-  at::Tensor values =
-      (scheme.format == CompressedFormat::packed ? unpack_codes(weight.codes, scheme.bits, columns) : weight.codes)
-          .to(at::kFloat)
-          .contiguous();
+  at::Tensor values = scheme.format == CompressedFormat::floating ? f32_from_fp8(weight.codes)
+                      : scheme.format == CompressedFormat::packed
+                          ? unpack_codes(weight.codes, scheme.bits, columns).to(at::kFloat)
+                          : weight.codes.to(at::kFloat).contiguous();
   const at::Tensor scale = weight.scale.to(at::kFloat).contiguous();
   at::Tensor zeros;
   if (weight.zero_point.defined())

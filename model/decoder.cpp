@@ -19,6 +19,13 @@
 #include "model/tensors.h"
 
 namespace graft::model {
+
+std::shared_ptr<const kernels::CodedWeight> coded(const at::Tensor& weight, BasePrecision precision) {
+  using Coded = kernels::CodedWeight;
+  return std::make_shared<const Coded>(precision == BasePrecision::int8 ? Coded{kernels::Int8Weight(weight)}
+                                                                        : Coded{kernels::Nf4Weight(weight)});
+}
+
 namespace {
 
 struct Loader {
@@ -43,17 +50,12 @@ struct Loader {
       return linear;
     }
     try {
-      linear.coded = coded(linear.weight);
+      linear.coded = coded(linear.weight, precision);
     } catch (const DataError& error) {
       throw DataError(cat("tensor ", name, ".weight: ", error.what()));
     }
     linear.weight.reset();
     return linear;
-  }
-  std::shared_ptr<const kernels::CodedWeight> coded(const at::Tensor& weight) const {
-    using Coded = kernels::CodedWeight;
-    return std::make_shared<const Coded>(precision == BasePrecision::int8 ? Coded{kernels::Int8Weight(weight)}
-                                                                          : Coded{kernels::Nf4Weight(weight)});
   }
   Mlp mlp(const ModelSpec& spec, const std::string& prefix) const {
     Mlp mlp;

@@ -31,6 +31,8 @@ struct Linear {
 // full: every weight in the compute type. int8, nf4: those of the layers' linears in codes (kernels/lora_linear/coded_weight.h);
 // embedding, norms, routers and head as before.
 enum class BasePrecision { full, int8, nf4 };
+// A dense weight in codes; precision is not full. DataError for a value that is not finite.
+std::shared_ptr<const kernels::CodedWeight> coded(const at::Tensor& weight, BasePrecision precision);
 
 // T tokens of packed segments (data/batch_source.h).
 struct Packed {

@@ -1,11 +1,19 @@
 #include "model/fp8_layout.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "core/error.h"
+#include "core/half.h"
+#include "core/simd.h"
 
 namespace graft::model {
 namespace {
+
+GRAFT_SIMD void decode(const std::uint8_t* codes, std::int64_t n, float* out) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) out[i] = f32_from_e4m3(codes[i]);
+}
 
 class Fp8Layout : public LinearLayout {
  public:
@@ -36,7 +44,7 @@ class Fp8Layout : public LinearLayout {
 
   at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
     const std::int64_t out = linear.shape[0], in = linear.shape[1];
-    return parts[0].to(at::kFloat).mul_(spread(parts[1].to(at::kFloat), tiles_, out, in));
+    return f32_from_fp8(parts[0]).mul_(spread(parts[1].to(at::kFloat), tiles_, out, in));
   }
 
  private:
@@ -56,6 +64,17 @@ std::int64_t size_in(const Json& sizes, std::size_t at, const std::string& origi
 std::string Fp8Tiles::stored_as() const {
   if (rows == 0) return "FP8";
   return rows == 1 ? "FP8 by row" : cat("FP8 by ", rows, " x ", columns);
+}
+
+at::Tensor f32_from_fp8(const at::Tensor& codes) {  // LibTorch converts one at a time
+  constexpr std::int64_t kGrain = 1 << 15;
+  const at::Tensor from = codes.contiguous();
+  at::Tensor values = at::empty(from.sizes(), at::kFloat);
+  const auto* const bytes = static_cast<const std::uint8_t*>(from.const_data_ptr());
+  auto* const out = values.mutable_data_ptr<float>();
+  at::parallel_for(0, from.numel(), kGrain,
+                   [&](std::int64_t begin, std::int64_t end) { decode(bytes + begin, end - begin, out + begin); });
+  return values;
 }
 
 at::Tensor spread(const at::Tensor& scale, const Fp8Tiles& tiles, std::int64_t out, std::int64_t in) {

@@ -22,6 +22,8 @@ struct Fp8Tiles {
   std::string stored_as() const;  // "FP8", "FP8 by row", "FP8 by 128 x 128"
 };
 
+at::Tensor f32_from_fp8(const at::Tensor& codes);  // F8_E4M3, dense
+
 // The scale of each element: f32 (out, in), from (tiles along out, tiles along in).
 at::Tensor spread(const at::Tensor& scale, const Fp8Tiles& tiles, std::int64_t out, std::int64_t in);
 

@@ -20,15 +20,14 @@ WorkPlan plan_work(const TrainConfig& config, std::int64_t tokens) {
   return {rows, steps_of(config, rows), static_cast<double>(config.rows * tokens) / static_cast<double>(rows)};
 }
 
-double flops_per_token(const TrainConfig& config, const model::ModelSpec& spec, bool int8_dot) {
+TokenFlops flops_per_token(const TrainConfig& config, const model::ModelSpec& spec) {
   const auto head = static_cast<double>(spec.vocab * spec.hidden);
   double layers = static_cast<double>(spec.parameters()) - head * (spec.tied_head ? 1 : 2);
   if (spec.moe.experts > 0)
     layers -= 3.0 * static_cast<double>(spec.hidden * spec.moe.ffn * (spec.moe.experts - spec.moe.per_token)) *
               static_cast<double>(spec.layers.size());
-  if (config.base_precision == "int8" && int8_dot) layers /= 2;
   const double passes = recompute_of(config) == model::Recompute::layers ? 3 : 2;
-  return 2 * (layers + head) * passes * 1.5;
+  return {2 * layers * passes, 2 * head * 2};
 }
 
 }  // namespace graft::train

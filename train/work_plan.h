@@ -21,10 +21,15 @@ WorkPlan plan_work(const TrainConfig& config, std::int64_t tokens);
 // ceil(rows of all epochs / rows of a step), 1 at least, unless config.steps says otherwise.
 std::int64_t steps_of(const TrainConfig& config, std::int64_t rows_per_epoch);
 
-// Floating point operations of a step for each of its tokens: two products with each weight that it meets (forward, and the
-// gradient of the input; a frozen weight has none), three when the forward is repeated (train.recompute), and half as much again
-// for attention, norms and the adapters: measured on SmolLM2-135M with rank 16. In int8 (int8_dot: the processor has the
-// instructions) the layers' products count half. Of a mixture's experts those that a token goes to.
-double flops_per_token(const TrainConfig& config, const model::ModelSpec& spec, bool int8_dot);
+// Floating point operations of a step's frozen products for each of its tokens: two products with each weight that it meets
+// (forward, and the gradient of the input; a frozen weight has none), three when the forward is repeated (train.recompute). Of a
+// mixture's experts those that a token goes to.
+struct TokenFlops {
+  double layers = 0, head = 0;
+};
+TokenFlops flops_per_token(const TrainConfig& config, const model::ModelSpec& spec);
+
+// What a step takes over its linears, adapters included: attention, norms, gate, loss.
+inline constexpr double kBesideProducts = 1.5;
 
 }  // namespace graft::train

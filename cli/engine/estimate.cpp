@@ -11,27 +11,66 @@
 #include "data/corpus.h"
 #include "data/document_reader.h"
 #include "data/find_files.h"
-#include "kernels/cpu/tile.h"
 #include "kernels/device.h"
+#include "kernels/lora_linear/lora_linear.h"
 #include "model/compute_type.h"
+#include "model/decoder.h"
 #include "train/memory_plan.h"
 #include "train/work_plan.h"
 
 namespace graft::cli {
 namespace {
 
-// Floating point operations per second of the product that dominates a step, measured for a fifth of a second.
-double matrix_speed(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn, at::ScalarType type) {
-  const at::Tensor x = at::ones({std::min<std::int64_t>(tokens, 1024), hidden}, type), w = at::ones({ffn, hidden}, type);
-  at::matmul(x, w.t());  // warm
+constexpr double kSeconds = 0.2;                             // that are measured for
+constexpr std::int64_t kColdBytes = std::int64_t{64} << 20;  // of weights in turns: a step finds none of them in the cache
+
+// Floating point operations of frozen products per second in a linear of the MLP as it is trained, forward and backward, with its
+// adapter.
+double linear_speed(std::int64_t tokens, std::int64_t rank, const model::ModelSpec& spec, at::ScalarType type,
+                    model::BasePrecision precision) {
+  const std::int64_t in = spec.hidden, out = std::max(spec.ffn, spec.hidden);
+  const auto full = [&](std::int64_t rows, std::int64_t columns, at::ScalarType of) {
+    return at::full({rows, columns}, 0.01, of);
+  };
+  const at::Tensor x = full(tokens, in, type), dy = full(tokens, out, type);
+  kernels::LowRank adapter{full(rank, in, at::kFloat), full(out, rank, at::kFloat), at::zeros({rank, in}),
+                           at::zeros({out, rank})};
+  std::vector<model::Linear> linears(std::max<std::size_t>(1, static_cast<std::size_t>(kColdBytes / (in * out * 2))));
+  for (model::Linear& linear : linears) {
+    linear.weight = full(out, in, type);
+    if (precision == model::BasePrecision::full) continue;
+    linear.coded = model::coded(linear.weight, precision);
+    linear.weight.reset();
+  }
+  std::size_t next = 0;
+  const auto run = [&] {
+    const model::Linear& linear = linears[next++ % linears.size()];
+    kernels::LoraLinearSaved saved;
+    const std::vector<kernels::LoraPart> part = {{linear.weight, {}, &adapter, &saved, linear.coded.get()}};
+    kernels::lora_group_forward(x, part);
+    kernels::lora_group_backward({dy}, x, part, true);
+  };
+  run();  // warm
   const auto start = std::chrono::steady_clock::now();
   double seconds = 0;
   int runs = 0;
-  for (; seconds < 0.2; ++runs) {
-    at::matmul(x, w.t());
+  for (; seconds < kSeconds; ++runs) {
+    run();
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
-  return 2.0 * static_cast<double>(x.numel()) * static_cast<double>(ffn) * runs / seconds;
+  return 4.0 * static_cast<double>(tokens * in * out) * runs / seconds;
+}
+
+double seconds_per_token(const train::RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute) {
+  const std::int64_t tokens = std::min<std::int64_t>(config.train.micro_rows * config.train.length, 1024);
+  const train::TokenFlops flops = train::flops_per_token(config.train, spec);
+  const auto speed = [&](model::BasePrecision precision) {
+    return linear_speed(tokens, config.lora.rank, spec, compute, precision);
+  };
+  const model::BasePrecision precision = train::base_precision(config.train);
+  const double full = speed(model::BasePrecision::full);
+  const double layers = precision == model::BasePrecision::full ? full : speed(precision);
+  return (flops.layers / layers + flops.head / full) * train::kBesideProducts;
 }
 
 // Tokens of all documents that will be trained on, as the manifest counts them, else a quarter of the sources' bytes; 0: unknown.
@@ -73,11 +112,8 @@ int graft_estimate(const Context& context) {
   const std::uint64_t exports = export_bytes(session, context.config.export_.formats);
   const auto plan =
       train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
-  const double flops = work.tokens_per_step * train::flops_per_token(train, spec, kernels::cpu::has_int8_dot());
   const bool timed = kernels::device() == kernels::Device::cpu;  // nothing is known of another's speed
-  const double step_seconds =
-      timed ? flops / matrix_speed(train.micro_rows * train.length, spec.hidden, std::max(spec.ffn, spec.hidden), dtypes.compute)
-            : 0;
+  const double step_seconds = timed ? work.tokens_per_step * seconds_per_token(context.config, spec, dtypes.compute) : 0;
   const double seconds = step_seconds * static_cast<double>(work.steps);
   if (context.json) {
     print_json({{"memory", plan.json()},

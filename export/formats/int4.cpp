@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "export/linear_formats.h"
+#include "model/awq_words.h"
 #include "model/compressed_tensors.h"
 #include "model/linear_layout.h"
 #include "model/tensors.h"
@@ -28,12 +29,7 @@ Rounded in_half(Rounded rounded) {
   return rounded;
 }
 
-// As unpack_interleaved of model/layouts/awq.cpp reads it. codes: f32 whole numbers in -8 .. 7, (rows, 8 words).
-at::Tensor pack_interleaved(const at::Tensor& codes) {
-  const at::Tensor order = at::tensor({0, 2, 4, 6, 1, 3, 5, 7}, at::kLong);
-  const at::Tensor turned = codes.view({codes.size(0), -1, kPerWord}).index_select(2, order).view(codes.sizes());
-  return model::pack_codes(turned.to(at::kChar), 4);
-}
+at::Tensor awq_words(const at::Tensor& codes) { return model::pack_awq(codes.to(at::kChar)).t().contiguous(); }
 
 at::Tensor scales_of(const Rounded& rounded) { return rounded.grid.scale.t().to(at::kHalf).contiguous(); }
 
@@ -167,8 +163,7 @@ LinearFormat awq_format(std::int64_t group, const RoundLinear& round) {
       .encode =
           [round](const model::TensorSpec& linear, const at::Tensor& weight) {
             const Rounded rounded = in_half(round(linear, weight));
-            return EncodedLinear{{pack_interleaved(rounded.codes.t().contiguous()),
-                                  pack_interleaved(rounded.grid.zero.t().contiguous()), scales_of(rounded)},
+            return EncodedLinear{{awq_words(rounded.codes), awq_words(rounded.grid.zero), scales_of(rounded)},
                                  [rounded] { return rounded.values(); }};
           },
       .rows_along = [](const model::TensorSpec&) { return std::optional(1); },

@@ -29,10 +29,5 @@ inline std::uint8_t byte_e4m3(float v) {
   const std::uint32_t normal = ((bits & 0x7FFFFFFFu) >> 20) - (120u << 3), small = static_cast<std::uint32_t>(std::fabs(v) * 512);
   return static_cast<std::uint8_t>(sign | (std::fabs(v) >= kSmallestNormalE4M3 ? normal : small));
 }
-// Back again; not for the two bytes of NaN. Moving the fields in place scales normal and subnormal numbers alike by 2^-120.
-inline float value_e4m3(std::uint8_t byte) {
-  const float size = std::bit_cast<float>((byte & 0x7Fu) << 20) * 0x1p120f;
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(size) | (byte & 0x80u) << 24);
-}
 
 }  // namespace graft::exports

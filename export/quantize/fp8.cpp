@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/half.h"
 #include "core/simd.h"
 #include "export/quantize/e4m3.h"
 
@@ -36,7 +37,7 @@ GRAFT_SIMD void to_bytes(const float* x, std::int64_t n, float scale, std::uint8
 
 GRAFT_SIMD void to_values(const std::uint8_t* codes, std::int64_t n, float scale, float* out) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) out[i] = value_e4m3(codes[i]) * scale;
+  for (std::int64_t i = 0; i < n; ++i) out[i] = f32_from_e4m3(codes[i]) * scale;
 }
 
 // The largest |x| in `largest`, at least what it was; false when a value is not finite.

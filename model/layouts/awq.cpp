@@ -1,25 +1,17 @@
-// quant_method awq: 4 bits by groups of a row, packed across the rows (AutoAWQ's "gemm" layout; vLLM
-// model_executor/layers/quantization/auto_awq.py).
+// quant_method awq: 4 bits by groups of a row, packed across the rows (model/awq_words.h).
 //
-//   qweight I32 (in, out / 8)      nibble k of a word, lowest bits first, is that of output 0, 2, 4, 6, 1, 3, 5, 7
+//   qweight I32 (in, out / 8)      words of eight outputs
 //   qzeros  I32 (groups, out / 8)  packed alike; absent when zero_point is false: 8
 //   scales  F16, BF16 or F32 (groups, out)
 //   value   (q - zero) * scale      in f32
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "model/compressed_tensors.h"
+#include "model/awq_words.h"
 #include "model/linear_layout.h"
 
 namespace graft::model {
 namespace {
-
-// Codes less 8, I8 (rows, 8 words), of words whose outputs are interleaved.
-at::Tensor unpack_interleaved(const at::Tensor& words) {
-  const at::Tensor place = at::tensor({0, 4, 1, 5, 2, 6, 3, 7}, at::kLong);  // of each output among the nibbles
-  const at::Tensor codes = unpack_codes(words, 4, words.size(1) * 8);
-  return codes.view({words.size(0), words.size(1), 8}).index_select(2, place).view({words.size(0), words.size(1) * 8});
-}
 
 class Awq : public LinearLayout {
  public:
@@ -44,9 +36,9 @@ class Awq : public LinearLayout {
 
   at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
     const std::int64_t out = linear.shape[0], in = linear.shape[1], groups = parts[1].size(0);
-    at::Tensor values = unpack_interleaved(parts[0]).to(at::kFloat).view({groups, in / groups, out});
-    if (zero_points_) values.sub_(unpack_interleaved(parts[2]).to(at::kFloat).unsqueeze(1));
-    return values.mul_(parts[1].to(at::kFloat).unsqueeze(1)).view({in, out}).t().contiguous();
+    at::Tensor values = unpack_awq(parts[0].t()).to(at::kFloat).view({out, groups, in / groups});
+    if (zero_points_) values.sub_(unpack_awq(parts[2].t()).to(at::kFloat).unsqueeze(2));
+    return values.mul_(parts[1].to(at::kFloat).t().unsqueeze(2)).view({out, in});
   }
 
  private:

@@ -104,6 +104,20 @@ TEST_CASE("every half is itself after the way to f32 and back", "[basics]") {
   }
 }
 
+TEST_CASE("every byte of e4m3 has the value of its definition", "[basics]") {
+  for (int byte = 0; byte < 256; ++byte) {
+    const float value = f32_from_e4m3(static_cast<std::uint8_t>(byte));
+    const int exponent = byte >> 3 & 15, mantissa = byte & 7;
+    if (exponent == 15 && mantissa == 7) {
+      CHECK(std::isnan(value));
+      continue;
+    }
+    const double size = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+    CHECK(value == (byte >> 7 ? -size : size));
+    CHECK(std::signbit(value) == (byte >> 7 == 1));
+  }
+}
+
 TEST_CASE("halves are rounded to nearest, ties to even", "[basics]") {
   for (std::uint32_t bits = 0; bits < 0x7BFF; bits += 7) {  // between neighbours, up to the largest finite one
     const float low = f32_from_f16(static_cast<std::uint16_t>(bits)), high = f32_from_f16(static_cast<std::uint16_t>(bits + 1));

@@ -7,6 +7,8 @@
 #include "export/gguf_mix.h"
 #include "export/quantize/ggml.h"
 #include "export/quantize/grid.h"
+#include "model/awq_words.h"
+#include "model/fp8_layout.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_model.h"
@@ -174,6 +176,31 @@ TEST_CASE("zero points are read as compressed-tensors packs them", "[export][qua
   // Nothing is clipped when zero is on the grid: half a step, and half a step more where the zero point was rounded.
   const at::Tensor error = (model::decompressed(ours, scheme, 128) - weight).abs().view({24, 2, 64}).amax(2);
   CHECK(error.le(grid.scale * (1 + 15 * 0x1p-8)).all().item<bool>());
+}
+
+TEST_CASE("AWQ's words hold eight rows, the even ones first", "[export][quantize]") {
+  at::manual_seed(10);
+  const at::Tensor codes = at::randint(-8, 8, {24, 37}).to(at::kChar);
+  const at::Tensor words = model::pack_awq(codes);
+  REQUIRE(words.sizes() == at::IntArrayRef({3, 37}));
+  bool same = true;
+  for (std::int64_t word = 0; word < 3; ++word)
+    for (std::int64_t column = 0; column < 37; ++column) {
+      const auto bits = static_cast<std::uint32_t>(words[word][column].item<int>());
+      int nibble = 0;
+      for (const int row : {0, 2, 4, 6, 1, 3, 5, 7})
+        same = same && static_cast<int>(bits >> 4 * nibble++ & 15) == codes[8 * word + row][column].item<int>() + 8;
+    }
+  CHECK(same);
+  CHECK(at::equal(model::unpack_awq(words), codes));
+  CHECK(at::equal(model::unpack_awq(words.t().contiguous().t()), codes));  // as a file has them
+}
+
+TEST_CASE("fp8 is read as LibTorch reads it, NaN too", "[export][quantize]") {
+  const at::Tensor codes = at::arange(256, at::kInt).to(at::kByte).view(at::kFloat8_e4m3fn);
+  const at::Tensor ours = model::f32_from_fp8(codes), theirs = codes.to(at::kFloat);
+  CHECK(at::allclose(ours, theirs, 0, 0, /*equal_nan=*/true));
+  CHECK(ours.isnan().sum().item<int>() == 2);
 }
 
 TEST_CASE("packed codes come back, also where they do not fill their words", "[export][quantize]") {
