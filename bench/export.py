@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed and memory of exports: each format of a model written, verified and hashed by build/test/export_files, beside a plain copy of the input.
 
-Usage: bench/export.py MODEL WORK FORMAT... [--build build/test] [--adapter DIRECTORY] [--no-copy]
+Usage: bench/export.py MODEL WORK FORMAT... [--build build/test] [--adapter DIRECTORY] [--no-copy] [--cold]
 
 MODEL: a Hugging Face directory (scripts/make-shaped-model makes one). WORK: a scratch directory on the disk to be measured. Printed per format: bytes read and
 written, seconds, processor seconds of all threads, MB/s of input, how many times the copy's seconds, and the peaks of anonymous memory (RssAnon, sampled every 20 ms) and of everything mapped (VmHWM, which counts the

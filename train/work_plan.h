@@ -29,7 +29,7 @@ struct TokenFlops {
 };
 TokenFlops flops_per_token(const TrainConfig& config, const model::ModelSpec& spec);
 
-// What a step takes over its linears, adapters included: attention, norms, gate, loss.
+// A step over its linears with their adapters: attention, norms, gate, loss. With AMX it is more (README, limits).
 inline constexpr double kBesideProducts = 1.5;
 
 }  // namespace graft::train

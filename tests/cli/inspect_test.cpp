@@ -192,6 +192,8 @@ TEST_CASE("estimate and doctor look before anything is done", "[inspect]") {
   const Json json = parse_json(workshop.graft("estimate", {}, {"--json"}).out, "stdout");
   CHECK(json["adapter_parameters"] == 4096);
   CHECK(json["steps"] == 40);
+  CHECK(json["seconds_per_step"] > 0);
+  CHECK(json["seconds"].get<double>() == Approx(40 * json["seconds_per_step"].get<double>()));
   CHECK(json["memory"]["total"] > 0);
   CHECK(json["base_precision"] == "full");
   std::int64_t weights = json["memory"]["items"][0]["bytes"];
