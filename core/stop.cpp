@@ -44,4 +44,9 @@ void throw_if_stopped() {
   if (const int signal = stop_requested()) throw Interrupted(signal);
 }
 
+void throw_if_stopped(const std::stop_token& given_up) {
+  throw_if_stopped();
+  if (given_up.stop_requested()) throw Interrupted(0);
+}
+
 }  // namespace graft

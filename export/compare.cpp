@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/simd.h"
+#include "export/quantize/range.h"
 
 namespace graft::exports {
 namespace {
@@ -41,9 +42,8 @@ constexpr float kDecoding = 1 + 0x1p-20f;
 
 template <int codes>
 [[gnu::always_inline]] inline void symmetric(const float* x, float* out) {
-  float largest = 0;
-  for (int j = 0; j < kBlock; ++j) largest = std::fabs(x[j]) > std::fabs(largest) ? x[j] : largest;  // the first of two
-  const float step = std::fabs(largest) / codes, sign = largest < 0 ? -1.0f : 1.0f, rounding = codes_error(step, codes);
+  const float largest = signed_largest<kBlock>(x), step = std::fabs(largest) / codes, sign = largest < 0 ? -1.0f : 1.0f;
+  const float rounding = codes_error(step, codes);
   for (int j = 0; j < kBlock; ++j) {
     const float beyond = -x[j] * sign - (codes - 1) * step;  // on the side of the shorter range
     out[j] = ((beyond > step / 2 ? beyond : step / 2) + rounding) * kDecoding;
@@ -52,11 +52,11 @@ template <int codes>
 
 template <int codes>
 [[gnu::always_inline]] inline void affine(const float* x, float* out) {
-  const auto [low, high] = std::minmax_element(x, x + kBlock);
-  const float step = (*high - *low) / codes;
+  const auto [low, high] = range_of<kBlock>(x);
+  const float step = (high - low) / codes;
   // The sum of two products: relative to them, not to what is left of it.
   const float bound =
-      step / 2 + codes_error(step, codes) + half_error(*low) + (std::fabs(*low) + static_cast<float>(codes) * step) * 0x1p-22f;
+      step / 2 + codes_error(step, codes) + half_error(low) + (std::fabs(low) + static_cast<float>(codes) * step) * 0x1p-22f;
   std::fill_n(out, kBlock, bound * kDecoding);
 }
 

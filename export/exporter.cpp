@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <future>
+#include <stop_token>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -19,14 +20,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The base may be of the right shapes and still another one. It is read once to find out, and for the manifest: beside the sum of
-// what was written, for one sum keeps but one processor busy.
-std::future<void> check_content(const ExportRequest& request) {
-  return std::async(std::launch::async, [&request] {
-    lora::check_base(request.adapter, request.base);
-    request.base.identity();
-  });
-}
+// The base may be of the right shapes and still another one. Its content is summed to find out, and for the manifest, while it is
+// read to be merged: a sum keeps but one processor busy, and what one of the two has read the other finds in memory.
+class ContentCheck {
+ public:
+  explicit ContentCheck(const ExportRequest& request)
+      : done_(std::async(std::launch::async, [&request, given_up = given_up_.get_token()] {
+          request.base.sum_content(given_up);
+          lora::check_base(request.adapter, request.base);
+        })) {}
+  ~ContentCheck() { given_up_.request_stop(); }  // an export that failed does not wait for the rest of the sum
+  ContentCheck(const ContentCheck&) = delete;
+  ContentCheck& operator=(const ContentCheck&) = delete;
+
+  void finish() { done_.get(); }  // DataError for another base
+
+ private:
+  std::stop_source given_up_;
+  std::future<void> done_;
+};
 
 Source source_of(const Exporter& exporter, const ExportRequest& request) {
   return {.model = request.name,
@@ -117,10 +129,10 @@ std::optional<Artifact> export_one(const Exporter& exporter, const ExportRequest
                     .sha256 = {},
                     .files = {}};
   Fingerprints made;
+  ContentCheck content(request);
   exporter.write(request, artifact.path, made);
-  std::future<void> checked = check_content(request);
   verify_and_measure(exporter, request, made, artifact);
-  checked.get();
+  content.finish();
   artifact.source = source_of(exporter, request);
   if (gate && !gate(artifact)) return std::nullopt;
   if (is_directory)

@@ -12,6 +12,7 @@
 #include "core/safetensors.h"
 #include "core/stop.h"
 #include "export/pieces.h"
+#include "export/quantize/halves.h"
 #include "export/verify.h"
 
 namespace graft::exports {
@@ -119,9 +120,9 @@ Encoding encoding_in(DType type, at::ScalarType rounded, const char* stored_as, 
             return std::vector<StoredTensor>{{tensor.name, type, tensor.shape}};
           },
           [=, &made](const model::TensorSpec& tensor, std::int64_t begin, at::Tensor values) {
-            at::Tensor stored = values.to(rounded).contiguous();
-            made.add(tensor.name, begin, stored.to(at::kFloat), values, stored_as);
-            return std::vector<at::Tensor>{std::move(stored)};
+            Halves halves = to_halves(values, rounded);
+            made.add(tensor.name, begin, halves.values, values, stored_as);
+            return std::vector<at::Tensor>{std::move(halves.stored)};
           },
           [](const model::TensorSpec&) { return std::optional(0); }};
 }

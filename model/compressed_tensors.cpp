@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "model/scaled_codes.h"
 
 namespace graft::model {
 namespace {
@@ -142,26 +143,13 @@ at::Tensor unpack_codes(const at::Tensor& words, int bits, std::int64_t columns)
 }
 
 at::Tensor decompressed(const CompressedWeight& weight, const CompressedScheme& scheme, std::int64_t columns) {
-  const std::int64_t rows = weight.scale.size(0), groups = scheme.groups(columns), size = columns / groups;
-  at::Tensor values = scheme.format == CompressedFormat::floating ? f32_from_fp8(weight.codes)
-                      : scheme.format == CompressedFormat::packed
-                          ? unpack_codes(weight.codes, scheme.bits, columns).to(at::kFloat)
-                          : weight.codes.to(at::kFloat).contiguous();
-  const at::Tensor scale = weight.scale.to(at::kFloat).contiguous();
+  const at::Tensor codes = scheme.format == CompressedFormat::floating ? f32_from_fp8(weight.codes)
+                           : scheme.format == CompressedFormat::packed ? unpack_codes(weight.codes, scheme.bits, columns)
+                                                                       : weight.codes;
   at::Tensor zeros;
   if (weight.zero_point.defined())
-    zeros = unpack_codes(weight.zero_point.t().contiguous(), scheme.bits, rows).t().to(at::kFloat).contiguous();
-  const float* const scales = scale.const_data_ptr<float>();
-  const float* const shift = zeros.defined() ? zeros.const_data_ptr<float>() : nullptr;
-  float* const out = values.mutable_data_ptr<float>();
-  for_rows(rows, columns, [&](std::int64_t row) {
-    for (std::int64_t group = row * groups; group < (row + 1) * groups; ++group) {
-      const float zero = shift != nullptr ? shift[group] : 0, step = scales[group];
-      float* const v = out + group * size;
-      for (std::int64_t i = 0; i < size; ++i) v[i] = (v[i] - zero) * step;
-    }
-  });
-  return values;
+    zeros = unpack_codes(weight.zero_point.t().contiguous(), scheme.bits, weight.scale.size(0)).t().to(at::kFloat);
+  return scaled_codes(codes, weight.scale.to(at::kFloat), zeros);
 }
 
 }  // namespace graft::model

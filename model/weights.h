@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ class WeightSource {
   virtual bool is_gguf() const = 0;
   virtual const Json& hf_config() const = 0;        // config.json: read, or built from GGUF metadata in transformers' v4 style
   virtual const std::string& identity() const = 0;  // sha256 over names, shapes, types and content: the base's fingerprint
+  // What identity() does the first time: reads everything. Given up meanwhile, it throws Interrupted, and nothing is kept.
+  virtual void sum_content(const std::stop_token&) const { identity(); }
   // That the inputs of a weight's linear share, where inputs() rounds them on a given scale (kernels::rounded_rows); else 0.
   virtual float input_scale(const std::string&) const { return 0; }
 };

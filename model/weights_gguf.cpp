@@ -143,9 +143,9 @@ class GgufSource : public TableSource {
     return out;
   }
 
-  void hash_content(Sha256& hash) const override {
+  void hash_content(Sha256& hash, const std::stop_token& given_up) const override {
     for (const GgufTensor& tensor : file_->tensors()) {
-      throw_if_stopped();
+      throw_if_stopped(given_up);
       hash.update(cat(tensor.name, " ", info_of(tensor.type).name, " ", shape_text(tensor.shape), "\n"));
       const auto bytes = file_->data(tensor);
       hash.update(bytes.data(), bytes.size());

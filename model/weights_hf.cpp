@@ -326,9 +326,9 @@ class HfSource : public TableSource {
   }
 
   // In the order of the model, so that one file and its shards have one identity.
-  void hash_content(Sha256& hash) const override {
+  void hash_content(Sha256& hash, const std::stop_token& given_up) const override {
     for (std::size_t row = 0; row < table_.size(); ++row) {
-      throw_if_stopped();
+      throw_if_stopped(given_up);
       hash.update(cat(weights_[row].name, " ", weights_[row].stored_as, " ", shape_text(weights_[row].shape), "\n"));
       for (const std::optional<Located>& part : stored_[row].parts)
         if (part) {

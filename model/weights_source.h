@@ -37,13 +37,14 @@ class TableSource : public WeightSource {
   const std::filesystem::path& path() const override { return path_; }
   const Json& hf_config() const override { return config_; }
   const std::string& identity() const override;
+  void sum_content(const std::stop_token& given_up) const override;
 
  protected:
   // Checks the spec and builds the table; the derived class then fills weights_ with one entry per row.
   TableSource(std::filesystem::path path, ModelSpec spec, Json config);
   virtual at::Tensor load_tensor(std::size_t row, at::ScalarType type) const = 0;
   virtual at::Tensor load_part(std::size_t row, std::int64_t begin, std::int64_t end, at::ScalarType type) const;
-  virtual void hash_content(Sha256& hash) const = 0;
+  virtual void hash_content(Sha256& hash, const std::stop_token& given_up) const = 0;
 
   std::filesystem::path path_;
   ModelSpec spec_;

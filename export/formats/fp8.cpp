@@ -12,6 +12,7 @@
 #include "core/stop.h"
 #include "export/linear_formats.h"
 #include "export/pieces.h"
+#include "export/quantize/range.h"
 
 namespace graft::exports {
 namespace {
@@ -82,7 +83,8 @@ std::map<std::string, float> largest_weights(const MergedModel& source) {
     std::vector<float> found(pieces.size());
     on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
       const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
-      found[static_cast<std::size_t>(i)] = source.rows(tensor, begin, end).abs().max().item<float>();
+      const at::Tensor rows = source.rows(tensor, begin, end);
+      found[static_cast<std::size_t>(i)] = largest_magnitude(rows.const_data_ptr<float>(), rows.numel());
     });
     float& of_all = largest[joined_name(source.spec(), tensor.name)];
     of_all = std::max(of_all, *std::max_element(found.begin(), found.end()));

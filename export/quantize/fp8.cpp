@@ -5,12 +5,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <limits>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/half.h"
 #include "core/simd.h"
 #include "export/quantize/e4m3.h"
+#include "export/quantize/range.h"
 
 namespace graft::exports {
 namespace {
@@ -40,20 +41,6 @@ GRAFT_SIMD void to_values(const std::uint8_t* codes, std::int64_t n, float scale
   for (std::int64_t i = 0; i < n; ++i) out[i] = f32_from_e4m3(codes[i]) * scale;
 }
 
-// The largest |x| in `largest`, at least what it was; false when a value is not finite.
-GRAFT_SIMD bool find_largest(const float* x, std::int64_t n, float& largest) {
-  float found = largest;
-  int outside = 0;
-#pragma omp simd reduction(max : found) reduction(| : outside)
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float size = std::fabs(x[i]);
-    outside |= size <= std::numeric_limits<float>::max() ? 0 : 1;
-    found = size > found ? size : found;
-  }
-  largest = found;
-  return outside == 0;
-}
-
 }  // namespace
 
 at::Tensor Fp8Weight::values(const model::Fp8Tiles& tiles) const {
@@ -74,7 +61,9 @@ Fp8Weight round_to_fp8(const at::Tensor& weight, const model::Fp8Tiles& tiles, f
   std::vector<float> largest(static_cast<std::size_t>(x.size(0) * across));  // of each row's part of a tile
   std::atomic<bool> finite = true;
   for_runs(x, tiles, [&](std::int64_t run, std::int64_t first, std::int64_t count, std::int64_t) {
-    if (!find_largest(values + first, count, largest[static_cast<std::size_t>(run)])) finite = false;
+    const float found = largest_magnitude(values + first, count);
+    if (!std::isfinite(found)) finite = false;
+    largest[static_cast<std::size_t>(run)] = found;
   });
   if (!finite) throw DataError("a weight is not finite");
 

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "export/quantize/range.h"
 
 namespace graft::exports {
 namespace {
@@ -39,7 +40,7 @@ Row encoder_of(GgmlType type) {
 void quantize_row(GgmlType type, const float* x, const float* importance, std::int64_t n, std::byte* out) {
   const Row encode = encoder_of(type);
   if (encode == nullptr) return quantize(type, x, n, out);
-  if (!std::all_of(x, x + n, [](float value) { return std::isfinite(value); }))
+  if (!std::isfinite(largest_magnitude(x, n)))
     throw DataError(cat("a weight is not finite; ", info_of(type).name, " cannot hold it"));
   encode(x, importance, n, out);
 }

@@ -8,6 +8,7 @@
 #include "core/simd.h"
 #include "export/quantize/ggml.h"
 #include "export/quantize/ggml_search.h"
+#include "export/quantize/range.h"
 
 namespace graft::exports::detail {
 namespace {
@@ -37,21 +38,15 @@ void store_fifth_bits(const int* codes, std::byte* out) {
 
 // The code of zero is `zero`, the largest 2 zero - 1: x = signed largest -> 0, its opposite does not fit and is clipped.
 void encode_signed(const float* x, int zero, std::byte* d_out, int* codes) {
-  float magnitude = 0, largest = 0;
-  for (int j = 0; j < kBlock; ++j)
-    if (magnitude < std::fabs(x[j])) {
-      magnitude = std::fabs(x[j]);
-      largest = x[j];
-    }
-  const float d = largest / static_cast<float>(-zero), inverse = inverse_of(d);
+  const float d = signed_largest<kBlock>(x) / static_cast<float>(-zero), inverse = inverse_of(d);
   store16(d_out, d);
   const float shift = static_cast<float>(zero) + 0.5f;
   for (int j = 0; j < kBlock; ++j) codes[j] = std::min(2 * zero - 1, static_cast<int>(x[j] * inverse + shift));
 }
 
 void encode_affine(const float* x, int most, std::byte* d_out, int* codes) {
-  const auto [low, high] = std::minmax_element(x, x + kBlock);
-  const float minimum = *low, d = (*high - minimum) / static_cast<float>(most), inverse = inverse_of(d);
+  const auto [minimum, high] = range_of<kBlock>(x);
+  const float d = (high - minimum) / static_cast<float>(most), inverse = inverse_of(d);
   store16(d_out, d);
   store16(d_out + 2, minimum);
   // A range that overflows f32 gives NaN here, and a scale that verification refuses.

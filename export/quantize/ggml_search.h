@@ -109,14 +109,15 @@ inline constexpr float kNothing = 1e-15f;
 template <int size>
 SymmetricFit<size> fit_symmetric(const Groups<size>& x, const Groups<size>& w, float half) {
   const Lanes *v = x.of, *weight = w.of;
-  Groups<size> best_codes = {}, codes = {};
+  Groups<size> weighted, codes;
   Lanes magnitude = all(0), largest = all(0);
   for (int j = 0; j < size; ++j) {
+    weighted.of[j] = weight[j] * v[j];
     const auto larger = absolute(v[j]) > magnitude;
     largest = larger ? v[j] : largest;
     magnitude = larger ? absolute(v[j]) : magnitude;
   }
-  Lanes scale = all(0), best = all(0);
+  Lanes scale = all(0), best = all(0), best_inverse = all(0);
   for (int k = -10; k <= 9; ++k) {  // the plain grid, then nine on each side of it
     if (k == 0) continue;
     const bool plain = k == -10;
@@ -124,19 +125,21 @@ SymmetricFit<size> fit_symmetric(const Groups<size>& x, const Groups<size>& w, f
     Lanes sum_lx = all(0), sum_l2 = all(0);
     for (int j = 0; j < size; ++j) {
       const Lanes code = clamped(nearest(inverse * v[j]), -half, half - 1);
-      codes.of[j] = code;
-      sum_lx += weight[j] * v[j] * code;
+      sum_lx += weighted.of[j] * code;
       sum_l2 += weight[j] * code * code;
     }
     const auto better = plain ? magnitude >= 0 : (sum_l2 > 0) & (sum_lx * sum_lx > best * sum_l2);
     const Lanes fit = sum_l2 == 0 ? all(0) : sum_lx / sum_l2;
-    for (int j = 0; j < size; ++j) best_codes.of[j] = better ? codes.of[j] : best_codes.of[j];
+    best_inverse = better ? inverse : best_inverse;
     scale = better ? fit : scale;
     best = better ? fit * sum_lx : best;
   }
   const auto zero = magnitude < kNothing;
-  for (int j = 0; j < size; ++j) best_codes.of[j] = zero ? all(0) : best_codes.of[j] + half;
-  return {zero ? all(0) : scale, best_codes};
+  for (int j = 0; j < size; ++j) {
+    const Lanes code = clamped(nearest(best_inverse * v[j]), -half, half - 1);
+    codes.of[j] = zero ? all(0) : code + half;
+  }
+  return {zero ? all(0) : scale, codes};
 }
 
 }  // namespace graft::exports::detail

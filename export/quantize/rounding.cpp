@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "model/module_targets.h"
+#include "model/scaled_codes.h"
 
 namespace graft::exports {
 
@@ -23,11 +24,7 @@ std::function<model::CompressedScheme(const std::string& tensor)> LinearSchemes:
   };
 }
 
-at::Tensor Rounded::values() const {
-  at::Tensor grouped = codes.view({codes.size(0), grid.scale.size(1), -1});
-  if (grid.zero.defined()) grouped = grouped - grid.zero.unsqueeze(2);
-  return (grouped * grid.scale.unsqueeze(2)).view(codes.sizes());
-}
+at::Tensor Rounded::values() const { return model::scaled_codes(codes, grid.scale, grid.zero); }
 
 Rounded rounded_to_nearest(const at::Tensor& weight, const model::CompressedScheme& scheme) {
   Grid grid = grid_of(weight, scheme);

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "model/awq_words.h"
 #include "model/linear_layout.h"
+#include "model/scaled_codes.h"
 
 namespace graft::model {
 namespace {
@@ -34,11 +35,9 @@ class Awq : public LinearLayout {
     return parts;
   }
 
-  at::Tensor values(const TensorSpec& linear, const std::vector<at::Tensor>& parts) const override {
-    const std::int64_t out = linear.shape[0], in = linear.shape[1], groups = parts[1].size(0);
-    at::Tensor values = unpack_awq(parts[0].t()).to(at::kFloat).view({out, groups, in / groups});
-    if (zero_points_) values.sub_(unpack_awq(parts[2].t()).to(at::kFloat).unsqueeze(2));
-    return values.mul_(parts[1].to(at::kFloat).t().unsqueeze(2)).view({out, in});
+  at::Tensor values(const TensorSpec&, const std::vector<at::Tensor>& parts) const override {
+    return scaled_codes(unpack_awq(parts[0].t()), parts[1].to(at::kFloat).t(),
+                        zero_points_ ? unpack_awq(parts[2].t()).to(at::kFloat) : at::Tensor());
   }
 
  private:

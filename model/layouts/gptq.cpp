@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "model/compressed_tensors.h"
 #include "model/linear_layout.h"
+#include "model/scaled_codes.h"
 
 namespace graft::model {
 namespace {
@@ -48,8 +49,10 @@ class Gptq : public LinearLayout {
     const at::Tensor codes = unpack_codes(parts[0].t().contiguous(), bits_, in);
     const at::Tensor zeros = unpack_codes(parts[1], bits_, out).t().to(at::kFloat) + (first_version_ ? 1 : 0);
     const at::Tensor scales = parts[2].t().to(at::kFloat);
-    const at::Tensor group =
-        parts[3].defined() ? parts[3].to(at::kLong) : at::floor_divide(at::arange(in, at::kLong), group_ == 0 ? in : group_);
+    const std::int64_t size = group_ == 0 ? in : group_;
+    const at::Tensor in_order = at::floor_divide(at::arange(in, at::kLong), size),
+                     group = parts[3].defined() ? parts[3].to(at::kLong) : in_order;
+    if (in % size == 0 && at::equal(group, in_order)) return scaled_codes(codes, scales, zeros);
     return codes.to(at::kFloat).sub_(zeros.index_select(1, group)).mul_(scales.index_select(1, group));
   }
 
