@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <string>
@@ -10,6 +11,7 @@
 #include "core/descriptor.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/following_sum.h"
 
 namespace graft {
 namespace {
@@ -39,19 +41,23 @@ FileWriter::~FileWriter() {
 }
 
 void FileWriter::write(const void* data, std::size_t size) {
-  assert(hash_);
-  hash_->update(data, size);
+  assert(!sum_);
+  hash_.update(data, size);
   put(position_, data, size);
   position_ += size;
 }
 
 void FileWriter::extend(std::uint64_t size) {
-  hash_.reset();
   truncate_or_throw(descriptor_, static_cast<std::int64_t>(size), file_);
+  flush();
+  size_ = size;
+  complete_ = position_;
+  sum_ = std::make_unique<FollowingSum>(temporary_);
+  sum_->reach(complete_);
 }
 
 void FileWriter::write_at(std::uint64_t position, const void* data, std::size_t size) {
-  assert(!hash_);
+  assert(sum_);
   put(position, data, size);
 }
 
@@ -59,7 +65,10 @@ void FileWriter::write_at(std::uint64_t position, const void* data, std::size_t 
 void FileWriter::put(std::uint64_t position, const void* data, std::size_t size) {
   if (size >= kDirectBytes) {
     write_all_at(descriptor_, position, data, size, file_);
-    return begin_write_back(position, position + size);
+    begin_write_back(position, position + size);
+    const std::lock_guard lock(mutex_);
+    if (!buffer_.empty()) flush();  // the sum waits for it
+    return note(position, position + size);
   }
   const std::lock_guard lock(mutex_);
   if (position != buffered_from_ + buffer_.size() || buffer_.size() + size > kBufferBytes) {
@@ -79,8 +88,18 @@ void FileWriter::pad_to(std::uint64_t alignment) {
 void FileWriter::flush() {
   write_all_at(descriptor_, buffered_from_, buffer_.data(), buffer_.size(), file_);
   begin_write_back(buffered_from_, buffered_from_ + buffer_.size());
+  note(buffered_from_, buffered_from_ + buffer_.size());
   buffered_from_ += buffer_.size();
   buffer_.clear();
+}
+
+// What has been written without a gap from the beginning on can be summed.
+void FileWriter::note(std::uint64_t begin, std::uint64_t end) {
+  if (!sum_) return;
+  ahead_.emplace(begin, end);
+  for (auto next = ahead_.begin(); next != ahead_.end() && next->first <= complete_; next = ahead_.erase(next))
+    complete_ = std::max(complete_, next->second);
+  sum_->reach(complete_);
 }
 
 // The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show
@@ -94,14 +113,16 @@ void FileWriter::begin_write_back(std::uint64_t begin, std::uint64_t end) {
 std::string FileWriter::commit() {
   assert(descriptor_ >= 0);
   flush();
+  if (sum_) sum_->reach(size_);  // what was never written is zero
   fsync_or_throw(descriptor_, file_);
+  std::string sha256 = sum_ ? sum_->finish() : hash_.hex();
   const int closed = ::close(descriptor_);  // network file systems report a full disk here; the descriptor is gone even so
   descriptor_ = -1;
   if (closed != 0 && errno != EINTR) throw_machine_error("write", file_, errno);
   if (::rename(temporary_.c_str(), file_.c_str()) != 0) throw_machine_error("write", file_, errno);
   temporary_.clear();
   fsync_directory(parent_of(file_));
-  return hash_ ? hash_->hex() : std::string();
+  return sha256;
 }
 
 void write_file(const fs::path& file, std::string_view content) {

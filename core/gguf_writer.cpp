@@ -145,8 +145,14 @@ void GgufWriter::data(const std::string& name, const void* bytes, std::size_t si
 void GgufWriter::start() {
   write_header();
   data_start_ = out_.position();
-  const std::uint64_t end = tensors_.empty() ? 0 : tensors_.back().offset + tensors_.back().bytes;
+  std::uint64_t end = tensors_.empty() ? 0 : tensors_.back().offset + tensors_.back().bytes;
   out_.extend(data_start_ + (end + kAlignment - 1) / kAlignment * kAlignment);
+  constexpr char zeros[kAlignment] = {};  // between tensors: what is written without a gap is summed meanwhile
+  end = 0;
+  for (const GgufTensor& tensor : tensors_) {
+    if (tensor.offset > end) out_.write_at(data_start_ + end, zeros, tensor.offset - end);
+    end = tensor.offset + tensor.bytes;
+  }
 }
 
 void GgufWriter::place(std::size_t tensor, std::uint64_t offset, const void* bytes, std::size_t size) {

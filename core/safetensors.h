@@ -50,7 +50,7 @@ class SafetensorsWriter {
   void data(const std::string& name, const void* bytes, std::size_t size);
   void start();
   void place(std::size_t tensor, std::uint64_t offset, const void* bytes, std::size_t size);  // tensor: in the declared order
-  std::string commit();  // sha256 of the file, or nothing after start()
+  std::string commit();                                                                       // sha256 of the file
 
  private:
   void write_header();

@@ -7,9 +7,9 @@
 
 namespace graft {
 
-void install_signal_handlers();  // called once by main()
-int stop_requested();            // the signal's number, or 0
-void throw_if_stopped();         // throws Interrupted(stop_requested()) when a signal arrived
+void install_signal_handlers();                          // called once by main()
+int stop_requested();                                    // the signal's number, or 0
+void throw_if_stopped();                                 // throws Interrupted(stop_requested()) when a signal arrived
 void throw_if_stopped(const std::stop_token& given_up);  // or Interrupted(0) when the work's result is not wanted any more
 
 }  // namespace graft

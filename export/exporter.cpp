@@ -53,15 +53,6 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
           .companions = companions_hash(request.base, request.stop_ids)};
 }
 
-// Both read the whole artifact, side by side.
-void verify_and_measure(const Exporter& exporter, const ExportRequest& request, const Fingerprints& made, Artifact& artifact) {
-  const fs::path written = artifact.path;
-  auto measured = std::async(std::launch::async, [&] { measure(written, artifact); });
-  const double error = exporter.verify(request, written, made);
-  measured.get();
-  artifact.max_error = error;
-}
-
 // The file that was finished and verified in the staging directory gets its name.
 void publish(const fs::path& staged, const fs::path& target) {
   if (::rename(staged.c_str(), target.c_str()) != 0) throw_machine_error("write", target, errno);
@@ -131,7 +122,8 @@ std::optional<Artifact> export_one(const Exporter& exporter, const ExportRequest
   Fingerprints made;
   ContentCheck content(request);
   exporter.write(request, artifact.path, made);
-  verify_and_measure(exporter, request, made, artifact);
+  artifact.max_error = exporter.verify(request, artifact.path, made);
+  measure(artifact.path, artifact, made.sums());
   content.finish();
   artifact.source = source_of(exporter, request);
   if (gate && !gate(artifact)) return std::nullopt;

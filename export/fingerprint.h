@@ -11,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -34,10 +35,14 @@ class Fingerprints {
   void add(const std::string& tensor, std::int64_t begin, const at::Tensor& rows, const at::Tensor& source,
            const std::string& stored_as = "");
   std::optional<Written> of(const std::string& tensor) const;
+  // Of a file that is large, summed while it was written.
+  void summed(const std::filesystem::path& file, std::string sha256) { sums_[file] = std::move(sha256); }
+  const std::map<std::filesystem::path, std::string>& sums() const { return sums_; }
 
  private:
   mutable std::mutex mutex_;
   std::map<std::string, Written> tensors_;
+  std::map<std::filesystem::path, std::string> sums_;
 };
 
 std::uint64_t fingerprint(std::int64_t begin, const at::Tensor& rows);  // the part of the sum of some rows

@@ -184,7 +184,7 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
     }
     progress.update(k + 1);
   }
-  writer.commit();
+  made.summed(target, writer.commit());
 }
 
 at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file) {

@@ -146,7 +146,7 @@ std::uint64_t stored_bytes(const model::ModelSpec& spec, const Encoding& encodin
   return bytes;
 }
 
-void write_hf_weights(const MergedModel& source, const Encoding& encoding, const fs::path& target,
+void write_hf_weights(const MergedModel& source, const Encoding& encoding, const fs::path& target, Fingerprints& made,
                       std::uint64_t max_shard_bytes) {
   const auto shards = split(source.tensors(), encoding, max_shard_bytes);
   Progress progress("write safetensors", source.tensors().size(), "tensors");
@@ -169,7 +169,7 @@ void write_hf_weights(const MergedModel& source, const Encoding& encoding, const
       }
       progress.update(++done);
     }
-    writer.commit();
+    made.summed(target / name, writer.commit());
   }
   if (shards.size() > 1)
     write_file(target / "model.safetensors.index.json",

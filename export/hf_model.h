@@ -42,7 +42,7 @@ std::uint64_t stored_bytes(const model::ModelSpec& spec, const Encoding& encodin
 // One shard when all fits in max_shard_bytes, else model-0000i-of-0000n.safetensors with model.safetensors.index.json. `target`
 // is an existing directory.
 void write_hf_weights(const MergedModel& source, const Encoding& encoding, const std::filesystem::path& target,
-                      std::uint64_t max_shard_bytes = kMaxShardBytes);
+                      Fingerprints& made, std::uint64_t max_shard_bytes = kMaxShardBytes);
 
 // config.json, generation_config.json, tokenizer, chat template, license: copied byte for byte from a Hugging Face base (only the
 // dtype in config.json becomes `type`, when it says something else or nothing), rebuilt from the metadata of a GGUF base.

@@ -120,11 +120,12 @@ std::string adapter_hash(const lora::AdapterSet& adapter) {
   return hash.hex();
 }
 
-void measure(const fs::path& path, Artifact& artifact) {
+void measure(const fs::path& path, Artifact& artifact, const std::map<fs::path, std::string>& known) {
   artifact.files.clear();
   artifact.bytes = 0;
   const auto add = [&](const fs::path& file, std::string name) {
-    artifact.files.push_back({std::move(name), fs::file_size(file), hash_of(file)});
+    const auto sum = known.find(file);
+    artifact.files.push_back({std::move(name), fs::file_size(file), sum == known.end() ? hash_of(file) : sum->second});
     artifact.bytes += artifact.files.back().bytes;
   };
   if (!fs::is_directory(path)) {

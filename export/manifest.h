@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -58,8 +59,10 @@ struct Artifact {
 // sha256 over scale, module names, shapes and values of every pair (A, B).
 std::string adapter_hash(const lora::AdapterSet& adapter);
 
-// Sizes and hashes of the file or directory at `path`, and their sum; no links are followed.
-void measure(const std::filesystem::path& path, Artifact& artifact);
+// Sizes and hashes of the file or directory at `path`, and their sum; no links are followed. known: the sha256 of files in it
+// that were summed before.
+void measure(const std::filesystem::path& path, Artifact& artifact,
+             const std::map<std::filesystem::path, std::string>& known = {});
 
 // What is not as recorded, a sentence each that names the file; empty when all is. Links count as missing files.
 std::vector<std::string> changed_files(const Artifact& recorded);

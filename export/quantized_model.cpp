@@ -158,7 +158,7 @@ std::uint64_t quantized_bytes(const model::ModelSpec& spec, const LinearTarget& 
 
 void write_quantized_model(const ExportRequest& request, const MergedModel& source, const LinearFormat& format,
                            const fs::path& directory, Fingerprints& made) {
-  write_hf_weights(source, encoding_of(format, &source, made), directory);
+  write_hf_weights(source, encoding_of(format, &source, made), directory, made);
   write_hf_companions(request.base, request.stop_ids, directory);
   Json config = read_json(directory / "config.json");
   config["quantization_config"] = format.config;

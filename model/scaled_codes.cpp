@@ -40,14 +40,15 @@ at::Tensor scaled_codes(const at::Tensor& codes, const at::Tensor& scale, const 
   const auto* const wide = bytes ? nullptr : from.const_data_ptr<float>();
   const auto *const scales = by.const_data_ptr<float>(), *const zeros = off.defined() ? off.const_data_ptr<float>() : nullptr;
   auto* const out = values.mutable_data_ptr<float>();
-  at::parallel_for(0, rows, std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(1, columns)), [&](std::int64_t begin, std::int64_t end) {
-    const float *const s = scales + begin * groups, *const z = zeros != nullptr ? zeros + begin * groups : nullptr;
-    const std::int64_t at = begin * columns, all = (end - begin) * groups, size = columns / groups;
-    if (bytes)
-      scale_bytes(small + at, s, z, all, size, out + at);
-    else
-      scale_floats(wide + at, s, z, all, size, out + at);
-  });
+  at::parallel_for(
+      0, rows, std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(1, columns)), [&](std::int64_t begin, std::int64_t end) {
+        const float *const s = scales + begin * groups, *const z = zeros != nullptr ? zeros + begin * groups : nullptr;
+        const std::int64_t at = begin * columns, all = (end - begin) * groups, size = columns / groups;
+        if (bytes)
+          scale_bytes(small + at, s, z, all, size, out + at);
+        else
+          scale_floats(wide + at, s, z, all, size, out + at);
+      });
   return values;
 }
 

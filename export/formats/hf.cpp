@@ -30,7 +30,7 @@ constexpr Exporter exporter(std::string_view name, std::string_view summary) {
           },
       .write =
           [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made) {
-            write_hf_weights(source_of<merged>(request), encoding_in(type, made), target);
+            write_hf_weights(source_of<merged>(request), encoding_in(type, made), target, made);
             write_hf_companions(request.base, request.stop_ids, target, type);
           },
       .verify = [](const ExportRequest& request, const std::filesystem::path& written,

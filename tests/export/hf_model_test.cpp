@@ -107,7 +107,7 @@ TEST_CASE("large models are split into shards with an index", "[export][hf]") {
   const exports::MergedModel source(*golden_case.base, golden_case.adapter.get(), at::kBFloat16);
   const ScratchDirectory directory;
   exports::Fingerprints made;
-  exports::write_hf_weights(source, exports::bf16_encoding(made), directory.path(),
+  exports::write_hf_weights(source, exports::bf16_encoding(made), directory.path(), made,
                             20'000);  // the embedding alone has 304 * 32 * 2 = 19,456 bytes
   exports::write_hf_companions(*golden_case.base, {}, directory.path());
   CHECK(!fs::exists(directory / "model.safetensors"));
