@@ -128,7 +128,7 @@ class GptqLayers {
   }
 
   // q, k and v come one after the other and read the same inputs, as gate and up do.
-  const at::Tensor& factor_of(const std::shared_ptr<InputSums>& inputs) {
+  const GptqFactor& factor_of(const std::shared_ptr<InputSums>& inputs) {
     if (inputs != factored_) {
       factor_ = gptq_factor(inputs->gram);
       factored_ = inputs;
@@ -138,7 +138,7 @@ class GptqLayers {
 
   MergedModel source_;
   at::ScalarType compute_;
-  at::Tensor factor_;                    // of the inputs that came last
+  GptqFactor factor_;                    // of the inputs that came last
   std::shared_ptr<InputSums> factored_;  // these
   std::function<model::CompressedScheme(const std::string&)> scheme_of_;
   Walk walk_;

@@ -35,7 +35,17 @@ GRAFT_SIMD void merge(const float* w, const float* b, const float* a, float scal
     for (std::int64_t row = 0; row < rows; ++row) {
       const float* factors = b + row * rank;
       std::fill_n(sums.data(), count, 0.0f);
-      for (std::int64_t k = 0; k < rank; ++k) {
+      std::int64_t k = 0;
+      for (; k + 4 <= rank; k += 4) {  // the sums are fetched and stored once for four terms
+        const float *v0 = a + k * columns + begin, *v1 = v0 + columns, *v2 = v1 + columns, *v3 = v2 + columns;
+        const float f0 = factors[k], f1 = factors[k + 1], f2 = factors[k + 2], f3 = factors[k + 3];
+#pragma omp simd
+        for (std::int64_t j = 0; j < count; ++j) {
+          float& sum = sums[static_cast<std::size_t>(j)];
+          sum = sum + f0 * v0[j] + f1 * v1[j] + f2 * v2[j] + f3 * v3[j];
+        }
+      }
+      for (; k < rank; ++k) {
         const float factor = factors[k];
         const float* values = a + k * columns + begin;
 #pragma omp simd

@@ -36,16 +36,33 @@ Grid best_grid(const at::Tensor& x, const at::Tensor& cost, const model::Compres
   return best;
 }
 
-// Rounds the columns [begin, end) of `left`, updating those of them that are still to come. errors (out, end - begin): each
-// column's e, for the rest of the matrix.
+// Of each group of columns.
+Grid best_grids(const at::Tensor& weight, const at::Tensor& cost, const model::CompressedScheme& scheme) {
+  const std::int64_t columns = weight.size(1), group = scheme.group == 0 ? columns : scheme.group;
+  model::CompressedScheme by_row = scheme;
+  by_row.group = 0;
+  std::vector<at::Tensor> scales, zeros;
+  for (std::int64_t begin = 0; begin < columns; begin += group) {
+    const Grid grid = best_grid(weight.narrow(1, begin, group).contiguous(), cost.narrow(0, begin, group), by_row);
+    scales.push_back(grid.scale);
+    if (grid.zero.defined()) zeros.push_back(grid.zero);
+  }
+  return {at::cat(scales, 1), zeros.empty() ? at::Tensor() : at::cat(zeros, 1)};
+}
+
+// Rounds the columns [begin, end) of `left`, updating those of them that are still to come. groups: of each column. errors
+// (out, end - begin): each column's e, for the rest of the matrix.
 void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tensor& errors, const at::Tensor& factor,
-                 const Grid& grid, std::int64_t begin, std::int64_t end, const model::CompressedScheme& scheme) {
+                 const Grid& grid, const at::Tensor& groups, std::int64_t begin, std::int64_t end,
+                 const model::CompressedScheme& scheme) {
   const bool floating = scheme.format == model::CompressedFormat::floating;
   const float low = floating ? -kLargestE4M3 : -static_cast<float>(1 << (scheme.bits - 1)), high = floating ? -low : -low - 1;
   const std::int64_t columns = left.size(1), width = end - begin;
   const float* u = factor.const_data_ptr<float>() + begin * columns + begin;  // rows of stride `columns`
   const float* scale = grid.scale.const_data_ptr<float>();
   const float* zero = grid.zero.defined() ? grid.zero.const_data_ptr<float>() : nullptr;
+  const std::int64_t* const group = groups.const_data_ptr<std::int64_t>() + begin;
+  const std::int64_t per_row = grid.scale.size(1);
   const float* weights = left.const_data_ptr<float>() + begin;
   float* code_rows = codes.mutable_data_ptr<float>() + begin;
   float* error_rows = errors.mutable_data_ptr<float>();
@@ -53,9 +70,9 @@ void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tens
     std::array<float, kBlock> w;
     for (std::int64_t row = first; row < last; ++row) {
       std::copy_n(weights + row * columns, width, w.data());
-      const float step = scale[row], shift = zero ? zero[row] : 0;
       for (std::int64_t i = 0; i < width; ++i) {
-        const float value = w[static_cast<std::size_t>(i)];
+        const std::int64_t at = row * per_row + group[i];
+        const float value = w[static_cast<std::size_t>(i)], step = scale[at], shift = zero ? zero[at] : 0;
         const float place = std::clamp(value / step + shift, low, high);
         const float code = floating ? nearest_e4m3(place) : std::nearbyint(place);
         const float error = (value - (code - shift) * step) / u[i * columns + i];
@@ -71,39 +88,35 @@ void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tens
 }  // namespace
 
 // With H = R R^T, R upper (Cholesky from the last column on), U = R^-1.
-at::Tensor gptq_factor(const at::Tensor& gram) {
+GptqFactor gptq_factor(const at::Tensor& gram) {
   at::Tensor damped = gram.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
   if (!damped.isfinite().all().item<bool>()) throw DataError("the sum over calibration inputs is not finite");
   at::Tensor diagonal = damped.diagonal();
   diagonal.masked_fill_(diagonal == 0, 1);
   diagonal.add_(kGptqDamping * diagonal.mean());
+  const at::Tensor order = at::argsort(diagonal, /*stable=*/true, /*dim=*/0, /*descending=*/true);
+  damped = damped.index_select(0, order).index_select(1, order);
   const at::Tensor root = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
-  return at::linalg_solve_triangular(root, at::eye(gram.size(0), at::kDouble), /*upper=*/true).to(at::kFloat).contiguous();
+  return {order,
+          at::linalg_solve_triangular(root, at::eye(gram.size(0), at::kDouble), /*upper=*/true).to(at::kFloat).contiguous()};
 }
 
-Rounded gptq(const at::Tensor& weight, const at::Tensor& factor, const model::CompressedScheme& scheme) {
+Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme) {
   const std::int64_t rows = weight.size(0), columns = weight.size(1), group = scheme.group == 0 ? columns : scheme.group;
-  const std::int64_t block = std::min(group, kBlock);
-  model::CompressedScheme by_row = scheme;
-  by_row.group = 0;
-  const at::Tensor cost = factor.diagonal().square().reciprocal();
-  at::Tensor left = weight.clone(at::MemoryFormat::Contiguous), codes = at::empty_like(left);
-  std::vector<at::Tensor> scales, zeros;
-  Grid grid;
-  for (std::int64_t begin = 0; begin < columns; begin += block) {
-    if (begin % group == 0) {
-      grid = best_grid(left.narrow(1, begin, group).contiguous(), cost.narrow(0, begin, group), by_row);
-      scales.push_back(grid.scale);
-      if (grid.zero.defined()) zeros.push_back(grid.zero);
-    }
-    const std::int64_t end = std::min(begin + block, columns);
+  const auto& [order, upper] = factor;
+  const Grid grid =
+      best_grids(weight, at::empty({columns}, at::kFloat).index_copy_(0, order, upper.diagonal().square().reciprocal()), scheme);
+  const at::Tensor groups = at::floor_divide(order, group);
+  at::Tensor left = weight.index_select(1, order), codes = at::empty_like(left);
+  for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
+    const std::int64_t end = std::min(begin + kBlock, columns);
     const at::Tensor errors = at::empty({rows, end - begin}, at::kFloat);
-    round_block(left, codes, errors, factor, grid, begin, end, scheme);
+    round_block(left, codes, errors, upper, grid, groups, begin, end, scheme);
     if (end < columns)
       left.narrow(1, end, columns - end)
-          .addmm_(errors, factor.narrow(0, begin, end - begin).narrow(1, end, columns - end), /*beta=*/1, /*alpha=*/-1);
+          .addmm_(errors, upper.narrow(0, begin, end - begin).narrow(1, end, columns - end), /*beta=*/1, /*alpha=*/-1);
   }
-  return {{at::cat(scales, 1), zeros.empty() ? at::Tensor() : at::cat(zeros, 1)}, codes};
+  return {grid, left.index_copy_(1, order, codes)};
 }
 
 }  // namespace graft::exports

@@ -29,6 +29,8 @@ bool is_fp8(const std::string& format) {
   return scales_rows(format) || format.ends_with("fp8-block") || format.starts_with("modelopt-fp8");
 }
 
+bool is_half(const std::string& format) { return format == "hf" || format == "hf-f16"; }
+
 Finding adapter_finding(const ServingPlan& plan) {
   if (const std::string refusal = model_refusal(plan, "hf"); !refusal.empty()) return {"peft", State::fault, refusal};
   if (adapts_head(plan))
@@ -59,7 +61,7 @@ Finding finding_of(const ServingPlan& plan, const std::string& format) {
     return {format, State::note,
             "not for this server: it scales the activations of compressed-tensors as they come; modelopt-fp8-static has scales"};
   const bool fp8 = is_fp8(format);
-  if (!fp8 && format != "hf" && format != "hf-base") return {format, State::note, "not for this server"};
+  if (!fp8 && !is_half(format) && format != "hf-base") return {format, State::note, "not for this server"};
   if (const std::string refusal = model_refusal(plan, format); !refusal.empty()) return {format, State::fault, refusal};
   // _torch/modules/linear.py: FP8RowwiseLinearMethod copied the scales into (out) as they were; none of _torch/modules/fused_moe
   // has scales by row.
@@ -87,7 +89,7 @@ std::string command(const Served& served, const std::string& format) {
                                   chat_template_option(served, "--chat_template"));
   if (format == "peft")
     return cat("trtllm-serve ", adapter_base(served), " --extra_llm_api_options serving/", kAdapterOptions, options);
-  if (format != "hf" && !is_fp8(format)) return "";
+  if (!is_half(format) && !is_fp8(format)) return "";
   return cat("trtllm-serve ", artifact_of(format), options);
 }
 

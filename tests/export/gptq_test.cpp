@@ -27,23 +27,27 @@ double output_error(const at::Tensor& weight, const at::Tensor& rounded, const a
   return at::mm(inputs, (rounded - weight).t()).norm().item<double>();
 }
 
-// Optimal brain surgeon, the columns in order (equation 2 of the paper): with F the columns that are left,
+// Optimal brain surgeon, the columns by falling H_qq (equation 2 of the paper): with F the columns that are left,
 //   delta = -(w_q - quant(w_q)) / [H_F^-1]_qq * (H_F^-1)_{:, q}
 at::Tensor reference_codes(const at::Tensor& weight, const at::Tensor& gram, const exports::Grid& grid, bool floating) {
   const std::int64_t columns = weight.size(1), group = columns / grid.scale.size(1);
   at::Tensor h = gram.to(at::kDouble).clone();
   h.diagonal().add_(exports::kGptqDamping * h.diagonal().mean());
-  at::Tensor left = weight.to(at::kDouble).clone();
+  const at::Tensor order = std::get<1>(at::sort(h.diagonal(), /*stable=*/true, /*dim=*/0, /*descending=*/true));
+  h = h.index_select(0, order).index_select(1, order);
+  at::Tensor left = weight.to(at::kDouble).index_select(1, order);
   const at::Tensor scale = grid.scale.to(at::kDouble);
   const at::Tensor zero = grid.zero.defined() ? grid.zero.to(at::kDouble) : at::zeros_like(scale);
   at::Tensor codes = at::empty_like(left);
   for (std::int64_t q = 0; q < columns; ++q) {
     const at::Tensor inverse = at::linalg_inv(h.narrow(0, q, columns - q).narrow(1, q, columns - q).contiguous());
-    const at::Tensor column = left.select(1, q), s = scale.select(1, q / group), z = zero.select(1, q / group);
+    const std::int64_t at = order[q].item<std::int64_t>();  // in the matrix, where groups are
+    const at::Tensor column = left.select(1, q), s = scale.select(1, at / group), z = zero.select(1, at / group);
     const at::Tensor place = column / s + z;
-    codes.select(1, q).copy_(floating ? place.clamp(-448, 448).to(at::kFloat).to(at::kFloat8_e4m3fn).to(at::kDouble)
-                                      : at::round(place).clamp(-8, 7));
-    const at::Tensor error = (column - (codes.select(1, q) - z) * s) / inverse[0][0];
+    at::Tensor code = codes.select(1, at);
+    code.copy_(floating ? place.clamp(-448, 448).to(at::kFloat).to(at::kFloat8_e4m3fn).to(at::kDouble)
+                        : at::round(place).clamp(-8, 7));
+    const at::Tensor error = (column - (code - z) * s) / inverse[0][0];
     left.narrow(1, q, columns - q).sub_(at::outer(error, inverse.select(1, 0)));
   }
   return codes.to(at::kFloat);

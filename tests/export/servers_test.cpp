@@ -207,8 +207,9 @@ TEST_CASE("llama.cpp and Ollama: GGUF, rsLoRA, tied heads, windows", "[export][s
 
 TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong", "[export][servers]") {
   Plan plan;
-  plan.formats = {"hf", "ct-w8a8", "ct-w4a16-g64", "ct-fp8", "ct-fp8-gptq", "modelopt-fp8", "peft", "gptq-g64"};
+  plan.formats = {"hf", "hf-f16", "ct-w8a8", "ct-w4a16-g64", "ct-fp8", "ct-fp8-gptq", "modelopt-fp8", "peft", "gptq-g64"};
   says(plan.lines("tensorrt-llm"), "hf: ok");
+  says(plan.lines("tensorrt-llm"), "hf-f16: ok");
   says(plan.lines("tensorrt-llm"), "ct-w8a8: note: not for this server: it takes 8 bits by row for fp8, whatever their type\n");
   says(plan.lines("tensorrt-llm"), "ct-w4a16-g64: note: not for this server: it reads compressed-tensors in fp8 only");
   for (const char* format : {"ct-fp8", "ct-fp8-gptq"})
