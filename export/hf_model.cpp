@@ -60,6 +60,7 @@ class Placing {
 
   void run() {
     const model::TensorSpec& tensor = planned_.tensor;
+    encoding_.prepare(tensor);
     const std::optional<int> along = encoding_.rows_along(tensor);
     if (!along) return put(0, encoding_.encode(tensor, 0, source_.load(tensor.name)));
     const std::vector<RowRange> pieces = pieces_of(tensor);

@@ -32,6 +32,7 @@ struct Encoding {
   // apart, on several threads at once; a part that has its full size for some rows does not depend on them. Empty: `encode` sees
   // whole tensors, in the order of the model.
   std::function<std::optional<int>(const model::TensorSpec& tensor)> rows_along;
+  std::function<void(const model::TensorSpec& tensor)> prepare = [](const model::TensorSpec&) {};  // before it is encoded
 };
 // Both note what is written in `made`, which outlives them. FormatError naming the tensor when a value does not fit.
 Encoding bf16_encoding(Fingerprints& made);

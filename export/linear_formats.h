@@ -18,7 +18,7 @@ inline constexpr std::int64_t kFp8Block = 128;
 LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffix, int scale_dims, Json config);
 // A format with one scale for each matrix, and one for all that servers join when they load them (q, k and v; gate and up): the
 // largest weight of all over 448. They round what has a smaller one a second time; so there is nothing to round, and what was
-// scored is what is served. Reads all linears of `source`, which must outlive it.
+// scored is what is served. Reads the linears of `source`, which must outlive it.
 LinearFormat with_joined_scales(LinearFormat format, const MergedModel& source);
 // Servers join q, k and v, and gate and up, and need whole blocks there; and of the inputs, which they round by as many columns.
 std::string fp8_block_refusal(const model::ModelSpec& spec);

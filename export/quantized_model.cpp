@@ -49,6 +49,9 @@ Encoding encoding_of(const LinearFormat& format, const MergedModel* source, Fing
           },
           [=](const model::TensorSpec& tensor) {
             return tensor.role == model::TensorRole::linear ? format.rows_along(tensor) : std::optional(0);
+          },
+          [=](const model::TensorSpec& tensor) {
+            if (tensor.role == model::TensorRole::linear) format.prepare(tensor);
           }};
 }
 

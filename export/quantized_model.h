@@ -33,7 +33,8 @@ struct LinearFormat {
   std::function<std::optional<int>(const model::TensorSpec& linear)> rows_along = [](const model::TensorSpec&) {
     return std::optional<int>();
   };
-  std::map<std::string, Json> files = {};  // beside config.json
+  std::function<void(const model::TensorSpec& linear)> prepare = [](const model::TensorSpec&) {};  // before it is encoded
+  std::map<std::string, Json> files = {};                                                          // beside config.json
   // Every tensor of the model takes a multiple of these bytes, so that none begins where its elements cannot be read.
   std::uint64_t alignment = 4;
   std::vector<std::int64_t> input_scale = {};  // shape of that tensor, where LinearRounding asks for it; of one number

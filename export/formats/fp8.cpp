@@ -8,8 +8,6 @@
 #include <map>
 
 #include "core/error.h"
-#include "core/progress.h"
-#include "core/stop.h"
 #include "export/linear_formats.h"
 #include "export/pieces.h"
 #include "export/quantize/range.h"
@@ -70,27 +68,41 @@ std::string joined_name(const model::ModelSpec& spec, const std::string& tensor)
   return name == spec.moe.gate || name == spec.moe.up ? module.substr(0, last) + "gate_up" : module;
 }
 
-// By joined_name().
-std::map<std::string, float> largest_weights(const MergedModel& source) {
-  std::map<std::string, float> largest;
-  Progress progress("find scales", source.tensors().size(), "tensors");
-  std::uint64_t done = 0;
-  for (const model::TensorSpec& tensor : source.tensors()) {
-    throw_if_stopped();
-    progress.update(++done);
-    if (tensor.role != model::TensorRole::linear) continue;
+// The largest weight of all that servers join with a linear.
+class JoinedScales {
+ public:
+  explicit JoinedScales(const MergedModel& source) : source_(source) {
+    for (const model::TensorSpec& tensor : source.tensors())
+      if (tensor.role == model::TensorRole::linear) joined_[name_of(tensor)].push_back(&tensor);
+  }
+
+  // Before the first of them is encoded: its rows are read twice, the second time from memory.
+  void find(const model::TensorSpec& linear) {
+    const std::string name = name_of(linear);
+    if (largest_.contains(name)) return;
+    float& of_all = largest_[name];
+    for (const model::TensorSpec* tensor : joined_.at(name)) of_all = std::max(of_all, largest_of(*tensor));
+  }
+  float of(const model::TensorSpec& linear) const { return largest_.at(name_of(linear)); }
+
+ private:
+  std::string name_of(const model::TensorSpec& tensor) const { return joined_name(source_.spec(), tensor.name); }
+
+  float largest_of(const model::TensorSpec& tensor) const {
     const std::vector<RowRange> pieces = pieces_of(tensor);
     std::vector<float> found(pieces.size());
     on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
       const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
-      const at::Tensor rows = source.rows(tensor, begin, end);
+      const at::Tensor rows = source_.rows(tensor, begin, end);
       found[static_cast<std::size_t>(i)] = largest_magnitude(rows.const_data_ptr<float>(), rows.numel());
     });
-    float& of_all = largest[joined_name(source.spec(), tensor.name)];
-    of_all = std::max(of_all, *std::max_element(found.begin(), found.end()));
+    return *std::max_element(found.begin(), found.end());
   }
-  return largest;
-}
+
+  const MergedModel& source_;
+  std::map<std::string, std::vector<const model::TensorSpec*>> joined_;
+  std::map<std::string, float> largest_;
+};
 
 // vLLM's ModelOptFp8MoEMethod.
 std::string modelopt_refusal(const model::ModelSpec& spec) {
@@ -152,9 +164,10 @@ LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffi
 }
 
 LinearFormat with_joined_scales(LinearFormat format, const MergedModel& source) {
-  const auto largest = std::make_shared<const std::map<std::string, float>>(largest_weights(source));
-  format.encode = [&spec = source.spec(), largest](const model::TensorSpec& linear, const at::Tensor& weight) {
-    const Fp8Weight rounded = round_to_fp8(weight, kMatrix, largest->at(joined_name(spec, linear.name)));
+  const auto scales = std::make_shared<JoinedScales>(source);
+  format.prepare = [scales](const model::TensorSpec& linear) { scales->find(linear); };
+  format.encode = [scales](const model::TensorSpec& linear, const at::Tensor& weight) {
+    const Fp8Weight rounded = round_to_fp8(weight, kMatrix, scales->of(linear));
     return EncodedLinear{{rounded.scale, rounded.codes}, [=] { return rounded.values(kMatrix); }};
   };
   format.rows_along = [](const model::TensorSpec&) { return std::optional(0); };

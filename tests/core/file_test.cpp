@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/following_sum.h"
 #include "tests/support/catch.h"
 
 using namespace graft;
@@ -122,6 +123,27 @@ TEST_CASE("pieces of a file are written in any order by several threads", "[file
   }
   CHECK(read_file(dir / "x") == expected);
   CHECK(dir.entries() == 1);
+}
+
+TEST_CASE("a sum follows a file, and says when it was cut off", "[file]") {
+  const Scratch dir;
+  write_file(dir / "x", "abcdef");
+  {
+    FollowingSum sum(dir / "x");
+    sum.reach(2);
+    sum.reach(1);  // no way back
+    sum.reach(6);
+    CHECK(sum.finish() == sha256_hex("abcdef"));
+  }
+  FollowingSum first(dir / "x");
+  first.reach(3);
+  CHECK(first.finish() == sha256_hex("abc"));
+  CHECK(FollowingSum(dir / "x").finish() == sha256_hex(""));
+  FollowingSum cut(dir / "x");
+  cut.reach(7);
+  CHECK_THROWS_AS(cut.finish(), MachineError);
+  FollowingSum given_up(dir / "x");  // its end does not wait for more
+  given_up.reach(1);
 }
 
 TEST_CASE("two writers of one file do not mix", "[file]") {
