@@ -51,10 +51,11 @@ void FileWriter::extend(std::uint64_t size) {
   truncate_or_throw(descriptor_, static_cast<std::int64_t>(size), file_);
   flush();
   size_ = size;
-  complete_ = position_;
-  sum_ = std::make_unique<FollowingSum>(temporary_);
-  sum_->reach(complete_);
+  sum_ = std::make_unique<FollowingSum>(temporary_, file_);
+  sum_->written(0, position_);
 }
+
+std::uint64_t FileWriter::complete() const { return sum_ ? sum_->complete() : position_; }
 
 void FileWriter::write_at(std::uint64_t position, const void* data, std::size_t size) {
   assert(sum_);
@@ -68,7 +69,8 @@ void FileWriter::put(std::uint64_t position, const void* data, std::size_t size)
     begin_write_back(position, position + size);
     const std::lock_guard lock(mutex_);
     if (!buffer_.empty()) flush();  // the sum waits for it
-    return note(position, position + size);
+    if (sum_) sum_->written(position, position + size);
+    return;
   }
   const std::lock_guard lock(mutex_);
   if (position != buffered_from_ + buffer_.size() || buffer_.size() + size > kBufferBytes) {
@@ -88,18 +90,9 @@ void FileWriter::pad_to(std::uint64_t alignment) {
 void FileWriter::flush() {
   write_all_at(descriptor_, buffered_from_, buffer_.data(), buffer_.size(), file_);
   begin_write_back(buffered_from_, buffered_from_ + buffer_.size());
-  note(buffered_from_, buffered_from_ + buffer_.size());
+  if (sum_) sum_->written(buffered_from_, buffered_from_ + buffer_.size());
   buffered_from_ += buffer_.size();
   buffer_.clear();
-}
-
-// What has been written without a gap from the beginning on can be summed.
-void FileWriter::note(std::uint64_t begin, std::uint64_t end) {
-  if (!sum_) return;
-  ahead_.emplace(begin, end);
-  for (auto next = ahead_.begin(); next != ahead_.end() && next->first <= complete_; next = ahead_.erase(next))
-    complete_ = std::max(complete_, next->second);
-  sum_->reach(complete_);
 }
 
 // The disk begins with a large file while the rest is made, so that commit() need not wait for all of it; its failures show
@@ -113,9 +106,8 @@ void FileWriter::begin_write_back(std::uint64_t begin, std::uint64_t end) {
 std::string FileWriter::commit() {
   assert(descriptor_ >= 0);
   flush();
-  if (sum_) sum_->reach(size_);  // what was never written is zero
   fsync_or_throw(descriptor_, file_);
-  std::string sha256 = sum_ ? sum_->finish() : hash_.hex();
+  std::string sha256 = sum_ ? sum_->finish(size_) : hash_.hex();  // what was never written is zero
   const int closed = ::close(descriptor_);  // network file systems report a full disk here; the descriptor is gone even so
   descriptor_ = -1;
   if (closed != 0 && errno != EINTR) throw_machine_error("write", file_, errno);

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -76,23 +75,21 @@ class FileWriter {
   // never written is zero.
   void extend(std::uint64_t size);
   void write_at(std::uint64_t position, const void* data, std::size_t size);
-  std::string commit();  // flush, fsync, rename, fsync of the directory; returns the sha256 of the content
+  std::uint64_t complete() const;  // so many first bytes have gone to the file without a gap, and are summed meanwhile
+  std::string commit();            // flush, fsync, rename, fsync of the directory; returns the sha256 of the content
 
  private:
   void put(std::uint64_t position, const void* data, std::size_t size);
   void flush();
-  void note(std::uint64_t begin, std::uint64_t end);
   void begin_write_back(std::uint64_t begin, std::uint64_t end);
   fs::path file_, temporary_;
   int descriptor_ = -1;
   std::uint64_t position_ = 0, size_ = 0;  // size_: after extend()
   std::mutex mutex_;                       // of what follows
   std::string buffer_;
-  std::uint64_t buffered_from_ = 0;               // place of the buffer in the file
-  std::uint64_t complete_ = 0;                    // so many first bytes are written
-  std::map<std::uint64_t, std::uint64_t> ahead_;  // what is written behind them: begin, end
-  Sha256 hash_;                                   // before extend()
-  std::unique_ptr<FollowingSum> sum_;             // after it
+  std::uint64_t buffered_from_ = 0;    // place of the buffer in the file
+  Sha256 hash_;                        // before extend()
+  std::unique_ptr<FollowingSum> sum_;  // after it
 };
 void write_file(const fs::path& file, std::string_view content);  // FileWriter in one call
 

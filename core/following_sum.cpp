@@ -7,8 +7,8 @@
 
 namespace graft {
 
-FollowingSum::FollowingSum(const fs::path& file)
-    : file_(file), descriptor_(open_regular(file)), thread_([this](const std::stop_token& given_up) {
+FollowingSum::FollowingSum(const fs::path& file, fs::path name)
+    : name_(std::move(name)), descriptor_(open_regular(file)), thread_([this](const std::stop_token& given_up) {
         try {
           run(given_up);
         } catch (...) {
@@ -16,18 +16,27 @@ FollowingSum::FollowingSum(const fs::path& file)
         }
       }) {}
 
-void FollowingSum::reach(std::uint64_t position) {
+void FollowingSum::written(std::uint64_t begin, std::uint64_t end) {
+  if (begin == end) return;  // would take the place of what begins there
   {
     const std::lock_guard lock(mutex_);
-    reached_ = std::max(reached_, position);
+    ahead_.emplace(begin, end);
+    for (auto next = ahead_.begin(); next != ahead_.end() && next->first <= complete_; next = ahead_.erase(next))
+      complete_ = std::max(complete_, next->second);
   }
   changed_.notify_one();
 }
 
-std::string FollowingSum::finish() {
+std::uint64_t FollowingSum::complete() const {
+  const std::lock_guard lock(mutex_);
+  return complete_;
+}
+
+std::string FollowingSum::finish(std::uint64_t size) {
   {
     const std::lock_guard lock(mutex_);
-    complete_ = true;
+    complete_ = size;
+    ended_ = true;
   }
   changed_.notify_one();
   thread_.join();
@@ -41,14 +50,14 @@ void FollowingSum::run(const std::stop_token& given_up) {
     std::uint64_t end;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, given_up, [&] { return reached_ > summed || complete_; });
-      end = reached_;
+      changed_.wait(lock, given_up, [&] { return complete_ > summed || ended_; });
+      end = complete_;
       if (summed == end) return;
     }
     while (summed < end && !given_up.stop_requested()) {
       const std::size_t got =
-          read_some(descriptor_.get(), buffer.data(), std::min<std::uint64_t>(buffer.size(), end - summed), file_);
-      if (got == 0) throw_machine_error("read", file_, EIO);  // somebody cut it off
+          read_some(descriptor_.get(), buffer.data(), std::min<std::uint64_t>(buffer.size(), end - summed), name_);
+      if (got == 0) throw_machine_error("read", name_, EIO);  // somebody cut it off
       hash_.update(buffer.data(), got);
       summed += got;
     }

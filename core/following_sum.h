@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -15,21 +16,24 @@ namespace graft {
 
 class FollowingSum {
  public:
-  explicit FollowingSum(const fs::path& file);  // which exists
-  // All bytes before `position` are in the file and stay as they are.
-  void reach(std::uint64_t position);
-  // Of the bytes before the last position that was reached, once they are summed; MachineError when they cannot be read.
-  std::string finish();
+  // Of `file`, which exists; `name` is what errors call it.
+  FollowingSum(const fs::path& file, fs::path name);
+  // These bytes are in the file and stay as they are. In any order, from any thread; what there is without a gap is summed.
+  void written(std::uint64_t begin, std::uint64_t end);
+  std::uint64_t complete() const;  // so many first bytes
+  // Of the first `size` bytes, all of which are as they will be; MachineError when they cannot be read.
+  std::string finish(std::uint64_t size);
 
  private:
   void run(const std::stop_token& given_up);
-  fs::path file_;
+  fs::path name_;
   Descriptor descriptor_;
   Sha256 hash_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable_any changed_;
-  std::uint64_t reached_ = 0;
-  bool complete_ = false;
+  std::map<std::uint64_t, std::uint64_t> ahead_;  // what is written behind a gap: begin, end
+  std::uint64_t complete_ = 0;
+  bool ended_ = false;
   std::exception_ptr failure_;
   std::jthread thread_;  // last: it uses the others
 };

@@ -11,7 +11,7 @@
 namespace graft::exports {
 namespace {
 
-constexpr std::int64_t kPieceElements = 1 << 18, kPiecesBetweenTrims = 1024;
+constexpr std::int64_t kPieceElements = 1 << 19, kPiecesBetweenTrims = 512;
 
 // glibc before 2.38 does not find aligned blocks again that it has freed, and the heap grows with all that has gone through it:
 // by 1 GB for 16 GB of weights. Now and then what is free goes back; at every tensor the pages would cost more than the work.

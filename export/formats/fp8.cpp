@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "core/error.h"
@@ -81,7 +82,11 @@ class JoinedScales {
     const std::string name = name_of(linear);
     if (largest_.contains(name)) return;
     float& of_all = largest_[name];
-    for (const model::TensorSpec* tensor : joined_.at(name)) of_all = std::max(of_all, largest_of(*tensor));
+    for (const model::TensorSpec* tensor : joined_.at(name)) {
+      const float largest = largest_of(*tensor);
+      if (!std::isfinite(largest)) throw DataError(cat("tensor ", tensor->name, ": a weight is not finite"));
+      of_all = std::max(of_all, largest);
+    }
   }
   float of(const model::TensorSpec& linear) const { return largest_.at(name_of(linear)); }
 

@@ -8,8 +8,8 @@
 // where they are in the matrix and are chosen before, so that no server needs to know of the order (actorder "weight" of
 // compressed-tensors, static_groups of GPTQModel). The grid of a group: among scales from 1 down to 0.6 times the one that holds
 // the largest weight, the one with the least sum of (w - q)^2 / U_ii^2, which is what the columns to come cannot make good. An
-// input that never came has H_ii = 0 and is rounded to nearest. The factor is computed in f64, the rest in f32; the same bits for
-// the same number of threads.
+// input that never came (H_ii = 0, taken for 1) is rounded to nearest. The factor is computed in f64, the rest in f32; the same
+// bits for the same number of threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>

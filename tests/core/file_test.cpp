@@ -129,21 +129,45 @@ TEST_CASE("a sum follows a file, and says when it was cut off", "[file]") {
   const Scratch dir;
   write_file(dir / "x", "abcdef");
   {
-    FollowingSum sum(dir / "x");
-    sum.reach(2);
-    sum.reach(1);  // no way back
-    sum.reach(6);
-    CHECK(sum.finish() == sha256_hex("abcdef"));
+    FollowingSum sum(dir / "x", "x");
+    sum.written(4, 6);
+    sum.written(2, 2);  // nothing, and not in the way of what begins there
+    CHECK(sum.complete() == 0);
+    sum.written(0, 2);
+    CHECK(sum.complete() == 2);
+    sum.written(2, 4);
+    CHECK(sum.complete() == 6);
+    CHECK(sum.finish(6) == sha256_hex("abcdef"));
   }
-  FollowingSum first(dir / "x");
-  first.reach(3);
-  CHECK(first.finish() == sha256_hex("abc"));
-  CHECK(FollowingSum(dir / "x").finish() == sha256_hex(""));
-  FollowingSum cut(dir / "x");
-  cut.reach(7);
-  CHECK_THROWS_AS(cut.finish(), MachineError);
-  FollowingSum given_up(dir / "x");  // its end does not wait for more
-  given_up.reach(1);
+  CHECK(FollowingSum(dir / "x", "x").finish(3) == sha256_hex("abc"));
+  CHECK(FollowingSum(dir / "x", "x").finish(0) == sha256_hex(""));
+  FollowingSum cut(dir / "x", "the name");
+  CHECK_THROWS_WITH(cut.finish(7), "cannot read the name: Input/output error; check the disk and run again");
+  FollowingSum given_up(dir / "x", "x");  // its end does not wait for more
+  given_up.written(0, 1);
+}
+
+TEST_CASE("what is written without a gap is summed before the file is committed", "[file]") {
+  const Scratch dir;
+  constexpr std::size_t kLarge = 1 << 18, kSmall = 96, kPieces = 4;  // codes go to the file at once, scales are collected
+  const std::string expected(4 + kPieces * (kLarge + kSmall), 'x');
+  FileWriter writer(dir / "x");
+  writer.write("xxxx");
+  writer.extend(expected.size());
+  CHECK(writer.complete() == 4);
+  const auto piece = [&](std::size_t k) {
+    const std::size_t codes = 4 + k * kLarge, scales = 4 + kPieces * kLarge + k * kSmall;
+    writer.write_at(codes, expected.data() + codes, kLarge);
+    writer.write_at(scales, expected.data() + scales, kSmall);
+  };
+  piece(1);
+  CHECK(writer.complete() == 4);
+  piece(0);
+  CHECK(writer.complete() == 4 + 2 * kLarge);
+  piece(3);
+  piece(2);
+  CHECK(writer.complete() >= 4 + kPieces * kLarge + 2 * kSmall);  // the last scales are in the buffer
+  CHECK(writer.commit() == sha256_hex(expected));
 }
 
 TEST_CASE("two writers of one file do not mix", "[file]") {

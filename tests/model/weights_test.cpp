@@ -11,6 +11,7 @@
 #include "core/gguf.h"
 #include "core/safetensors.h"
 #include "model/decoder.h"
+#include "model/weights_source.h"
 #include "tests/model/support.h"
 #include "tests/support/catch.h"
 #include "tests/support/tensors.h"
@@ -167,6 +168,18 @@ TEST_CASE("a GGUF file gives the tensors of its Hugging Face twin", "[weights][g
     const at::Tensor from_hf = Decoder::load(*hf, at::kFloat, at::kFloat)->logits(batch);
     CHECK(relative_error(Decoder::load(*gguf, at::kFloat, at::kFloat)->logits(batch), from_hf) < 1e-5);
   }
+}
+
+TEST_CASE("numbers of 16 bits are read from any address", "[weights]") {
+  at::manual_seed(7);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    const at::Tensor stored = at::randn({3, 35}, at::kFloat).to(scalar_type(type));
+    std::vector<std::byte> bytes(1 + stored.nbytes());
+    std::memcpy(bytes.data() + 1, stored.const_data_ptr(), stored.nbytes());
+    for (const at::ScalarType wanted : {at::kFloat, at::kBFloat16})
+      CHECK(same_bits(convert_stored(std::span(bytes).subspan(1), type, stored.sizes(), wanted), stored.to(wanted)));
+  }
+  CHECK(convert_stored({}, DType::bf16, std::vector<std::int64_t>{0, 4}, at::kFloat).numel() == 0);
 }
 
 TEST_CASE("shards are one model, with one identity", "[weights]") {
