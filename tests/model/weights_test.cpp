@@ -172,8 +172,8 @@ TEST_CASE("a GGUF file gives the tensors of its Hugging Face twin", "[weights][g
 
 TEST_CASE("numbers of 16 bits are read from any address", "[weights]") {
   at::manual_seed(7);
-  for (const DType type : {DType::bf16, DType::f16}) {
-    const at::Tensor stored = at::randn({3, 35}, at::kFloat).to(scalar_type(type));
+  for (const auto& [type, scalar] : {std::pair{DType::bf16, at::kBFloat16}, {DType::f16, at::kHalf}}) {
+    const at::Tensor stored = at::randn({3, 35}, at::kFloat).to(scalar);
     std::vector<std::byte> bytes(1 + stored.nbytes());
     std::memcpy(bytes.data() + 1, stored.const_data_ptr(), stored.nbytes());
     for (const at::ScalarType wanted : {at::kFloat, at::kBFloat16})
