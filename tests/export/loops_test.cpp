@@ -8,6 +8,7 @@
 #include "model/scaled_codes.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
+#include "tests/support/tensors.h"
 
 using namespace graft;
 using graft::testing::same_bits;
