@@ -11,18 +11,21 @@ namespace {
 struct Kind {
   std::string_view prefix, needs;
 };
+// vllm/model_executor/kernels/linear/mixed_precision/cpu.py; measured: docs/formats.md.
+constexpr std::string_view kInt4 =
+    "a GPU of compute capability 7.5, or the CPU (one with AMX rounds inputs to int8 unless VLLM_CPU_INT4_W4A8=0 is set)";
 // The first that a format begins with.
 constexpr std::array kKinds = {
     Kind{"hf", ""},
     Kind{"ct-w4w8a16", "a GPU of compute capability 7.5"},
-    Kind{"ct-w4a16", "a GPU of compute capability 7.5, or the CPU"},
+    Kind{"ct-w4a16", kInt4},
     Kind{"ct-w8a16", "a GPU of compute capability 7.5"},
     Kind{"ct-w8a8", "a GPU of compute capability 7.5, or the CPU"},
     Kind{"ct-fp8", "a GPU of compute capability 8.9 for fp8 activations, 7.5 for fp8 weights alone"},
     Kind{"fp8", "a GPU of compute capability 8.9 for fp8 activations, 7.5 for fp8 weights alone"},
     Kind{"modelopt-fp8", "a GPU of compute capability 8.9"},
-    Kind{"gptq", "a GPU of compute capability 7.5, or the CPU"},
-    Kind{"awq", "a GPU of compute capability 7.5, or the CPU"},
+    Kind{"gptq", kInt4},
+    Kind{"awq", kInt4},
 };
 
 const Kind* kind_of(const std::string& format) {

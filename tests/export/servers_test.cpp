@@ -141,7 +141,9 @@ TEST_CASE("vLLM: ranks, heads, GGUF bases and shards", "[export][servers]") {
 
   plan.formats = {"hf", "ct-w4a16-g64", "ct-w4w8a16-asym-g32-awq-gptq", "fp8-block", "gguf-q8_0", "bnb-nf4"};
   says(plan.lines("vllm"), "hf: ok: serve the directory\n");
-  says(plan.lines("vllm"), "ct-w4a16-g64: ok: needs a GPU of compute capability 7.5, or the CPU\n");
+  says(plan.lines("vllm"),
+       "ct-w4a16-g64: ok: needs a GPU of compute capability 7.5, or the CPU (one with AMX rounds inputs to int8 "
+       "unless VLLM_CPU_INT4_W4A8=0 is set)\n");
   says(plan.lines("vllm"), "ct-w4w8a16-asym-g32-awq-gptq: ok: needs a GPU of compute capability 7.5\n");
   says(plan.lines("vllm"), "fp8-block: ok: needs a GPU of compute capability 8.9 for fp8 activations");
   says(plan.lines("vllm"), "gguf-q8_0: note: not for this server\n");
