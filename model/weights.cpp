@@ -27,7 +27,7 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 at::Tensor convert_stored(std::span<const std::byte> bytes, DType stored, std::span<const std::int64_t> shape,
                           at::ScalarType type) {
   const at::IntArrayRef sizes(shape.data(), shape.size());
-  if (type == at::kFloat && (stored == DType::bf16 || stored == DType::f16)) {  // LibTorch's is half as fast
+  if (type == at::kFloat && (stored == DType::bf16 || stored == DType::f16)) {  // LibTorch's takes longer
     constexpr std::int64_t kGrain = 1 << 15;
     const GgmlType half = stored == DType::bf16 ? GgmlType::bf16 : GgmlType::f16;
     at::Tensor values = at::empty(sizes, at::kFloat);
