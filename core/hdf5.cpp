@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -25,7 +26,8 @@ constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 32;
 constexpr hsize_t kMaxLinks = 64;        // of one group, and attributes of the root
 constexpr hsize_t kMaxChunks = 1 << 14;  // listing them is quadratic in libhdf5
 constexpr std::size_t kMaxString = 4096;
-constexpr rlim_t kMaxSeconds = 5;              // of the processor, for listing one file
+constexpr const char* kDamaged = "; the file is damaged, or memory ran out";  // libhdf5 fails alike
+constexpr rlim_t kMaxSeconds = 5;                                             // of the processor, for listing one file
 constexpr std::uint64_t kMaxInflation = 1032;  // the most that deflate can do (zlib's technical notes)
 
 // Held by every public function: one thread in libhdf5 at a time, no messages of its own on stderr, no plugins.
@@ -94,7 +96,7 @@ class Lister {
  private:
   template <class T>
   T need(T result, const std::string& object, const char* what) const {
-    if (result < 0) refuse(object, cat("libhdf5 cannot read ", what, "; the file is damaged"));
+    if (result < 0) refuse(object, cat("libhdf5 cannot read ", what, kDamaged));
     return result;
   }
   [[noreturn]] void refuse(const std::string& object, const std::string& why) const {
@@ -120,7 +122,7 @@ Handle open_for_listing(const std::filesystem::path& path) {
 }
 
 Lister::Lister(const std::filesystem::path& file, std::uint64_t size) : path_(file), size_(size), file_(open_for_listing(file)) {
-  if (file_ < 0) refuse("", "not an HDF5 file, or truncated or damaged");
+  if (file_ < 0) refuse("", cat("not an HDF5 file, or truncated", kDamaged));
 }
 
 Listing Lister::run() {
@@ -448,13 +450,15 @@ Listing list(const std::filesystem::path& file) {
       out["listing"] = to_json(Lister(file, size).run());
     } catch (const FormatError& refusal) {
       out["refusal"] = refusal.what();
+    } catch (const std::bad_alloc&) {
+      out["failure"] = "out of memory";
     } catch (const std::exception& failure) {
       out["failure"] = failure.what();
     }
     const auto bytes = Json::to_cbor(out);
     return std::string(bytes.begin(), bytes.end());
   });
-  if (!answer) throw FormatError(cat(file.string(), ": libhdf5 crashes or hangs on it; the file is damaged"));
+  if (!answer) throw FormatError(cat(file.string(), ": libhdf5 crashes or hangs on it", kDamaged));
   const Json out = Json::from_cbor(*answer);
   if (out.contains("failure")) throw MachineError(cat(file.string(), ": ", out.at("failure").get<std::string>()));
   if (out.contains("refusal")) throw FormatError(out.at("refusal").get<std::string>());

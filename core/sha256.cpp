@@ -13,7 +13,7 @@ struct Sha256::State {
     if (!context) throw std::bad_alloc();
     if (EVP_DigestInit_ex(context, EVP_sha256(), nullptr) != 1) {
       EVP_MD_CTX_free(context);
-      throw MachineError("libcrypto has no SHA-256");
+      throw MachineError("libcrypto does not start SHA-256; is there enough memory?");
     }
   }
   ~State() { EVP_MD_CTX_free(context); }

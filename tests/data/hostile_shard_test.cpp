@@ -156,7 +156,7 @@ TEST_CASE("a lack of memory in the child that lists a shard is no damage, and le
   FileWriter writer(dir / "unfinished");
   writer.write("text");
   for (const auto& [lack, text] : {std::pair{Memory::none_for_libhdf5, "libhdf5 could not begin; is there enough memory?"},
-                                   {Memory::none_for_us, "std::bad_alloc"}}) {
+                                   {Memory::none_for_us, "out of memory"}}) {
     memory = lack;
     const std::string message = message_of<MachineError>([&] { hdf5::list(plain); });
     memory = Memory::enough;

@@ -1,33 +1,15 @@
 // The k-th call of the real program that writes, syncs, renames or opens for writing fails, for every k of prepare, training and
 // export: exit 4 with one line that says which file and why, what was committed before is intact, and the rerun ends with the
 // bytes of a run without faults. GRAFT_FAULTS=all: with ENOSPC and EIO at every k; else they take turns.
-#include <functional>
 #include <iostream>
 
-#include "tests/e2e/run_files.h"
-#include "tests/support/catch.h"
+#include "tests/e2e/scenarios.h"
 #include "tests/support/fault.h"
 
 using namespace graft;
 using namespace graft::testing;
 
 namespace {
-
-using Files = std::map<std::string, std::string>;
-
-struct Scenario {
-  std::vector<std::string> words;      // the command
-  std::string directory;               // whose calls fail
-  std::function<void()> reset;         // the state before the command
-  std::function<void()> check_intact;  // whatever happened to the command
-  std::function<Files()> result;       // of a command that succeeded
-};
-
-std::string shell_line(const Workshop& workshop, const std::vector<std::string>& words) {
-  std::string line = "env -C '" + workshop.path().string() + "' " GRAFT_PROGRAM;
-  for (const std::string& word : words) line += " '" + word + "'";
-  return line;
-}
 
 void check_message(const std::string& output, const std::string& fault) {
   const auto at = ("\n" + output).rfind("\ngraft: ");  // the program's own lines, not a file's name
@@ -79,76 +61,17 @@ void try_all_faults(const char* name, const Workshop& workshop, const Scenario& 
 
 TEST_CASE("each failing call of prepare", "[faults]") {
   const Workshop workshop({}, 20);
-  REQUIRE(workshop.graft("prepare").code == 0);
-  const Files before = workshop.files("corpus");
-  for (std::uint64_t i = 0; i < 20; ++i) write_file(workshop / ("docs/new-" + std::to_string(i) + ".txt"), document(1000 + i));
-  fs::copy(workshop / "corpus", workshop / "corpus-before");
-  try_all_faults("prepare", workshop,
-                 {.words = workshop.command("prepare"),
-                  .directory = "corpus",
-                  .reset =
-                      [&] {
-                        fs::remove_all(workshop / "corpus");
-                        fs::copy(workshop / "corpus-before", workshop / "corpus");
-                      },
-                  .check_intact =
-                      [&] {
-                        const Files now = workshop.files("corpus");
-                        for (const auto& [name, content] : before)
-                          CHECK((name == "manifest.jsonl" ? now.at(name).starts_with(content) : now.at(name) == content));
-                      },
-                  .result = [&] { return workshop.files("corpus"); }});
+  try_all_faults("prepare", workshop, prepare_scenario(workshop));
 }
 
 TEST_CASE("each failing call of training: logs, checkpoints, the adapter, the report", "[faults]") {
   const Workshop workshop;
-  REQUIRE(workshop.graft("prepare").code == 0);
-  try_all_faults("train", workshop,
-                 {.words = workshop.command(
-                      "train", {"train.steps=2", "train.checkpoint_every=1", "train.keep_checkpoints=1", "train.eval_every=0"}),
-                  .directory = "run",
-                  .reset =
-                      [&] {
-                        fs::remove_all(workshop / "run");
-                        fs::create_directories(workshop / "run");
-                      },
-                  .check_intact =
-                      [&] {  // a checkpoint is whole or not there, and one that was there has not gone before the next is
-                        std::error_code missing;
-                        std::int64_t newest = 0;
-                        for (const auto& entry : fs::directory_iterator(workshop / "run/checkpoints", missing)) {
-                          const std::string name = entry.path().filename().string();
-                          if (!name.starts_with("step-")) continue;
-                          newest = std::max<std::int64_t>(newest, std::stoll(name.substr(5)));
-                          const auto sums = read_lines(entry.path() / "SHA256SUMS");
-                          CHECK(sums.size() == 3);
-                          for (const std::string& line : sums)
-                            CHECK(sha256_file(entry.path() / line.substr(66)) == line.substr(0, 64));
-                        }
-                        const auto steps = static_cast<std::int64_t>(read_lines(workshop / "run/loss.jsonl").size());
-                        CHECK(newest >= std::min<std::int64_t>(steps, 2) - 1);
-                      },
-                  .result = [&] { return lasting(workshop / "run"); }});
+  try_all_faults("train", workshop, train_scenario(workshop));
 }
 
 TEST_CASE("each failing call of export", "[faults]") {
   const Workshop workshop({}, 20);
-  REQUIRE(workshop.graft("prepare").code == 0);
-  REQUIRE(workshop.graft("train", {"train.steps=1", "train.eval_every=0"}).code == 0);
-  const Files run = workshop.files("run");
-  try_all_faults("export", workshop,
-                 {.words = workshop.command("export", {"train.steps=1", "export.formats=[peft, gguf-lora]"}),
-                  .directory = "run/export",
-                  .reset =
-                      [&] {
-                        fs::remove_all(workshop / "run/export");
-                        fs::create_directories(workshop / "run/export");
-                      },
-                  .check_intact =
-                      [&] {
-                        for (const auto& [name, content] : run) CHECK(read_file(workshop / "run" / name) == content);
-                      },
-                  .result = [&] { return workshop.files("run/export"); }});
+  try_all_faults("export", workshop, export_scenario(workshop));
 }
 
 TEST_CASE("a disk that stays full ends graft run, and with room again it goes on", "[faults]") {

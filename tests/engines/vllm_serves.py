@@ -103,7 +103,7 @@ def compressed(run):
     # Rounding inputs to 8 bits moves the score of single tokens up and down: thousands of them, so that it averages out.
     segments = [ids[at:at + 256] for ids in run.heldout()["ids"] for at in range(0, len(ids) - 40, 256)][:20]
     for name in os.environ["GRAFT_COMPRESSED"].split():
-        llm = engine(run.artifact(name), "bfloat16")
+        llm = engine(run.artifact(name), "bfloat16", worker_extension_cls="vllm_fp8_worker.Extension" if "fp8" in name else "")
         nll, count = 0.0, 0
         for ids in segments:
             settings = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1, detokenize=False)
