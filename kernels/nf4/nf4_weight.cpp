@@ -61,7 +61,8 @@ GRAFT_SIMD void codes_of(const float* x, std::int64_t n, float inverse, const Mi
   for (std::int64_t i = 0; i < n; ++i) {
     const float scaled = std::min(std::max(x[i] * inverse, -1.0f), 1.0f);
     std::int32_t code = 0;
-    for (const float middle : middles) code += scaled > middle ? 1 : 0;
+#pragma GCC unroll 15
+    for (std::size_t k = 0; k < middles.size(); ++k) code += scaled > middles[k] ? 1 : 0;
     codes[static_cast<std::size_t>(i)] = code;
   }
   if (n % 2 != 0) codes[static_cast<std::size_t>(n)] = 7;

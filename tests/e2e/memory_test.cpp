@@ -42,7 +42,8 @@ void try_memory_faults(const char* name, const Workshop& workshop, const Scenari
     } else if (ended_by_library(failed.exit_code)) {
       ++aborted;
     } else {
-      CHECK((failed.exit_code == 4 || failed.exit_code == 2));  // 2: of libhdf5, which does not say whether the file or memory is short
+      CHECK((failed.exit_code == 4 ||
+             failed.exit_code == 2));  // 2: of libhdf5, which does not say whether the file or memory is short
       CHECK(names_memory(failed.output));
       ++named;
     }

@@ -6,12 +6,15 @@ served   the merged directory in bf16, as it is served: greedy text, a chat requ
 compressed   the quantized directories named in GRAFT_COMPRESSED: perplexity against ours
 schemes      of the same: the scheme that vLLM finds for each of its linears in config.json against the codes in the file, also where
              the CPU has no kernel for it
+blocks       fp8 by blocks of 128, whose rows the run's base may not have: a random base that has them, distributions against ours
 
 Distributions as in transformers_logits.py: KL(vLLM in fp32 || ours in bf16). Two runs in bf16 would differ by twice bf16's own error.
 """
 import json
 import math
 import os
+import shutil
+import subprocess
 
 from common import KL_LIMIT, LOGITS_ERROR, Run, check, finish, kl, offline, relative_error
 
@@ -19,6 +22,7 @@ offline()
 os.environ["VLLM_CPU_INT4_W4A8"] = "0"  # by default a processor with AMX rounds the inputs of int4 linears to int8; the files say 16 bits
 
 import torch  # noqa: E402
+import transformers  # noqa: E402
 import vllm  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsConfig  # noqa: E402
@@ -146,10 +150,31 @@ def schemes(run):
         check(f"vLLM, {name}: linears of {sorted(widths)} bits read as they are stored", found, count, found == count)
 
 
+def blocks(run):
+    """On a CPU with AMX vLLM multiplies blocks by inputs in bf16: ours without rounding them."""
+    base, out = run.work / "blocks-base", run.work / "blocks"
+    for directory in (base, out):
+        shutil.rmtree(directory, ignore_errors=True)
+    base.mkdir()
+    for file in run.artifact("hf-base").glob("tokenizer*"):
+        shutil.copy(file, base)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(vocab_size=49152, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
+                                      num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.1)
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(base)
+    formats = ["fp8-block", "ct-fp8-block"]
+    subprocess.run([run.build / "export_files", base, "-", out, *formats], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ids = run.heldout()["ids"][0][:TOKENS]
+    for name in formats:
+        theirs = distributions(engine(out / name, "bfloat16"), ids)
+        ours = run.ours(out / name, [ids], storage="f32", compute="f32", plain_inputs=True)[:-1]
+        check(f"vLLM, {name}, random base: KL, bf16", kl(ours, theirs).mean().item(), KL_LIMIT)
+
+
 def main():
     run = Run()
     print(f"vLLM {vllm.__version__}, torch {torch.__version__}")
-    {"merged": merged, "lora": lora, "served": served, "compressed": compressed, "schemes": schemes}[run.part](run)
+    {"merged": merged, "lora": lora, "served": served, "compressed": compressed, "schemes": schemes, "blocks": blocks}[run.part](run)
     finish()
 
 
