@@ -3,9 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
+#include <memory>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "export/pieces.h"
 #include "export/quantized_model.h"
 #include "kernels/nf4/nf4.h"
 #include "kernels/nf4/nf4_weight.h"
@@ -17,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kLeastState = 256, kSpace = 0x20;
+constexpr std::int64_t kGroupElements = cuda::kNf4Block * cuda::kNf4Group;
 
 // The state's JSON is filled up with spaces: to a size that is known before its numbers are, and to multiples of 8 with the
 // others.
@@ -35,19 +39,46 @@ std::vector<StoredTensor> layout_of(const model::TensorSpec& linear) {
           {linear.name + ".quant_state.bitsandbytes__nf4", DType::u8, {state_size(elements, blocks)}}};
 }
 
-at::Tensor state_of(const model::TensorSpec& linear, const kernels::Nf4Weight& weight) {
-  const std::string text =
-      Json{{"quant_type", "nf4"},           {"blocksize", cuda::kNf4Block},        {"dtype", "bfloat16"},
-           {"shape", linear.shape},         {"nested_blocksize", cuda::kNf4Group}, {"nested_dtype", "float32"},
-           {"nested_offset", weight.offset}}
-          .dump();
-  at::Tensor bytes = at::full({state_size(2 * weight.codes.size(0), weight.scales.size(0))}, kSpace, at::kByte);
+at::Tensor state_of(const model::TensorSpec& linear, float offset) {
+  const std::string text = Json{{"quant_type", "nf4"},    {"blocksize", cuda::kNf4Block},        {"dtype", "bfloat16"},
+                                {"shape", linear.shape},  {"nested_blocksize", cuda::kNf4Group}, {"nested_dtype", "float32"},
+                                {"nested_offset", offset}}
+                               .dump();
+  at::Tensor bytes = at::full({layout_of(linear).back().shape[0]}, kSpace, at::kByte);
   if (text.size() > static_cast<std::size_t>(bytes.size(0))) throw DataError("the shape is too large for a quant_state");
   std::copy(text.begin(), text.end(), bytes.mutable_data_ptr<std::uint8_t>());
   return bytes;
 }
 
-LinearFormat nf4_format() {
+// The offset of each linear, found before it is encoded: its rows are read twice, the second time from memory, and never held
+// whole.
+class Offsets {
+ public:
+  explicit Offsets(const MergedModel& source) : source_(source) {}
+
+  void find(const model::TensorSpec& linear) {
+    const std::vector<RowRange> pieces = pieces_of(linear);
+    std::vector<at::Tensor> scales(pieces.size());
+    on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+      const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
+      scales[static_cast<std::size_t>(i)] = kernels::nf4_block_scales(source_.rows(linear, begin, end));
+    });
+    try {
+      found_[linear.name] = kernels::nf4_offset(at::cat(scales));
+    } catch (const DataError& error) {
+      throw DataError(cat("tensor ", linear.name, ": ", error.what()));
+    }
+  }
+  float of(const model::TensorSpec& linear) const { return found_.at(linear.name); }
+
+ private:
+  const MergedModel& source_;
+  std::map<std::string, float> found_;
+};
+
+// source: null for a layout alone; must outlive the format.
+LinearFormat nf4_format(const MergedModel* source = nullptr) {
+  const auto offsets = source == nullptr ? nullptr : std::make_shared<Offsets>(*source);
   return {
       .stored_as = [](const model::TensorSpec&) { return "NF4"; },
       .config = {{"quant_method", "bitsandbytes"},
@@ -60,12 +91,19 @@ LinearFormat nf4_format() {
                  {"llm_int8_skip_modules", {"lm_head"}}},
       .layout = layout_of,
       .encode =
-          [](const model::TensorSpec& linear, const at::Tensor& values) {
-            const kernels::Nf4Weight weight(values);
+          [offsets](const model::TensorSpec& linear, const at::Tensor& values) {
+            const kernels::Nf4Weight weight(values, offsets->of(linear));
             return EncodedLinear{{weight.group_scales, kernels::nf4_scale_levels(), kernels::nf4_levels(), weight.codes,
-                                  weight.scales, state_of(linear, weight)},
+                                  weight.scales, state_of(linear, weight.offset)},
                                  [weight] { return weight.values(at::kFloat); }};
           },
+      .rows_along =
+          [](const model::TensorSpec& linear) {  // where groups end with rows
+            const std::int64_t in = linear.shape[1];
+            const bool apart = kRowStep * in % kGroupElements == 0 && linear.shape[0] * in % kGroupElements == 0;
+            return apart ? std::optional(0) : std::nullopt;
+          },
+      .prepare = [offsets](const model::TensorSpec& linear) { offsets->find(linear); },
   };
 }
 
@@ -88,7 +126,8 @@ constexpr Exporter kFormats[] = {{
     .bytes = [](const model::ModelSpec& spec) { return quantized_bytes(spec, nf4_format()); },
     .write =
         [](const ExportRequest& request, const fs::path& target, Fingerprints& made) {
-          write_quantized_model(request, base_of(request), nf4_format(), target, made);
+          const MergedModel base = base_of(request);
+          write_quantized_model(request, base, nf4_format(&base), target, made);
           graft::create_directories(target / "adapter");
           lora::save_peft(request.adapter, target / "adapter", "..");  // this base, not the one in bf16, wherever they are moved
         },

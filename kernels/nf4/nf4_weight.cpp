@@ -119,7 +119,25 @@ std::int64_t nf4_bytes(std::int64_t elements) {
   return parts(elements, 2) + blocks + 4 * parts(blocks, cuda::kNf4Group);
 }
 
-Nf4Weight::Nf4Weight(const at::Tensor& weight) {
+at::Tensor nf4_block_scales(const at::Tensor& weight) {
+  at::Tensor scales = at::empty({parts(weight.numel(), kBlock)}, at::kFloat);
+  const auto* const values = weight.const_data_ptr<float>();
+  auto* const largest = scales.mutable_data_ptr<float>();
+  for_blocks(weight.numel(), [&](std::int64_t block, std::int64_t first, std::int64_t count) {
+    largest[block] = largest_of(values + first, count);
+  });
+  return scales;
+}
+
+float nf4_offset(const at::Tensor& block_scales) {
+  if (!block_scales.isfinite().all().item<bool>()) throw DataError("a weight is not finite");
+  return block_scales.mean().item<float>();
+}
+
+Nf4Weight::Nf4Weight(const at::Tensor& weight) : Nf4Weight(weight, std::nullopt) {}
+Nf4Weight::Nf4Weight(const at::Tensor& weight, float whole_offset) : Nf4Weight(weight, std::optional(whole_offset)) {}
+
+Nf4Weight::Nf4Weight(const at::Tensor& weight, std::optional<float> whole_offset) {
   check_dim("nf4_weight", "weight", weight, 2);
   check_float_or_bf16("nf4_weight", "weight", weight);
   shape[0] = weight.size(0);
@@ -128,8 +146,7 @@ Nf4Weight::Nf4Weight(const at::Tensor& weight) {
   codes = at::empty({parts(elements, 2)}, at::kByte);
   const at::Tensor full_scales = at::empty({parts(elements, kBlock)}, at::kFloat);
   quantize(weight.contiguous(), codes, full_scales);
-  if (!full_scales.isfinite().all().item<bool>()) throw DataError("a weight is not finite");
-  offset = full_scales.mean().item<float>();
+  offset = whole_offset ? *whole_offset : nf4_offset(full_scales);
   const Quantized coarse = to_nearest_level(full_scales - offset, nf4_scale_levels());
   scale_map = at::cat({nf4_scale_levels(), at::full({1}, offset, at::kFloat)});
   scales = coarse.indices.to(at::kByte);

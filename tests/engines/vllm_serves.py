@@ -169,6 +169,8 @@ def blocks(run):
         theirs = distributions(engine(out / name, "bfloat16"), ids)
         ours = run.ours(out / name, [ids], storage="f32", compute="f32", plain_inputs=True)[:-1]
         check(f"vLLM, {name}, random base: KL, bf16", kl(ours, theirs).mean().item(), KL_LIMIT)
+        apart = kl(ours, torch.zeros_like(ours)).mean().item()
+        check(f"vLLM, {name}, random base: KL to equal odds", apart, "> 0.1", apart > 0.1)
 
 
 def main():

@@ -152,6 +152,18 @@ TEST_CASE("NF4 has the bytes of bitsandbytes", "[export][layouts]") {
   CHECK(at::allclose(kernels::Nf4Weight(weight()).values(at::kFloat), stored("nf4.values"), 1e-5, 1e-7));
 }
 
+TEST_CASE("rows of a matrix in NF4 are those of the whole, given its offset", "[export][layouts]") {
+  at::manual_seed(1);
+  const at::Tensor source = at::randn({256, 128});
+  const kernels::Nf4Weight whole(source);
+  CHECK(kernels::nf4_offset(at::cat({kernels::nf4_block_scales(source.narrow(0, 0, 128)),
+                                     kernels::nf4_block_scales(source.narrow(0, 128, 128))})) == whole.offset);
+  const kernels::Nf4Weight top(source.narrow(0, 0, 128), whole.offset), bottom(source.narrow(0, 128, 128), whole.offset);
+  CHECK(same_bytes(at::cat({top.codes, bottom.codes}), whole.codes));
+  CHECK(same_bytes(at::cat({top.scales, bottom.scales}), whole.scales));
+  CHECK(same_bytes(at::cat({top.group_scales, bottom.group_scales}), whole.group_scales));
+}
+
 TEST_CASE("layouts of others read back as their own tools read them", "[model][layouts]") {
   const auto named = [](const std::string& prefix, const std::map<std::string, std::string>& parts) {
     std::map<std::string, std::string> names;
