@@ -19,7 +19,7 @@ constexpr int kVersion = 1;
 constexpr std::uint64_t kMaxBytes = 16 << 20;
 constexpr const char* kName = "manifest.json";
 constexpr const char* kSignature = "manifest.json.sig";
-constexpr const char* kServing = "serving";  // files for servers, which people edit
+constexpr const char* kServing = "serving";  // files for servers
 
 // Source or const Source. `needed`: the manifest of any program has it; what is not is left out where it is empty.
 template <class S, class Visit>
@@ -37,6 +37,22 @@ void visit(S& source, const Visit& field) {
   field("companions", source.companions, optional);
 }
 
+std::vector<FileRecord> files_from(const Json& json, const fs::path& root, const std::string& origin) {
+  std::vector<FileRecord> files;
+  for (const Json& file : json_get<Json>(json, "files", origin)) {
+    const auto name = json_get<std::string>(file, "name", origin);
+    inside(root, name);  // refuses what leaves the directory
+    files.push_back({name, json_get<std::uint64_t>(file, "bytes", origin), json_get<std::string>(file, "sha256", origin)});
+  }
+  return files;
+}
+
+Json json_of(const std::vector<FileRecord>& files) {
+  Json list = Json::array();
+  for (const FileRecord& file : files) list.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
+  return list;
+}
+
 Artifact artifact_from(const Json& json, const fs::path& directory, const std::string& origin) {
   const auto text = [&](const char* key) { return json_get<std::string>(json, key, origin); };
   Artifact artifact;
@@ -51,13 +67,7 @@ Artifact artifact_from(const Json& json, const fs::path& directory, const std::s
   artifact.heldout = json_get_or<Json>(json, "heldout", {}, origin);
   if (const auto id = json_get_or<std::string>(json, "id", artifact.id(), origin); id != artifact.id())
     throw FormatError(cat(origin, ": the id ", quote(id), " is not that of its artifact, ", quote(artifact.id())));
-  const fs::path root = fs::is_directory(artifact.path) ? artifact.path : directory;
-  for (const Json& file : json_get<Json>(json, "files", origin)) {
-    const auto name = json_get<std::string>(file, "name", origin);
-    inside(root, name);  // refuses what leaves the directory
-    artifact.files.push_back(
-        {name, json_get<std::uint64_t>(file, "bytes", origin), json_get<std::string>(file, "sha256", origin)});
-  }
+  artifact.files = files_from(json, fs::is_directory(artifact.path) ? artifact.path : directory, origin);
   return artifact;
 }
 
@@ -94,11 +104,8 @@ std::string Artifact::id() const {
 }
 
 Json Artifact::json() const {
-  Json list = Json::array();
-  for (const FileRecord& file : files) list.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
-  Json json = {{"id", id()},     {"format", format}, {"path", path.filename().string()},
-               {"bytes", bytes}, {"sha256", sha256}, {"max_error", max_error},
-               {"files", list}};
+  Json json = {{"id", id()},       {"format", format},       {"path", path.filename().string()}, {"bytes", bytes},
+               {"sha256", sha256}, {"max_error", max_error}, {"files", json_of(files)}};
   visit(source, [&](const char* name, const std::string& value, bool needed) {
     if (needed || !value.empty()) json[name] = value;
   });
@@ -174,6 +181,7 @@ std::vector<std::string> changed_files(const Artifact& recorded) {
 }
 
 Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
+  serving_.path = directory_ / kServing;
   const fs::path file = directory_ / kName;
   if (!fs::exists(file)) return;
   const std::string origin = file.string();
@@ -183,6 +191,10 @@ Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
     throw UnsupportedError(cat(origin, ": version ", version, " of the manifest, this program knows ", kVersion));
   for (const Json& artifact : json_get<Json>(json, "artifacts", origin))
     artifacts_.push_back(artifact_from(artifact, directory_, origin));
+  if (const Json serving = json_get_or<Json>(json, kServing, {}, origin); !serving.is_null()) {
+    serving_.sha256 = json_get<std::string>(serving, "sha256", origin);
+    serving_.files = files_from(serving, serving_.path, origin);
+  }
 }
 
 const Artifact* Manifest::find(const std::string& format) const {
@@ -204,6 +216,22 @@ void Manifest::record(const Artifact& artifact) {
 void Manifest::remove(const std::string& format) {
   std::erase_if(artifacts_, [&](const Artifact& artifact) { return artifact.format == format; });
   write();
+}
+
+void Manifest::record_serving() {
+  Artifact now;
+  if (fs::is_directory(serving_.path)) measure(serving_.path, now);
+  if (now.files == serving_.files) return;
+  serving_.files = std::move(now.files);
+  serving_.sha256 = std::move(now.sha256);
+  write();
+}
+
+std::vector<std::string> Manifest::changed_serving() const {
+  if (serving_.files.empty()) return {};
+  std::vector<std::string> problems = changed_files(serving_);
+  for (std::string& problem : problems) problem += "; edit copies of these files, `graft export` writes them anew";
+  return problems;
 }
 
 std::vector<std::string> Manifest::unknown_files() const {
@@ -231,13 +259,16 @@ void Manifest::write() const {
   fs::remove(directory_ / kSignature, ignored);
   Json list = Json::array();
   for (const Artifact& entry : artifacts_) list.push_back(entry.json());
-  write_file(directory_ / kName, Json{{"manifest", kVersion}, {"artifacts", list}}.dump(2) + "\n");
+  Json json = {{"manifest", kVersion}, {"artifacts", list}};
+  if (!serving_.files.empty()) json[kServing] = {{"sha256", serving_.sha256}, {"files", json_of(serving_.files)}};
+  write_file(directory_ / kName, json.dump(2) + "\n");
 }
 
 std::vector<std::string> changed_files(const Manifest& manifest) {
   std::vector<std::string> problems = manifest.unknown_files();
   for (const Artifact& artifact : manifest.artifacts())
     for (std::string& problem : changed_files(artifact)) problems.push_back(std::move(problem));
+  for (std::string& problem : manifest.changed_serving()) problems.push_back(std::move(problem));
   return problems;
 }
 

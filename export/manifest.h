@@ -3,8 +3,9 @@
 //
 //   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "storage", "config", "program",
 //     "companions", "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
-//   besides, "corpus" where it is known; "calibration", where documents were looked at; "base_path", where there is an adapter
-//   without its base; "heldout", what the held-out documents said of it before it took its name (cli/engine/publish.h)
+//   beside the artifacts "serving": {"sha256", "files"}, of that folder; in an artifact "corpus" where it is known;
+//   "calibration", where documents were looked at; "base_path", where there is an adapter without its base; "heldout", what the
+//   held-out documents said of it before it took its name (cli/engine/publish.h)
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,7 @@ struct FileRecord {
   std::string name;  // relative to the artifact's directory; the file's own name for a single file
   std::uint64_t bytes = 0;
   std::string sha256;
+  bool operator==(const FileRecord& other) const = default;
 };
 
 // What an artifact was made from.
@@ -71,7 +73,7 @@ std::vector<std::string> changed_files(const Artifact& recorded);
 void sign_manifest(const std::filesystem::path& directory, const std::filesystem::path& private_key);
 
 class Manifest;
-std::vector<std::string> changed_files(const Manifest& manifest);  // of all artifacts, and what lies beside them
+std::vector<std::string> changed_files(const Manifest& manifest);  // of all artifacts, of serving/, and what lies beside them
 std::string joined(const std::vector<std::string>& lines);
 
 class Manifest {
@@ -85,15 +87,19 @@ class Manifest {
   // DataError when what was read is not what the key's owner signed.
   void check_signature(const std::filesystem::path& public_key) const;
   const Artifact* find(const std::string& format) const;  // null when none is recorded
-  // Both write the file and take away the signature, which was another's.
+  // As changed_files, of the folder serving/; empty where the manifest says nothing of it, as that of an older program.
+  std::vector<std::string> changed_serving() const;
+  // All three write the file and take away the signature, which was another's.
   void record(const Artifact& artifact);  // replaces the format's entry
   void remove(const std::string& format);
+  void record_serving();  // the folder as it lies there, or that there is none; nothing is written where that is known
 
  private:
   void write() const;
   std::filesystem::path directory_;
   std::string text_;  // as it was read
   std::vector<Artifact> artifacts_;
+  Artifact serving_;  // path, files and sha256 alone; no files: not recorded
 };
 
 // UserError when there is none.

@@ -61,7 +61,7 @@ std::string readme(const Served& served) {
 fs::path write_serving(const fs::path& directory, Served served) {
   const DirectoryLock lock(directory);
   served.plan.formats.clear();
-  const Manifest manifest(directory);
+  Manifest manifest(directory);
   for (const Artifact& artifact : manifest.artifacts()) {
     const bool known = std::any_of(all_formats().begin(), all_formats().end(),
                                    [&](const Exporter* exporter) { return exporter->name == artifact.format; });
@@ -74,6 +74,7 @@ fs::path write_serving(const fs::path& directory, Served served) {
   }
   if (served.plan.formats.empty()) {
     fs::remove_all(directory / kFolder);
+    manifest.record_serving();
     return {};
   }
   DirectoryWriter staging(directory / kFolder);
@@ -87,6 +88,7 @@ fs::path write_serving(const fs::path& directory, Served served) {
     }
   }
   staging.commit();
+  manifest.record_serving();
   return directory / kFolder / "README.md";
 }
 

@@ -50,8 +50,8 @@ Published publish(const Session& session, ScoreBook& book, lora::AdapterSet& ada
     const fs::path older = session.export_dir() / exports::artifact_of(format);
     if (fs::exists(older)) result.refused += cat("; ", older.string(), " is still the older one");
   }
-  if (refused.empty()) sign_export(session);
   result.serving = write_serving(session, adapter);
+  if (refused.empty()) sign_export(session);
   return result;
 }
 

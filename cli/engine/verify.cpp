@@ -77,9 +77,15 @@ int verify_files(const Context& context, const VerifyOptions& options, const Man
                     gate_of(artifact), artifact.id()});
     all.insert(all.end(), problems.begin(), problems.end());
   }
+  const Problems serving = manifest.changed_serving();
+  all.insert(all.end(), serving.begin(), serving.end());
   const char* signature = !manifest.is_signed() ? "none" : options.key.empty() ? "not checked" : "good";
   if (context.json)
-    print_json({{"directory", options.directory}, {"intact", all.empty()}, {"signature", signature}, {"artifacts", list}});
+    print_json({{"directory", options.directory},
+                {"intact", all.empty()},
+                {"signature", signature},
+                {"artifacts", list},
+                {"serving", {{"problems", serving}}}});
   else
     std::cout << columns(rows) << "signature: " << signature
               << (options.key.empty() && manifest.is_signed() ? "; give --key" : "") << "\n";

@@ -463,7 +463,7 @@ TEST_CASE("an export comes with what servers need beside it", "[servers]") {
   contains(readme, "llama-server -m gguf-q8_0.gguf --alias run");
   contains(read_file(workshop / "run/export/serving/ollama/gguf-q8_0.Modelfile"), "FROM ../../gguf-q8_0.gguf");
   const Json manifest = read_json(workshop / "run/export/manifest.json");
-  CHECK(manifest["artifacts"].size() == 3);  // the files for servers are there to be edited
+  CHECK(manifest["artifacts"].size() == 3);
   CHECK(workshop.graft_words({"verify", "run/export"}).code == 0);
   // The base ships no template, and no conversation was trained on.
   const fs::path modelfile = workshop / "run/export/serving/ollama/gguf-q8_0.Modelfile";

@@ -88,6 +88,32 @@ TEST_CASE("a signed export is checked against its key and its run", "[verify]") 
     fs::rename(workshop / "run/export", workshop / "elsewhere");  // it is what was signed, and it is whole
     CHECK(workshop.graft_words({"verify", "elsewhere", "--key", "public.pem"}).code == 0);
   }
+  SECTION("a bit flipped in any file for servers, one that is missing, one that was added") {
+    std::size_t files = 0;
+    for (const auto& [name, content] : workshop.files("run/export/serving")) {
+      const fs::path file = workshop / ("run/export/serving/" + name);
+      std::string flipped = content;
+      flipped[flipped.size() / 2] ^= 4;
+      write_file(file, flipped);
+      const Outcome changed = verify({"--key", "public.pem"});
+      CHECK(changed.code == 2);
+      contains(changed.err, "run/export/serving/" + name + " has sha256 ");
+      contains(changed.err, "; edit copies of these files, `graft export` writes them anew");
+      fs::remove(file);
+      contains(verify({}).err, "run/export/serving/" + name + " is missing");
+      write_file(file, content);
+      ++files;
+    }
+    CHECK(files > 3);
+    CHECK(verify({"--key", "public.pem"}).code == 0);
+    write_file(workshop / "run/export/serving/more", "x");
+    contains(verify({}).err, "run/export/serving/more is not in the manifest");
+    const auto again = [&] { return workshop.graft("export", {"export.formats=[peft, gguf-f16]"}).code; };
+    REQUIRE(again() == 0);
+    REQUIRE(workshop.graft_words({"sign", "run/export", "--key", "key.pem"}).code == 0);
+    REQUIRE(again() == 0);  // changes nothing that was signed
+    CHECK(verify({"--key", "public.pem"}).code == 0);
+  }
   SECTION("signed by hand") {
     const auto sign = [&] { return workshop.graft_words({"sign", "run/export", "--key", "key.pem"}); };
     fs::remove(workshop / "run/export/manifest.json.sig");
