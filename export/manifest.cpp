@@ -194,6 +194,7 @@ Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
   if (const Json serving = json_get_or<Json>(json, kServing, {}, origin); !serving.is_null()) {
     serving_.sha256 = json_get<std::string>(serving, "sha256", origin);
     serving_.files = files_from(serving, serving_.path, origin);
+    has_serving_ = true;
   }
 }
 
@@ -221,14 +222,15 @@ void Manifest::remove(const std::string& format) {
 void Manifest::record_serving() {
   Artifact now;
   if (fs::is_directory(serving_.path)) measure(serving_.path, now);
-  if (now.files == serving_.files) return;
+  if (has_serving_ ? now.files == serving_.files : artifacts_.empty()) return;
+  has_serving_ = true;
   serving_.files = std::move(now.files);
   serving_.sha256 = std::move(now.sha256);
   write();
 }
 
 std::vector<std::string> Manifest::changed_serving() const {
-  if (serving_.files.empty()) return {};
+  if (!has_serving_ || (serving_.files.empty() && !fs::exists(fs::symlink_status(serving_.path)))) return {};
   std::vector<std::string> problems = changed_files(serving_);
   for (std::string& problem : problems) problem += "; edit copies of these files, `graft export` writes them anew";
   return problems;
@@ -260,7 +262,7 @@ void Manifest::write() const {
   Json list = Json::array();
   for (const Artifact& entry : artifacts_) list.push_back(entry.json());
   Json json = {{"manifest", kVersion}, {"artifacts", list}};
-  if (!serving_.files.empty()) json[kServing] = {{"sha256", serving_.sha256}, {"files", json_of(serving_.files)}};
+  if (has_serving_) json[kServing] = {{"sha256", serving_.sha256}, {"files", json_of(serving_.files)}};
   write_file(directory_ / kName, json.dump(2) + "\n");
 }
 

@@ -99,7 +99,8 @@ class Manifest {
   std::filesystem::path directory_;
   std::string text_;  // as it was read
   std::vector<Artifact> artifacts_;
-  Artifact serving_;  // path, files and sha256 alone; no files: not recorded
+  bool has_serving_ = false;  // not in the manifest of an older program
+  Artifact serving_;          // path, files and sha256 alone; none: there is no such folder
 };
 
 // UserError when there is none.

@@ -50,7 +50,7 @@ Published publish(const Session& session, ScoreBook& book, lora::AdapterSet& ada
     const fs::path older = session.export_dir() / exports::artifact_of(format);
     if (fs::exists(older)) result.refused += cat("; ", older.string(), " is still the older one");
   }
-  result.serving = write_serving(session, adapter);
+  if (refused.empty() || !result.artifacts.empty()) result.serving = write_serving(session, adapter);  // else all is as it was
   if (refused.empty()) sign_export(session);
   return result;
 }

@@ -88,7 +88,6 @@ Quantized to_nearest_level(const at::Tensor& flat, const at::Tensor& levels) {
 
 // Codes, and the largest |w| of each block, not finite when a value is not. Of a dense weight.
 void quantize(const at::Tensor& weight, at::Tensor codes, at::Tensor scales) {
-  if (device() != Device::cpu) return on_device::nf4_quantize(weight, codes, scales);
   const at::Tensor x = weight.to(at::kFloat);
   const auto* const values = x.const_data_ptr<float>();
   auto* const largest = scales.mutable_data_ptr<float>();
@@ -145,7 +144,10 @@ Nf4Weight::Nf4Weight(const at::Tensor& weight, std::optional<float> whole_offset
   const std::int64_t elements = weight.numel();
   codes = at::empty({parts(elements, 2)}, at::kByte);
   const at::Tensor full_scales = at::empty({parts(elements, kBlock)}, at::kFloat);
-  quantize(weight.contiguous(), codes, full_scales);
+  if (device() != Device::cpu && !whole_offset)
+    on_device::nf4_quantize(weight.contiguous(), codes, full_scales);
+  else  // rows of a matrix come on several threads at once, a device has one queue; the bytes are the same
+    quantize(weight.contiguous(), codes, full_scales);
   offset = whole_offset ? *whole_offset : nf4_offset(full_scales);
   const Quantized coarse = to_nearest_level(full_scales - offset, nf4_scale_levels());
   scale_map = at::cat({nf4_scale_levels(), at::full({1}, offset, at::kFloat)});

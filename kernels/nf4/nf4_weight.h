@@ -13,7 +13,7 @@ namespace graft::kernels {
 
 struct Nf4Weight {
   explicit Nf4Weight(const at::Tensor& weight);       // (N, K), f32 or bf16. DataError when a value is not finite
-  Nf4Weight(const at::Tensor& weight, float offset);  // rows of a larger matrix, whose nf4_offset this is
+  Nf4Weight(const at::Tensor& weight, float offset);  // rows of a larger matrix, whose nf4_offset this is; on the CPU
 
   std::int64_t out() const { return shape[0]; }
   std::int64_t in() const { return shape[1]; }

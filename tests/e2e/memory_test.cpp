@@ -42,8 +42,10 @@ void try_memory_faults(const char* name, const Workshop& workshop, const Scenari
     } else if (ended_by_library(failed.exit_code)) {
       ++aborted;
     } else {
-      CHECK((failed.exit_code == 4 ||
-             failed.exit_code == 2));  // 2: of libhdf5, which does not say whether the file or memory is short
+      if (failed.exit_code == 2)  // libhdf5 does not say whether the file or memory is short
+        CHECK(failed.output.ends_with("; the file is damaged, or memory ran out\n"));
+      else
+        CHECK(failed.exit_code == 4);
       CHECK(names_memory(failed.output));
       ++named;
     }
@@ -57,7 +59,7 @@ void try_memory_faults(const char* name, const Workshop& workshop, const Scenari
   std::cout << name << ": " << sample << " of " << clean.calls << " allocations failed; " << named << " named, " << done
             << " done without, " << aborted << " ended by a library; all reruns with the same bytes\n";
   CHECK(named > sample / 4);
-  CHECK(aborted <= sample / 4);
+  CHECK(aborted <= sample / 6);
 }
 
 }  // namespace

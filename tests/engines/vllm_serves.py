@@ -8,7 +8,7 @@ schemes      of the same: the scheme that vLLM finds for each of its linears in 
              the CPU has no kernel for it
 blocks       fp8 by blocks of 128, whose rows the run's base may not have: a random base that has them, distributions against ours
 
-Distributions as in transformers_logits.py: KL(vLLM in fp32 || ours in bf16). Two runs in bf16 would differ by twice bf16's own error.
+Distributions as in transformers_logits.py: KL(vLLM in fp32 || ours in bf16), of blocks KL(ours in fp32 || vLLM in bf16). Two runs in bf16 would differ by twice bf16's own error.
 """
 import json
 import math
@@ -163,7 +163,7 @@ def blocks(run):
                                       num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.1)
     transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(base)
     formats = ["fp8-block", "ct-fp8-block"]
-    subprocess.run([run.build / "export_files", base, "-", out, *formats], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run([run.build / "export_files", base, "-", out, *formats], check=True, stdout=subprocess.DEVNULL)
     ids = run.heldout()["ids"][0][:TOKENS]
     for name in formats:
         theirs = distributions(engine(out / name, "bfloat16"), ids)

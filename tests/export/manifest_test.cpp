@@ -88,6 +88,32 @@ TEST_CASE("files that were added are named, wherever they lie", "[export][manife
   added(".lock");
 }
 
+TEST_CASE("the folder for servers is held as it was recorded, one that was not there too", "[export][manifest]") {
+  const GoldenCase golden_case("llama");
+  const ScratchDirectory scratch;
+  const auto record = [&] { exports::Manifest(scratch.path()).record_serving(); };
+  const std::string hint = "; edit copies of these files, `graft export` writes them anew";
+  record();
+  CHECK(!fs::exists(scratch / "manifest.json"));  // nothing to record, and nothing to record it in
+  exports::export_all({"peft"}, golden_case.request(), scratch.path());
+  fs::create_directory(scratch / "serving");
+  write_file(scratch / "serving/a", "a");
+  CHECK(problems_of(scratch.path()).empty());  // as the manifest of an older program
+  record();
+  CHECK(problems_of(scratch.path()).empty());
+  write_file(scratch / "serving/b", "b");
+  CHECK(problems_of(scratch.path()) ==
+        std::vector<std::string>{(scratch / "serving/b").string() + " is not in the manifest" + hint});
+  fs::remove_all(scratch / "serving");
+  CHECK(problems_of(scratch.path()) == std::vector<std::string>{(scratch / "serving").string() + " is missing" + hint});
+  record();
+  CHECK(problems_of(scratch.path()).empty());
+  fs::create_directory(scratch / "serving");
+  write_file(scratch / "serving/a", "a");
+  CHECK(problems_of(scratch.path()) ==
+        std::vector<std::string>{(scratch / "serving/a").string() + " is not in the manifest" + hint});
+}
+
 TEST_CASE("an id names the content", "[export][manifest]") {
   const GoldenCase golden_case("llama");
   const ScratchDirectory scratch;

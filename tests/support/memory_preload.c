@@ -30,7 +30,18 @@ static atomic_int counting;
 static long chosen;
 static char* shown;
 
+// The next definitions of the functions that are replaced: to look them up may allocate, so before anything is counted.
+static __typeof__(&open) next_open, next_open64;
+static __typeof__(&openat) next_openat, next_openat64;
+static void look_up(void) {
+  next_open = (__typeof__(&open))dlsym(RTLD_NEXT, "open");
+  next_open64 = (__typeof__(&open))dlsym(RTLD_NEXT, "open64");
+  next_openat = (__typeof__(&openat))dlsym(RTLD_NEXT, "openat");
+  next_openat64 = (__typeof__(&openat))dlsym(RTLD_NEXT, "openat64");
+}
+
 static void begin(void) {
+  look_up();
   const char* at = getenv("GRAFT_FAULT_AT");
   chosen = at ? atol(at) : 0;
   void* shared = mmap(NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -82,26 +93,23 @@ static void opened(const char* path) {
     mode = (mode_t)va_arg(rest, int);  \
     va_end(rest);                      \
   }
-#define NEXT(name)               \
-  static __typeof__(&name) next; \
-  if (!next) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
 #define DEFINE_OPEN(name)                        \
   int name(const char* path, int flags, ...) {   \
-    NEXT(name);                                  \
+    if (!next_##name) look_up();                 \
     MODE                                         \
     opened(path);                                \
-    return next(path, flags, mode);              \
+    return next_##name(path, flags, mode);       \
   }
 DEFINE_OPEN(open)
 DEFINE_OPEN(open64)
 
 #define DEFINE_OPENAT(name)                            \
   int name(int at, const char* path, int flags, ...) { \
-    NEXT(name);                                        \
+    if (!next_##name) look_up();                       \
     MODE                                               \
     opened(path);                                      \
-    return next(at, path, flags, mode);                \
+    return next_##name(at, path, flags, mode);         \
   }
 DEFINE_OPENAT(openat)
 DEFINE_OPENAT(openat64)
