@@ -71,6 +71,11 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
     CHECK(fs::exists(workshop / "run/export/peft"));
     const Json manifest = read_json(workshop / "run/export/manifest.json");
     for (const Json& artifact : manifest["artifacts"]) CHECK(artifact["format"] != "gguf-q4_0");
+
+    const fs::path signature = workshop / "run/export/manifest.json.sig";
+    write_file(signature, "of what lies there");
+    CHECK(workshop.graft("export", {"export.min_survival=1"}, {"-f", "gguf-q4_0"}).code == 3);
+    CHECK((fs::exists(signature) && read_file(signature) == "of what lies there"));
   }
   SECTION("the next larger format of the same layout that fits the base is named") {
     const std::vector<std::string> formats = {"gptq-g32", "ct-w4a16-g32-gptq", "ct-w4a16-asym-g32-awq-gptq"};
