@@ -145,7 +145,9 @@ TEST_CASE("vLLM: ranks, heads, GGUF bases and shards", "[export][servers]") {
        "ct-w4a16-g64: ok: needs a GPU of compute capability 7.5, or the CPU (one with AMX rounds inputs to int8 "
        "unless VLLM_CPU_INT4_W4A8=0 is set)\n");
   says(plan.lines("vllm"), "ct-w4w8a16-asym-g32-awq-gptq: ok: needs a GPU of compute capability 7.5\n");
-  says(plan.lines("vllm"), "fp8-block: ok: needs a GPU of compute capability 8.9 for fp8 activations");
+  says(
+      plan.lines("vllm"),
+      "fp8-block: ok: needs a GPU of compute capability 8.9 for fp8 activations, 7.5 for fp8 weights alone, or a CPU with AMX\n");
   says(plan.lines("vllm"), "gguf-q8_0: note: not for this server\n");
   says(plan.lines("vllm"), "bnb-nf4: note: not for this server\n");
   plan.tensor_parallel = 4;
