@@ -16,6 +16,7 @@ enum ExitCode : int { kDone = 0, kUserFault = 2, kGateRefused = 3, kMachineFault
 template <class... Args>
 std::string cat(const Args&... args) {
   std::ostringstream out;
+  out.exceptions(std::ios::badbit);  // without memory a stream says nothing and keeps what it has
   (out << ... << args);
   return out.str();
 }
