@@ -82,13 +82,16 @@ TokenLoss DecoderImpl::train_step(const Packed& batch, const at::Tensor& labels,
 at::Tensor DecoderImpl::mlp_backward(std::int64_t layer, const Mlp& mlp, const at::Tensor& dy, const at::Tensor& x,
                                      const Pass& pass, MlpSaved& saved) const {
   const bool need_inner = pass.lowest < place(layer, Stage::down), need_dx = pass.lowest < place(layer, Stage::gate_up);
-  at::Tensor dinner;
-  {
-    const at::Tensor inner = kernels::gated_activation_forward(saved.gate, saved.up, activation());
-    dinner = kernels::lora_group_backward({dy}, inner, parts({{&mlp.down, &saved.s_down}}, pass), need_inner);
+  const auto down = parts({{&mlp.down, &saved.s_down}}, pass);
+  if (!need_inner) {
+    kernels::lora_group_backward({dy}, kernels::gated_activation_forward(saved.gate, saved.up, activation()), down, false);
+    return {};
   }
-  if (!need_inner) return {};
-  kernels::gated_activation_backward(dinner, saved.gate, saved.up, activation());
+  const auto inner_from = [&](const at::Tensor& dinner) {
+    kernels::gated_activation_backward(dinner, saved.gate, saved.up, activation());
+    return dinner;
+  };
+  kernels::lora_group_backward({dy}, inner_from, down);
   if (saved.fused.defined())
     return kernels::lora_group_backward({saved.fused}, x, parts({{&mlp.gate_up, &saved.s_gate_up}}, pass), need_dx);
   return kernels::lora_group_backward({saved.gate, saved.up}, x,

@@ -91,9 +91,10 @@ class Ops {
     at::Tensor rstd, dx = random({tokens_, spec_.hidden});
     moves("rms_norm forward", 2 * t * h, [&] { kernels::rms_norm_forward(x, gain, {}, &rstd); });
     moves("rms_norm backward, added", 4 * t * h, [&] { kernels::rms_norm_backward(dy, x, gain, rstd, {}, dx); });
-    at::Tensor gate = random({tokens_, spec_.ffn}), up = random({tokens_, spec_.ffn}), dh = random({tokens_, spec_.ffn});
+    at::Tensor gate = at::zeros({tokens_, spec_.ffn}, type_), up = at::zeros_like(gate),
+               dh = at::zeros_like(gate);  // what is overwritten stays
     moves("gated_activation forward", 3 * t * f, [&] { kernels::gated_activation_forward(gate, up, kernels::Activation::silu); });
-    moves("gated_activation backward", 5 * t * f,
+    moves("gated_activation backward", 6 * t * f,
           [&] { kernels::gated_activation_backward(dh, gate, up, kernels::Activation::silu); });
     at::Tensor q = random({tokens_, spec_.heads + spec_.kv_heads, spec_.head_dim});
     const at::Tensor angle = at::randn({tokens_, spec_.head_dim / 2}), cos = angle.cos(), sin = angle.sin();

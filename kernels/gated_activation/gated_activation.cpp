@@ -34,13 +34,14 @@ GRAFT_SIMD void forward_row(const T* e, const T* g, T* h, std::int64_t n) {
 }
 
 template <Activation activation, class T>
-GRAFT_SIMD void backward_row(const T* dh, T* e, T* g, std::int64_t n) {
+GRAFT_SIMD void backward_row(T* dh, T* e, T* g, std::int64_t n) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
     const Value value = evaluate<activation>(load(e[i]));
     const float d = load(dh[i]), up = load(g[i]);
     store(e[i], d * up * value.slope);
     store(g[i], d * value.act);
+    store(dh[i], value.act * up);
   }
 }
 
@@ -69,9 +70,8 @@ void forward(const at::Tensor& gate, const at::Tensor& up, at::Tensor& h) {
 }
 
 template <Activation activation, class T>
-void backward(const at::Tensor& dh, at::Tensor& gate, at::Tensor& up) {
-  const T* d = dh.const_data_ptr<T>();
-  T *e = gate.mutable_data_ptr<T>(), *g = up.mutable_data_ptr<T>();
+void backward(at::Tensor& dh, at::Tensor& gate, at::Tensor& up) {
+  T *d = dh.mutable_data_ptr<T>(), *e = gate.mutable_data_ptr<T>(), *g = up.mutable_data_ptr<T>();
   const std::int64_t n = gate.size(1);
   at::parallel_for(0, gate.size(0), grain(n), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
@@ -97,7 +97,7 @@ at::Tensor gated_activation_forward(const at::Tensor& gate, const at::Tensor& up
   return h;
 }
 
-void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor up, Activation activation) {
+void gated_activation_backward(at::Tensor dh, at::Tensor gate, at::Tensor up, Activation activation) {
   const c10::InferenceMode no_autograd;
   check_arguments(gate, up);
   check_shape("gated_activation", "dh", dh, gate.sizes(), "as gate");

@@ -17,7 +17,8 @@ enum class Activation { silu, gelu_tanh };
 
 at::Tensor gated_activation_forward(const at::Tensor& gate, const at::Tensor& up, Activation activation);
 
-// Overwrites gate with de and up with dg.
-void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor up, Activation activation);
+// Overwrites gate with de, up with dg, and dh with h, which the linear behind it wants once more for its adapter: no pass of its
+// own makes it again.
+void gated_activation_backward(at::Tensor dh, at::Tensor gate, at::Tensor up, Activation activation);
 
 }  // namespace graft::kernels

@@ -47,17 +47,21 @@ GRAFT_DEVICE void backward(const GatedBackward& a) {
   const std::int64_t begin = first_column(kChunk<T>);
   if (begin >= a.columns) return;
   for (std::int64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
-    T *gate = static_cast<T*>(a.gate) + row * a.gate_stride, *up = static_cast<T*>(a.up) + row * a.up_stride;
+    T *dh = static_cast<T*>(a.dh) + row * a.dh_stride, *gate = static_cast<T*>(a.gate) + row * a.gate_stride,
+      *up = static_cast<T*>(a.up) + row * a.up_stride;
     float d[kChunk<T>], e[kChunk<T>], g[kChunk<T>];
-    unpack(load_chunk(static_cast<const T*>(a.dh) + row * a.dh_stride, begin, a.columns, aligned), d);
+    unpack(load_chunk(dh, begin, a.columns, aligned), d);
     unpack(load_chunk(gate, begin, a.columns, aligned), e);
     unpack(load_chunk(up, begin, a.columns, aligned), g);
 #pragma unroll
     for (int i = 0; i < kChunk<T>; ++i) {
       const Value value = evaluate(e[i], a.activation);
-      e[i] = d[i] * g[i] * value.slope;
-      g[i] = d[i] * value.act;
+      const float dh_i = d[i];
+      d[i] = value.act * g[i];
+      e[i] = dh_i * g[i] * value.slope;
+      g[i] = dh_i * value.act;
     }
+    store_chunk(dh, begin, a.columns, aligned, pack<T>(d));
     store_chunk(gate, begin, a.columns, aligned, pack<T>(e));
     store_chunk(up, begin, a.columns, aligned, pack<T>(g));
   }
@@ -81,7 +85,7 @@ dim3 grid_of(DType type, std::int64_t rows, std::int64_t columns) {
     forward<T>({gate, up, h, gate_stride, up_stride, h_stride, rows, columns, activation});                                \
   }                                                                                                                        \
   extern "C" __global__ void __launch_bounds__(kRowThreads)                                                                \
-      graft_gated_backward_##T(const void* dh, void* gate, void* up, std::int64_t dh_stride, std::int64_t gate_stride,     \
+      graft_gated_backward_##T(void* dh, void* gate, void* up, std::int64_t dh_stride, std::int64_t gate_stride,           \
                                std::int64_t up_stride, std::int64_t rows, std::int64_t columns, int activation) {          \
     backward<T>({dh, gate, up, dh_stride, gate_stride, up_stride, rows, columns, activation});                             \
   }

@@ -1,7 +1,7 @@
-// gated_activation.h on a GPU. activation: 0 silu, 1 gelu_tanh. The backward overwrites gate with de and up with dg.
+// gated_activation.h on a GPU. activation: 0 silu, 1 gelu_tanh. The backward overwrites gate with de, up with dg and dh with h.
 //
-// No reductions: same bits always. Bytes: forward reads gate and up and writes h, backward reads dh, gate and up and writes gate
-// and up, each once.
+// No reductions: same bits always. Bytes: forward reads gate and up and writes h, backward reads dh, gate and up and writes all
+// three, each once.
 #pragma once
 
 #include "kernels/cuda/launch.h"
@@ -16,8 +16,7 @@ struct GatedForward {
 };
 
 struct GatedBackward {
-  const void* dh;
-  void *gate, *up;
+  void *dh, *gate, *up;
   std::int64_t dh_stride, gate_stride, up_stride, rows, columns;
   int activation;
 };

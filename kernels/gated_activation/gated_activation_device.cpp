@@ -22,8 +22,8 @@ void gated_activation_forward(const at::Tensor& gate, const at::Tensor& up, Acti
   check_launch("graft_gated_forward", launchers().gated_forward(device_type(gate), arguments, stream()));
 }
 
-void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor up, Activation activation) {
-  const cuda::GatedBackward arguments{.dh = dh.const_data_ptr(),
+void gated_activation_backward(at::Tensor dh, at::Tensor gate, at::Tensor up, Activation activation) {
+  const cuda::GatedBackward arguments{.dh = dh.mutable_data_ptr(),
                                       .gate = gate.mutable_data_ptr(),
                                       .up = up.mutable_data_ptr(),
                                       .dh_stride = dh.stride(0),

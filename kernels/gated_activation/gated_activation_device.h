@@ -7,6 +7,6 @@
 namespace graft::kernels::on_device {
 
 void gated_activation_forward(const at::Tensor& gate, const at::Tensor& up, Activation activation, at::Tensor h);
-void gated_activation_backward(const at::Tensor& dh, at::Tensor gate, at::Tensor up, Activation activation);
+void gated_activation_backward(at::Tensor dh, at::Tensor gate, at::Tensor up, Activation activation);
 
 }  // namespace graft::kernels::on_device

@@ -63,9 +63,10 @@ TEMPLATE_TEST_CASE("gated_activation on a GPU equals its formula in f64", "[gate
         c.forward(activation);
         CHECK(relative_error(c.h, h) <= tolerance<TestType>(h.size()));
         c.backward(activation);
+        CHECK(relative_error(c.dh, h) <= tolerance<TestType>(h.size()));
         CHECK(relative_error(c.gate, de) <= tolerance<TestType>(h.size()));
         CHECK(relative_error(c.up, dg) <= tolerance<TestType>(h.size()));
-        CHECK((c.h.gaps_untouched() && c.gate.gaps_untouched() && c.up.gaps_untouched()));
+        CHECK((c.h.gaps_untouched() && c.dh.gaps_untouched() && c.gate.gaps_untouched() && c.up.gaps_untouched()));
       }
     }
   }
@@ -85,7 +86,7 @@ TEST_CASE("gated_activation on a GPU looks at the alignment of each argument", "
         one->forward(0);
         one->backward(0);
       }
-      for (std::size_t k = 0; k < 3; ++k) CHECK(values_of(*arguments[k]) == values_of(*sources[k]));
+      for (std::size_t k = 0; k < 4; ++k) CHECK(values_of(*arguments[k]) == values_of(*sources[k]));
     }
   }
 }
@@ -98,8 +99,7 @@ TEMPLATE_TEST_CASE("gated_activation on a GPU moves each byte once", "[gated_act
   CHECK((c.gate.take_traffic().read == once && c.up.take_traffic().read == once && h.read == 0 && h.written == once));
   c.backward(0);
   const simt::Traffic gate = c.gate.take_traffic(), up = c.up.take_traffic(), dh = c.dh.take_traffic();
-  CHECK(
-      (gate.read == once && gate.written == once && up.read == once && up.written == once && dh.read == once && dh.written == 0));
+  for (const simt::Traffic& overwritten : {gate, up, dh}) CHECK((overwritten.read == once && overwritten.written == once));
 }
 
 TEMPLATE_TEST_CASE("gated_activation on a GPU gives the same bits in any order", "[gated_activation][simt]", Bf16, float) {
@@ -107,7 +107,7 @@ TEMPLATE_TEST_CASE("gated_activation on a GPU gives the same bits in any order",
     Case<TestType> c(8, 70, kMisaligned);
     c.forward(1);
     c.backward(1);
-    return joined({c.h.bits(), c.gate.bits(), c.up.bits()});
+    return joined({c.h.bits(), c.gate.bits(), c.up.bits(), c.dh.bits()});
   });
 }
 
@@ -122,11 +122,11 @@ TEMPLATE_TEST_CASE("gated_activation on a GPU takes extremes and shows NaN", "[g
     for (std::size_t j = 0; j < 8; ++j) {
       const auto column = static_cast<std::int64_t>(j);
       if (std::isnan(gate[j])) {
-        CHECK((std::isnan(c.h(0, column)) && std::isnan(c.gate(0, column)) && std::isnan(c.up(0, column))));
+        for (const auto* one : {&c.h, &c.dh, &c.gate, &c.up}) CHECK(std::isnan((*one)(0, column)));
         continue;
       }
       const Value v = evaluate(gate[j], activation);
-      CHECK(c.h(0, column) == Approx(v.act * up[j]).epsilon(4e-3).margin(1e-30));
+      for (const auto* h : {&c.h, &c.dh}) CHECK((*h)(0, column) == Approx(v.act * up[j]).epsilon(4e-3).margin(1e-30));
       CHECK(c.gate(0, column) == Approx(dh[j] * up[j] * v.slope).epsilon(4e-3).margin(1e-6));
       CHECK(c.up(0, column) == Approx(dh[j] * v.act).epsilon(4e-3).margin(1e-30));
     }
@@ -156,6 +156,7 @@ TEST_CASE("gated_activation on a GPU counts rows in 64 bits", "[gated_activation
       CHECK(at(h, i, j).bits == c.h.at(i, j).bits);
       CHECK(at(gate, i, j).bits == c.gate.at(i, j).bits);
       CHECK(at(up, i, j).bits == c.up.at(i, j).bits);
+      CHECK(at(dh, i, j).bits == c.dh.at(i, j).bits);
     }
   }
 }

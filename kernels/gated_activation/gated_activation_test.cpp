@@ -39,8 +39,9 @@ TEST_CASE("gated activation equals its formula in f64, forward and backward", "[
         const bool f32 = type == at::kFloat;
         CHECK(relative_error(h, want.h) <=
               (f32 ? 5e-7 : std::max(1e-7, 2 * relative_error(reference(gate, up, activation), want.h))));
-        at::Tensor dgate = gate.clone(), dup = up.clone();
-        gated_activation_backward(dh, dgate, dup, activation);
+        at::Tensor dgate = gate.clone(), dup = up.clone(), again = dh.clone();
+        gated_activation_backward(again, dgate, dup, activation);
+        CHECK(relative_error(again, want.h) <= (f32 ? 5e-7 : 4e-3));
         CHECK(relative_error(dgate, want.dgate) <= (f32 ? 1e-6 : 4e-3));
         CHECK(relative_error(dup, want.dup) <= (f32 ? 1e-6 : 4e-3));
       }
@@ -54,7 +55,9 @@ TEST_CASE("gated activation at the ends of the range", "[gated_activation]") {
     const at::Tensor want = reference(gate.to(at::kDouble), up.to(at::kDouble), activation);
     CHECK((gated_activation_forward(gate, up, activation) - want).abs().max().item<double>() < 1e-6);
     at::Tensor dgate = gate.clone(), dup = up.clone();
-    gated_activation_backward(up, dgate, dup, activation);
+    at::Tensor again = at::ones({1, 7});
+    gated_activation_backward(again, dgate, dup, activation);
+    CHECK((again - want).abs().max().item<double>() < 1e-6);
     CHECK(dgate[0][0].item<float>() == Approx(0).margin(1e-6));
     CHECK(dgate[0][6].item<float>() == Approx(1));
   }
@@ -66,6 +69,7 @@ TEST_CASE("gated activation works on halves of one buffer, keeps NaN, names what
   const Exact want = exact(gate, up, dh, Activation::silu);
   CHECK(relative_error(gated_activation_forward(gate, up, Activation::silu), want.h) < 5e-7);
   gated_activation_backward(dh, gate, up, Activation::silu);
+  CHECK(relative_error(dh, want.h) < 5e-7);
   CHECK(relative_error(both, at::cat({want.dgate, want.dup}, 1)) < 1e-6);
 
   at::Tensor poisoned = random({1, 9}, 6);

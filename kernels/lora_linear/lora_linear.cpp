@@ -21,6 +21,7 @@ namespace graft::kernels {
 namespace {
 
 std::int64_t outputs(const LoraPart& part) { return part.coded != nullptr ? part.coded->out() : part.weight.size(0); }
+std::int64_t inputs(const LoraPart& part) { return part.coded != nullptr ? part.coded->in() : part.weight.size(1); }
 
 const Int8Weight* int8_of(const LoraPart& part) { return part.coded != nullptr ? part.coded->int8() : nullptr; }
 const Nf4Weight* nf4_of(const LoraPart& part) { return part.coded != nullptr ? part.coded->nf4() : nullptr; }
@@ -68,7 +69,7 @@ void check_arguments(const at::Tensor& x, const std::vector<LoraPart>& parts) {
   for (const LoraPart& part : parts) check_part(x, part);
 }
 
-void check_backward(const at::Tensor& dy, const at::Tensor& x, const LoraPart& part) {
+void check_gradient(const at::Tensor& dy, const at::Tensor& x, const LoraPart& part) {
   constexpr const char* op = "lora_linear";
   const std::int64_t out = outputs(part);
   check_shape(op, "dy", dy, {x.size(0), out}, cat("tokens by outputs of the weight ", shape_text({out, x.size(1)})));
@@ -79,6 +80,16 @@ void check_backward(const at::Tensor& dy, const at::Tensor& x, const LoraPart& p
   check_shape(op, "saved.s", part.saved->s, {x.size(0), part.adapter->a.size(0)}, "tokens by rank; run the forward with saved");
   check_shape(op, "grad_a", part.adapter->grad_a, part.adapter->a.sizes(), "as A");
   check_shape(op, "grad_b", part.adapter->grad_b, part.adapter->b.sizes(), "as B");
+}
+
+void check_group(const std::vector<at::Tensor>& dy, const std::vector<LoraPart>& parts) {
+  if (parts.empty()) fail("lora_linear", "a group has at least one linear");
+  if (dy.size() != parts.size()) fail("lora_linear", cat(dy.size(), " dy were given for ", parts.size(), " linears"));
+}
+
+void check_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts) {
+  check_arguments(x, parts);
+  for (std::size_t i = 0; i < parts.size(); ++i) check_gradient(dy[i], x, parts[i]);
 }
 
 // out = D(in), both (M, K) with dense rows; out may be in. Four neighbours share one draw of Philox.
@@ -177,69 +188,71 @@ void own_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const st
   cpu::multiply(whole);
 }
 
-at::Tensor library_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
-                            bool need_dx) {
-  at::Tensor dx;
+// dx: written when it is defined; then input makes X of it. With the library's products.
+void library_backward(const std::vector<at::Tensor>& dy, const std::vector<LoraPart>& parts, at::Tensor dx,
+                      const InputFromGradient& input) {
+  const at::ScalarType type = dy.front().scalar_type();
+  std::vector<at::Tensor> ds(parts.size());
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    const Int8Weight* const int8 = int8_of(part);
-    if (need_dx && int8 != nullptr) {
+    const bool need_dx = dx.defined(), add = i > 0;
+    if (const Int8Weight* const int8 = int8_of(part); need_dx && int8 != nullptr) {
       const cpu::Int8Rows codes = cpu::int8_rows(dy[i]);
-      const bool add = dx.defined();
-      if (!add) dx = at::empty(x.sizes(), x.options());
       cpu::multiply({{.out = dx, .transposed = false, .terms = {}, .add = add, .int8 = {{&codes, &int8->backward}}}});
-    } else if (need_dx && dx.defined())
-      dx.addmm_(dy[i], numbers(part, x.scalar_type()));
-    else if (need_dx)
-      dx = at::mm(dy[i], numbers(part, x.scalar_type()));
+    } else if (need_dx && add) {
+      dx.addmm_(dy[i], numbers(part, type));
+    } else if (need_dx) {
+      at::mm_out(dx, dy[i], numbers(part, type));
+    }
     if (part.adapter == nullptr) continue;
     LowRank& adapter = *part.adapter;
-    at::Tensor ds = at::mm(dy[i], adapter.b.to(x.scalar_type()));
-    ds.mul_(adapter.scale);
+    ds[i] = at::mm(dy[i], adapter.b.to(type)).mul_(adapter.scale);
     adapter.grad_b.add_(outer_sum(part.saved->s, dy[i]).t());
-    adapter.grad_a.add_(outer_sum(ds, low_rank_input(x, part)));
     if (!need_dx) continue;
-    const at::Tensor a = adapter.a.to(x.scalar_type());
+    const at::Tensor a = adapter.a.to(type);
     if (adapter.dropout == 0)
-      dx.addmm_(ds, a);
+      dx.addmm_(ds[i], a);
     else
-      dx.add_(dropped(at::mm(ds, a), adapter, part.saved->dropout_seed));
+      dx.add_(dropped(at::mm(ds[i], a), adapter, part.saved->dropout_seed));
   }
-  return dx;
+  const at::Tensor x = input(dx);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    if (ds[i].defined()) parts[i].adapter->grad_a.add_(outer_sum(ds[i], low_rank_input(x, parts[i])));
 }
 
-at::Tensor own_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
-                        bool need_dx) {
-  cpu::Product whole{need_dx ? at::empty(x.sizes(), x.options()) : at::Tensor(), /*transposed=*/false, {}};
+void own_backward(const std::vector<at::Tensor>& dy, const std::vector<LoraPart>& parts, at::Tensor dx,
+                  const InputFromGradient& input) {
+  const at::ScalarType type = dy.front().scalar_type();
+  cpu::Product whole{dx, /*transposed=*/false, {}};
   std::vector<cpu::Product> low;
-  std::vector<cpu::FactorGradients> factors;
+  std::vector<at::Tensor> ds(parts.size());
   std::deque<cpu::Int8Rows> codes;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
     const Int8Weight* const int8 = int8_of(part);
     if (int8 == nullptr)
       whole.terms.push_back({dy[i], part.weight, nf4_of(part)});
-    else if (need_dx)
+    else if (dx.defined())
       whole.int8.push_back({&codes.emplace_back(cpu::int8_rows(dy[i])), &int8->backward});
     if (part.adapter == nullptr) continue;
     const LowRank& adapter = *part.adapter;
-    const at::Tensor ds = empty_low(x.size(0), adapter.a.size(0), x);
-    low.push_back({.out = ds, .transposed = false, .terms = {{dy[i], adapter.b.to(x.scalar_type())}}, .scale = adapter.scale});
-    factors.push_back({dy[i], part.saved->s, ds, low_rank_input(x, part), adapter.grad_a, adapter.grad_b});
-    if (adapter.dropout == 0) whole.terms.push_back({ds, adapter.a.to(x.scalar_type()), nullptr, ds.stride(0)});
+    ds[i] = empty_low(dy[i].size(0), adapter.a.size(0), dy[i]);
+    low.push_back({.out = ds[i], .transposed = false, .terms = {{dy[i], adapter.b.to(type)}}, .scale = adapter.scale});
+    if (adapter.dropout == 0) whole.terms.push_back({ds[i], adapter.a.to(type), nullptr, ds[i].stride(0)});
   }
   cpu::multiply(low);
-  cpu::add(factors);
-  if (!need_dx) return {};
-  cpu::multiply({whole});
-  std::size_t next = 0;
-  for (const LoraPart& part : parts) {
-    if (part.adapter == nullptr) continue;
-    const at::Tensor& ds = factors[next++].ds;
-    if (part.adapter->dropout > 0)
-      whole.out.add_(dropped(at::mm(ds, part.adapter->a.to(x.scalar_type())), *part.adapter, part.saved->dropout_seed));
+  if (dx.defined()) cpu::multiply({whole});
+  for (std::size_t i = 0; dx.defined() && i < parts.size(); ++i) {
+    if (const LowRank* const adapter = parts[i].adapter; adapter != nullptr && adapter->dropout > 0)
+      dx.add_(dropped(at::mm(ds[i], adapter->a.to(type)), *adapter, parts[i].saved->dropout_seed));
   }
-  return whole.out;
+  const at::Tensor x = input(dx);
+  std::vector<cpu::FactorGradients> factors;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (const LowRank* const adapter = parts[i].adapter)
+      factors.push_back({dy[i], parts[i].saved->s, ds[i], low_rank_input(x, parts[i]), adapter->grad_a, adapter->grad_b});
+  }
+  cpu::add(factors);
 }
 
 // y: of each part, or its gradient.
@@ -252,6 +265,13 @@ bool own_products(const at::Tensor& x, const std::vector<LoraPart>& parts, const
 void group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts) {
   if (device() != Device::cpu) return on_device::lora_group_forward(y, x, parts);
   (own_products(x, parts, y) ? own_forward : library_forward)(y, x, parts);
+}
+
+// like: of X's shape and type.
+void group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& like, const std::vector<LoraPart>& parts,
+                    const at::Tensor& dx, const InputFromGradient& input) {
+  if (device() != Device::cpu) return on_device::lora_group_backward(dy, parts, dx, input);
+  (own_products(like, parts, dy) ? own_backward : library_backward)(dy, parts, dx, input);
 }
 
 }  // namespace
@@ -273,11 +293,20 @@ std::vector<at::Tensor> lora_group_forward(const at::Tensor& x, const std::vecto
 at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
                                bool need_dx) {
   const c10::InferenceMode no_autograd;
-  check_arguments(x, parts);
-  if (dy.size() != parts.size()) fail("lora_linear", cat(dy.size(), " dy were given for ", parts.size(), " linears"));
-  for (std::size_t i = 0; i < parts.size(); ++i) check_backward(dy[i], x, parts[i]);
-  if (device() != Device::cpu) return on_device::lora_group_backward(dy, x, parts, need_dx);
-  return (own_products(x, parts, dy) ? own_backward : library_backward)(dy, x, parts, need_dx);
+  check_group(dy, parts);
+  check_backward(dy, x, parts);
+  const at::Tensor dx = need_dx ? at::empty(x.sizes(), x.options()) : at::Tensor();
+  group_backward(dy, x, parts, dx, [&](const at::Tensor&) { return x; });
+  return dx;
+}
+
+void lora_group_backward(const std::vector<at::Tensor>& dy, const InputFromGradient& input, const std::vector<LoraPart>& parts) {
+  const c10::InferenceMode no_autograd;
+  check_group(dy, parts);
+  check_dim("lora_linear", "dy", dy.front(), 2);
+  const at::Tensor dx = at::empty({dy.front().size(0), inputs(parts.front())}, dy.front().options());
+  check_backward(dy, dx, parts);
+  group_backward(dy, dx, parts, dx, input);
 }
 
 at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, LowRank* adapter,

@@ -16,6 +16,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 namespace graft::kernels {
@@ -52,6 +53,12 @@ std::vector<at::Tensor> lora_group_forward(const at::Tensor& x, const std::vecto
 // false. Reads dY and X and writes neither. Where N is odd and the distance of rows of dY even, a 0 stands behind each.
 at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
                                bool need_dx);
+
+// X of a linear behind an op that makes it again in its own backward, out of dX and where dX was (gated_activation.h): called
+// once, when dX is complete.
+using InputFromGradient = std::function<at::Tensor(at::Tensor dx)>;
+// The same with such an X; dX is input's to use.
+void lora_group_backward(const std::vector<at::Tensor>& dy, const InputFromGradient& input, const std::vector<LoraPart>& parts);
 
 // A group of one. adapter may be null; saved null: inference.
 at::Tensor lora_linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, LowRank* adapter,

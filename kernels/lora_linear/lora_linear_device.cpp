@@ -113,33 +113,31 @@ void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, c
   }
 }
 
-at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
-                               bool need_dx) {
-  at::Tensor dx;
+void lora_group_backward(const std::vector<at::Tensor>& dy, const std::vector<LoraPart>& parts, at::Tensor dx,
+                         const InputFromGradient& input) {
+  const at::ScalarType type = dy.front().scalar_type();
+  std::vector<at::Tensor> ds(parts.size());
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const LoraPart& part = parts[i];
-    if (need_dx) {
-      const bool first = !dx.defined();
-      if (first) dx = at::empty(x.sizes(), x.options());
-      multiply(dx, dy[i], numbers(part, x.scalar_type()), /*transposed=*/false, 1, first ? 0 : 1);
-    }
+    if (dx.defined()) multiply(dx, dy[i], numbers(part, type), /*transposed=*/false, 1, i == 0 ? 0 : 1);
     if (part.adapter == nullptr) continue;
     LowRank& adapter = *part.adapter;
-    const at::Tensor ds = at::empty(part.saved->s.sizes(), x.options());
-    multiply(ds, dy[i], to_type(adapter.b, x.scalar_type()), /*transposed=*/false, adapter.scale);
+    ds[i] = at::empty(part.saved->s.sizes(), dy[i].options());
+    multiply(ds[i], dy[i], to_type(adapter.b, type), /*transposed=*/false, adapter.scale);
     add_outer_sum(part.saved->s, dy[i], adapter.grad_b, /*transposed=*/true);
-    add_outer_sum(ds, low_rank_input(x, part), adapter.grad_a, /*transposed=*/false);
-    if (!need_dx) continue;
-    const at::Tensor a = to_type(adapter.a, x.scalar_type());
+    if (!dx.defined()) continue;
+    const at::Tensor a = to_type(adapter.a, type);
     if (adapter.dropout == 0) {
-      multiply(dx, ds, a, /*transposed=*/false, 1, 1);
+      multiply(dx, ds[i], a, /*transposed=*/false, 1, 1);
       continue;
     }
-    const at::Tensor through = at::empty(x.sizes(), x.options());
-    multiply(through, ds, a, /*transposed=*/false);
+    const at::Tensor through = at::empty(dx.sizes(), dx.options());
+    multiply(through, ds[i], a, /*transposed=*/false);
     dropout(through, dx, adapter, part.saved->dropout_seed, /*add=*/true);
   }
-  return dx;
+  const at::Tensor x = input(dx);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    if (ds[i].defined()) add_outer_sum(ds[i], low_rank_input(x, parts[i]), parts[i].adapter->grad_a, /*transposed=*/false);
 }
 
 }  // namespace graft::kernels::on_device

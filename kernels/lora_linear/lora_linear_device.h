@@ -8,7 +8,8 @@
 namespace graft::kernels::on_device {
 
 void lora_group_forward(const std::vector<at::Tensor>& y, const at::Tensor& x, const std::vector<LoraPart>& parts);
-at::Tensor lora_group_backward(const std::vector<at::Tensor>& dy, const at::Tensor& x, const std::vector<LoraPart>& parts,
-                               bool need_dx);
+// dx: written when it is defined; then input makes X of it.
+void lora_group_backward(const std::vector<at::Tensor>& dy, const std::vector<LoraPart>& parts, at::Tensor dx,
+                         const InputFromGradient& input);
 
 }  // namespace graft::kernels::on_device

@@ -78,6 +78,21 @@ TEST_CASE("lora_linear equals its formula in f64, forward and backward", "[lora_
         CHECK(same_bits(y, lora_linear_forward(c.x, c.w, c.bias, &again.adapter, &saved_again)));
         CHECK(same_bits(dx, lora_linear_backward(c.dy, c.x, c.w, &again.adapter, saved_again, true)));
         CHECK(same_bits(c.adapter.grad_a, again.adapter.grad_a));
+
+        // X made where dX was: nothing of X is read before, nothing of dX after.
+        Case behind = make(s.tokens, s.in, s.out, s.rank, type, dropout);
+        LoraLinearSaved saved_behind{{}, 99};
+        lora_linear_forward(c.x, c.w, c.bias, &behind.adapter, &saved_behind);
+        at::Tensor seen;
+        lora_group_backward({c.dy},
+                            [&](at::Tensor there) {
+                              seen = there.clone();
+                              return there.copy_(c.x);
+                            },
+                            {{c.w, {}, &behind.adapter, &saved_behind}});
+        CHECK(same_bits(seen, dx));
+        CHECK(same_bits(c.adapter.grad_a, behind.adapter.grad_a));
+        CHECK(same_bits(c.adapter.grad_b, behind.adapter.grad_b));
       }
     }
   }
