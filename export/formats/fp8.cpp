@@ -56,6 +56,17 @@ LinearFormat modelopt_format(const model::ModelSpec& spec, const LinearSchemes&,
   return modelopt(spec, "FP8_PER_CHANNEL_PER_TOKEN", kRows, 1);
 }
 
+// The same with codes that `round` found on the grid of compressed-tensors' rows.
+LinearFormat modelopt_rounded_format(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round) {
+  LinearFormat format = modelopt_format(spec, schemes, round);
+  format.encode = [round](const model::TensorSpec& linear, const at::Tensor& weight) {
+    const Rounded rounded = round(linear, weight);
+    return EncodedLinear{{rounded.grid.scale.flatten(), rounded.codes.to(at::kFloat8_e4m3fn)},
+                         [rounded] { return rounded.values(); }};
+  };
+  return format;
+}
+
 LinearFormat modelopt_static_format(const model::ModelSpec& spec, const LinearSchemes&, const RoundLinear&) {
   return modelopt(spec, "FP8", kMatrix, 0);
 }
@@ -125,6 +136,8 @@ constexpr Exporter by_tiles(Exporter exporter) {
   return exporter;
 }
 
+constexpr model::CompressedScheme kCompressedRows = {model::CompressedFormat::floating, 8, 0, true};
+
 constexpr Exporter kFormats[] = {
     quantized_exporter<matrix_format, nullptr, LinearRounding{.joined_scales = true}>(
         "fp8", "merged model as a Hugging Face directory, linears in fp8, one scale each; activations in fp8", "vLLM, SGLang"),
@@ -134,6 +147,8 @@ constexpr Exporter kFormats[] = {
     by_tiles<kRows>(quantized_exporter<modelopt_format, modelopt_refusal>(
         "modelopt-fp8", "merged model as ModelOpt's unified directory, linears in fp8 by rows, activations by tokens",
         "TensorRT-LLM, vLLM")),
+    quantized_exporter<modelopt_rounded_format, modelopt_refusal, LinearRounding{kCompressedRows, Quantizer::gptq}>(
+        "modelopt-fp8-gptq", "as modelopt-fp8, rounded by GPTQ for the training documents", "TensorRT-LLM, vLLM"),
     quantized_exporter<modelopt_static_format, nullptr, LinearRounding{.input_scales = true, .joined_scales = true}>(
         "modelopt-fp8-static",
         "merged model as ModelOpt's unified directory, linears and activations in fp8, one scale each, found in the training "

@@ -193,6 +193,27 @@ TEST_CASE("a changed code of a GPTQ file is found", "[export][calibration]") {
         cat(made.path.string(), ": tensor ", tensor, " (INT4 by 32) does not read back as it was written"));
 }
 
+TEST_CASE("GPTQ in ModelOpt's layout stands for the numbers of compressed-tensors'", "[export][calibration]") {
+  Bench bench;
+  std::vector<std::unique_ptr<model::WeightSource>> read;
+  for (const char* format : {"ct-fp8-gptq", "modelopt-fp8-gptq", "ct-fp8"})
+    read.push_back(
+        model::open_weights(exports::export_one(exports::find_exporter(format), bench.request(), bench.directory.path())->path));
+  std::int64_t linears = 0, moved = 0;
+  for (const model::TensorSpec& tensor : model::tensors_of(bench.base->spec())) {
+    INFO(tensor.name);
+    const at::Tensor values = read[1]->load(tensor.name, at::kFloat);
+    CHECK(at::equal(values, read[0]->load(tensor.name, at::kFloat)));
+    moved += !at::equal(values, read[2]->load(tensor.name, at::kFloat));
+    linears += tensor.role == model::TensorRole::linear;
+  }
+  CHECK(linears > 0);
+  CHECK(moved == linears);  // not to the nearest
+  CHECK(read[1]->inputs() == kernels::RowRounding::fp8);
+  const Json config = read_json(bench.directory / "modelopt-fp8-gptq/hf_quant_config.json")["quantization"];
+  CHECK(config["quant_algo"] == "FP8_PER_CHANNEL_PER_TOKEN");
+}
+
 TEST_CASE("inputs are rounded to fp8 on the scale that calibration found", "[export][calibration]") {
   Bench bench;
   for (const std::string format : {"ct-fp8-static", "modelopt-fp8-static"}) {
