@@ -120,6 +120,7 @@ HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const 
       predicted += std::count_if(loss.begin() + 1, loss.end(), [](std::uint8_t carries) { return carries != 0; });
       if (score.document_nll.size() == slot) {  // the document counts from its first window on
         score.document_nll.push_back(0);
+        score.document_index.push_back(d);
         score.document_bytes.push_back(
             static_cast<std::int64_t>(document.bytes - unpredicted_bytes(document, tokenizer, tokens, loss)));
       }
@@ -127,6 +128,7 @@ HeldoutScore heldout(model::Decoder& decoder, const data::Corpus& corpus, const 
     }
     if (predicted == 0 && score.document_nll.size() > slot) {  // nothing to predict: its bytes would dilute the score
       score.document_nll.pop_back();
+      score.document_index.pop_back();
       score.document_bytes.pop_back();
       continue;
     }

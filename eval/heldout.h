@@ -21,8 +21,9 @@ struct HeldoutScore {
   std::string set;
   double nll = 0;  // nats, summed
   std::int64_t tokens = 0, documents = 0, bytes = 0;
-  std::vector<double> document_nll;  // per document, for paired statistics
+  std::vector<double> document_nll;  // per document that has something to predict, for paired statistics
   std::vector<std::int64_t> document_bytes;
+  std::vector<std::int64_t> document_index;  // in the corpus
   double bits_per_byte() const;
   double perplexity() const;
   Json json() const;

@@ -1,9 +1,11 @@
 // A run directory, of which one process at a time is the owner:
 //
-//   run.json          what the run is: its identity (train/identity.h), the pinned held-out snapshots, program; written before
-//   step 1 checkpoints/      train/checkpoint.h loss.jsonl, metrics.jsonl, tensorboard/      train/metrics.h adapter/ the result,
-//   a PEFT directory train.json        the report, written last: a run that has it is finished .lock             held while a
-//   process trains here
+//   run.json                     written before step 1: what the run is (train/identity.h), pinned held-out snapshots, program
+//   checkpoints/                 train/checkpoint.h
+//   loss.jsonl, metrics.jsonl    train/metrics.h; tensorboard/ has the same
+//   adapter/                     the result, a PEFT directory
+//   train.json                   the report, written last: a run that has it is finished
+//   .lock                        held while a process trains here
 #pragma once
 
 #include <map>

@@ -23,7 +23,8 @@ const Command eval = {
     .name = "eval",
     .order = 4,
     .summary = "bits per byte and perplexity on the held-out text, with and without the adapter",
-    .details = R"(Reads   corpus.dir (every split but train), the base model or --model, and an adapter.
+    .details =
+        R"(Reads   corpus.dir (held-out sets; train for near-duplicates of theirs), the base model or --model, and an adapter.
 Writes  run_dir/scores.json, where scores are kept with what they were computed for and not computed twice. Beside
         --model those of base and adapted model are shown when they are there, and what it keeps of the gain.
 

@@ -1,5 +1,6 @@
 #include <iostream>
 
+#include "cli/engine/familiar.h"
 #include "cli/engine/output.h"
 #include "cli/engine/stages.h"
 #include "core/error.h"
@@ -38,25 +39,30 @@ std::vector<Score> score_other(const Session& session, ScoreBook& book, const Ev
 }
 
 // Of base and adapted model what was computed before, for the comparison.
-std::vector<Score> known_scores(const Session& session, ScoreBook& book) {
+std::vector<Score> known_scores(const Session& session, ScoreBook& book, const lora::AdapterSet* adapter) {
   std::vector<Score> scores;
-  const auto look_up = [&](const char* model, const lora::AdapterSet* adapter) {
-    const std::string identity = identity_of(*session.base, adapter);
+  const auto look_up = [&](const char* model, const lora::AdapterSet* with) {
+    const std::string identity = identity_of(*session.base, with);
     if (!book.has_scores(identity, session.dtypes())) return;
     for (Score& score : book.scores(model, identity, session.dtypes(), {})) scores.push_back(std::move(score));
   };
   look_up("base", nullptr);
-  if (session.has_adapter()) look_up("adapted", session.adapter().get());
+  if (adapter != nullptr) look_up("adapted", adapter);
   return scores;
 }
 
-std::vector<Score> score_base(const Session& session, ScoreBook& book, const EvalOptions& options) {
-  std::unique_ptr<lora::AdapterSet> adapter;
-  if (!options.base_only && (!options.adapter.empty() || session.has_adapter())) adapter = session.adapter(options.adapter);
-  if (!adapter && !options.base_only)
+// Of the row "adapted"; null when there is none. --adapter goes on --model where one is named.
+std::unique_ptr<lora::AdapterSet> adapter_of(const Session& session, const EvalOptions& options) {
+  const std::string named = options.model.empty() ? options.adapter : "";
+  if (options.base_only || (named.empty() && !session.has_adapter())) return nullptr;
+  return session.adapter(named);
+}
+
+std::vector<Score> score_base(const Session& session, ScoreBook& book, const EvalOptions& options, lora::AdapterSet* adapter) {
+  if (adapter == nullptr && !options.base_only)
     log::warn("eval", "there is no adapter in ", session.run_dir().string(), ": the base alone is scored (--base says so)");
   LazyDecoder decoder(*session.base, session.dtypes());
-  return score_models(session, book, decoder, adapter.get());
+  return score_models(session, book, decoder, adapter);
 }
 
 }  // namespace
@@ -69,15 +75,19 @@ int graft_eval(const Context& context, const EvalOptions& options) {
         cat(context.config.corpus.dir,
             " has no held-out set; prepare it with corpus.heldout above 0 (it chooses by hash, and a larger one holds more), or "
             "give a source a set; known documents stay where they are: name another corpus.dir"));
-  std::vector<Score> scores = options.model.empty() ? score_base(session, book, options) : known_scores(session, book);
+  const std::unique_ptr<lora::AdapterSet> adapter = adapter_of(session, options);
+  std::vector<Score> scores =
+      options.model.empty() ? score_base(session, book, options, adapter.get()) : known_scores(session, book, adapter.get());
   if (!options.model.empty())
     for (Score& score : score_other(session, book, options)) scores.push_back(std::move(score));
+  std::vector<Familiar> familiar;
+  if (adapter != nullptr) familiar = familiar_documents(session, book, scores, *adapter);
   if (context.json) {
     Json list = Json::array();
     for (const Score& score : scores) list.push_back(score.json());
-    print_json({{"scores", list}});
+    print_json({{"scores", list}, {"familiar", json_of(familiar)}});
   } else {
-    std::cout << score_table(scores);
+    std::cout << score_table(scores) << text_of(familiar);
   }
   return kDone;
 }

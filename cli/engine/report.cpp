@@ -104,6 +104,7 @@ train::Report make_report(const Session& session, const RunResult& result) {
   report.created = now_utc();
   report.history = train::read_history(session.run_dir() / "metrics.jsonl");
   report.scores = report_scores(result.scores);
+  report.familiar = text_of(result.familiar);
   const train::Pins pins = train::read_pins(session.run_dir()).value();
   report.lineage = lineage_of(session, result, pins);
   for (const auto& shard : shards_in(pins, session.config.corpus.dir))
@@ -132,6 +133,7 @@ Json json_of(const RunResult& result, const std::string& report_path) {
   return {{"prepare", result.prepared.json()},
           {"train", result.trained.json()},
           {"scores", scores},
+          {"familiar", json_of(result.familiar)},
           {"artifacts", artifacts},
           {"withdrawn", result.withdrawn},
           {"answers", answers},

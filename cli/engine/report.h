@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/engine/familiar.h"
 #include "cli/engine/stages.h"
 #include "train/report/report.h"
 
@@ -13,6 +14,7 @@ struct RunResult {
   data::PrepareReport prepared;
   train::TrainReport trained;
   std::vector<Score> scores;
+  std::vector<Familiar> familiar;
   std::vector<exports::Artifact> artifacts;
   fs::path serving;       // the README of the files for servers
   std::string withdrawn;  // what was said of artifacts that keep too little of the gain

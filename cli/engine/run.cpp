@@ -41,6 +41,7 @@ void score_and_export(const Session& session, RunResult& result) {
                   train::read_pins(session.run_dir()).value().heldout);
   LazyDecoder decoder(*session.base, session.dtypes());
   result.scores = score_models(session, book, decoder, adapter.get());
+  result.familiar = familiar_documents(session, book, result.scores, *adapter);
   for (const std::string& prompt : session.config.eval.prompts) {
     throw_if_stopped();
     const auto base = book.answer(prompt, bare, session.dtypes(), [&]() -> model::Decoder& { return decoder.with(nullptr); });
@@ -56,7 +57,7 @@ void score_and_export(const Session& session, RunResult& result) {
 }
 
 void print_summary(const Session& session, const RunResult& result, const fs::path& report) {
-  if (!result.scores.empty()) std::cout << score_table(result.scores) << "\n";
+  if (!result.scores.empty()) std::cout << score_table(result.scores) << text_of(result.familiar) << "\n";
   if (result.prepared.documents_read > 0) std::cout << text_of(result.prepared, session.config.corpus.dir) << "\n";
   std::cout << text_of(result.trained);
   for (const auto& answer : result.answers)

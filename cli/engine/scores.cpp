@@ -6,6 +6,7 @@
 #include "cli/engine/prompt.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "data/overlap.h"
 #include "eval/generate.h"
 #include "export/manifest.h"
 #include "model/compute_type.h"
@@ -37,7 +38,8 @@ Score from_json(const std::string& model, const Json& json, const std::string& o
           .bytes = json_get<std::int64_t>(json, "bytes", origin),
           .kl = json.contains("kl") ? std::optional(number(json, "kl", origin)) : std::nullopt,
           .kl_tokens = json_get_or<std::int64_t>(json, "kl_tokens", 0, origin),
-          .document_nll = numbers(json, "document_nll", origin)};
+          .document_nll = numbers(json, "document_nll", origin),
+          .document_index = json_get_or<std::vector<std::int64_t>>(json, "document_index", {}, origin)};
 }
 
 }  // namespace
@@ -76,20 +78,27 @@ ScoreBook::ScoreBook(const Session& session) : session_(session) {
     }
     for (const Json& answer : json_get<Json>(book, "answers", file.string()))
       answers_[json_get<std::string>(answer, "key", file.string())] = json_get<std::string>(answer, "text", file.string());
+    for (const Json& overlap : json_get_or<std::vector<Json>>(book, "overlaps", {}, file.string())) {
+      json_get<std::vector<double>>(overlap, "shares", file.string());
+      overlaps_[json_get<std::string>(overlap, "key", file.string())] = overlap;
+    }
   } catch (const FormatError& error) {
     log::warn("eval", "scores are computed anew: ", error.what());
     scores_.clear();
     answers_.clear();
+    overlaps_.clear();
   }
 }
 
 void ScoreBook::save() const {
-  Json scores = Json::array(), answers = Json::array();
+  Json scores = Json::array(), answers = Json::array(), overlaps = Json::array();
   for (const auto& [key, score] : scores_) scores.push_back(score);
   for (const auto& [key, text] : answers_) answers.push_back({{"key", key}, {"text", text}});
+  for (const auto& [key, overlap] : overlaps_) overlaps.push_back(overlap);
   graft::create_directories(session_.run_dir());
-  write_file(session_.run_dir() / "scores.json",
-             Json{{"scores", scores}, {"answers", answers}}.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file(session_.run_dir() / "scores.json", Json{{"scores", scores}, {"answers", answers}, {"overlaps", overlaps}}.dump(
+                                                     1, ' ', false, Json::error_handler_t::replace) +
+                                                     "\n");
 }
 
 std::vector<std::string> ScoreBook::sets() const {
@@ -105,7 +114,8 @@ std::string ScoreBook::key(const std::string& identity, Dtypes dtypes, const std
 
 std::string ScoreBook::heldout_key(const std::string& identity, Dtypes dtypes, const std::string& set) const {
   const auto& eval = session_.config.eval;
-  return key(identity, dtypes, cat("heldout by document ", set, " ", snapshots_.at(set), " ", eval.length, " ", eval.max_tokens));
+  return key(identity, dtypes,
+             cat("heldout by numbered document ", set, " ", snapshots_.at(set), " ", eval.length, " ", eval.max_tokens));
 }
 
 std::vector<Score> ScoreBook::scores(const std::string& model, const std::string& identity, Dtypes dtypes,
@@ -153,7 +163,7 @@ eval::HeldoutScore ScoreBook::score(const std::string& model, const std::string&
 void ScoreBook::record(const std::string& key, const std::string& model, const eval::HeldoutScore& score) {
   scores_[key] = {{"key", key}, {"model", model}};
   scores_[key].update(score.json());
-  scores_[key]["document_nll"] = score.document_nll;
+  scores_[key].update({{"document_nll", score.document_nll}, {"document_index", score.document_index}});
 }
 
 void ScoreBook::remember(const std::string& model, const std::string& identity, Dtypes dtypes,
@@ -165,6 +175,24 @@ void ScoreBook::remember(const std::string& model, const std::string& identity, 
       record(heldout_key(identity, dtypes, score.set), model, score);
   }
   save();
+}
+
+std::vector<double> ScoreBook::overlaps(const std::string& set, const std::vector<std::int64_t>& documents,
+                                        const std::string& training) {
+  std::string what = cat("overlap of ", set, " ", snapshots_.at(set), "\n", training, "\n", GRAFT_VERSION, "\n");
+  for (const std::int64_t document : documents) what += cat(document, " ");
+  const std::string key = sha256_hex(what);
+  if (!overlaps_.count(key)) {
+    const auto open = [&](const std::string& split, const std::string& pinned) {
+      return data::Corpus::open(session_.config.corpus.dir, split, session_.tokenizer->hash(), pinned);
+    };
+    log::info("eval", "comparing ", set, " with the documents trained on");
+    overlaps_[key] = {{"key", key},
+                      {"set", set},
+                      {"shares", data::overlap(*open(set, snapshots_.at(set)), documents, *open("train", training))}};
+    save();
+  }
+  return overlaps_[key]["shares"].get<std::vector<double>>();
 }
 
 std::string ScoreBook::answer(const std::string& prompt, const std::string& identity, Dtypes dtypes,

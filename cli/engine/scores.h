@@ -2,8 +2,9 @@
 // is computed twice and nothing stale is shown:
 //
 //   {"scores": [{"key": "<sha256>", "model", "set", "bits_per_byte", "perplexity", "nll", "tokens", "documents", "bytes",
-//                "document_nll": [nats], "kl", "kl_tokens", "kl_to": "<key>"}],
-//    "answers": [{"key": "<sha256>", "text"}]}
+//                "document_nll": [nats], "document_index": [number in the set], "kl", "kl_tokens", "kl_to": "<key>"}],
+//    "answers": [{"key": "<sha256>", "text"}],
+//    "overlaps": [{"key": "<sha256>", "set", "shares": [data/overlap.h, of each document scored]}]}
 //
 // "model" is for people. A key is the sha256 of everything that decides the value: model and adapter, corpus snapshot, window,
 // limit, dtypes, program. The last three are there for what was compared with the merged model, whose key "kl_to" is. The file
@@ -27,9 +28,10 @@ struct Score {
   std::string model, set;  // "base", "adapted", "merged", an export format, "base in <format>" or a path
   double bits_per_byte = 0, perplexity = 0, nll = 0;
   std::int64_t tokens = 0, documents = 0, bytes = 0;
-  std::optional<double> kl = {};          // nats: of the merged model's predictions to these; eval/divergence.h
-  std::int64_t kl_tokens = 0;             // over which that is the mean
-  std::vector<double> document_nll = {};  // nats of each document, in the order of the set
+  std::optional<double> kl = {};                  // nats: of the merged model's predictions to these; eval/divergence.h
+  std::int64_t kl_tokens = 0;                     // over which that is the mean
+  std::vector<double> document_nll = {};          // nats of each document that has something to predict
+  std::vector<std::int64_t> document_index = {};  // of these, in the set
   Json json() const;
 };
 
@@ -62,6 +64,8 @@ class ScoreBook {
   // snapshots by set); documents may have come since.
   void remember(const std::string& model, const std::string& identity, Dtypes dtypes,
                 const std::vector<eval::HeldoutScore>& scores, const std::map<std::string, std::string>& pinned);
+  // data::overlap of documents of the set with those of a snapshot of the training split.
+  std::vector<double> overlaps(const std::string& set, const std::vector<std::int64_t>& documents, const std::string& training);
   // The greedy answer to `prompt`, in the chat template where the model has one.
   std::string answer(const std::string& prompt, const std::string& identity, Dtypes dtypes,
                      const std::function<model::Decoder&()>& decoder);
@@ -78,6 +82,7 @@ class ScoreBook {
   std::map<std::string, std::string> snapshots_;  // set -> snapshot
   std::map<std::string, Json> scores_;            // by key
   std::map<std::string, std::string> answers_;    // by key
+  std::map<std::string, Json> overlaps_;          // by key
 };
 
 // What stands for base + adapter in a ScoreBook: weights, config and the adapter, which may be null.

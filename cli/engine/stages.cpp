@@ -72,13 +72,6 @@ bool calibrates(const std::vector<std::string>& formats) {
   return std::any_of(formats.begin(), formats.end(), [](auto& name) { return exports::find_exporter(name).calibrates; });
 }
 
-// The snapshot that the run's own adapter was trained on (train/run_dir.h); of any other adapter nothing is known.
-std::string corpus_of(const Session& session, const lora::AdapterSet& adapter) {
-  const auto run = train::read_pins(session.run_dir());
-  if (!run || !session.has_adapter()) return "";
-  return exports::adapter_hash(*session.adapter()) == exports::adapter_hash(adapter) ? run->text("corpus") : "";
-}
-
 std::string count(std::int64_t n) { return human_count(static_cast<double>(n)); }
 
 void check_merge_aware(const Session& session) {
@@ -178,6 +171,12 @@ std::string snapshot_today(const Session& session) {
   std::vector<data::ShardRecord> shards = data::read_manifest(session.config.corpus.dir);
   std::erase_if(shards, [](const data::ShardRecord& shard) { return shard.split != "train"; });
   return data::corpus_snapshot(shards);
+}
+
+std::string corpus_of(const Session& session, const lora::AdapterSet& adapter) {
+  const auto run = train::read_pins(session.run_dir());
+  if (!run || !session.has_adapter()) return "";
+  return exports::adapter_hash(*session.adapter()) == exports::adapter_hash(adapter) ? run->text("corpus") : "";
 }
 
 data::PrepareReport prepare_corpus(const Session& session) {

@@ -116,6 +116,7 @@ std::string score_table(const Report& report) {
   return table(head, rows, "scores").source +
          "<p class=note>Lower bits per byte are better; they are counted over the bytes of the cleaned text, so they compare "
          "across tokenizers. Every exported file was opened again from disk and scored on the same text.</p>\n" +
+         (report.familiar.empty() ? "" : "<p class=\"note lines\">" + escape(report.familiar).source + "</p>\n") +
          (files ? "<p class=note>Gain kept: what the file saves of the held-out bits that the adapter saves.</p>\n" : "") +
          (quantized ? "<p class=note>Quantized base: the base alone in the file’s format. Update kept: what the adapter is worth "
                       "there, of what it is worth without rounding. KL to merged: how far the file’s predictions are from the "

@@ -35,7 +35,8 @@ struct ReportAnswer {
 struct Report {
   std::string title, program, created;  // program: "graft 0.1.0"; created: UTC
   History history;
-  std::vector<ReportScore> scores;                             // by set; the base first in each
+  std::vector<ReportScore> scores;  // by set; the base first in each
+  std::string familiar;             // of held-out text that near-duplicates are trained on of, a line each
   std::vector<std::pair<std::string, std::string>> lineage;    // what went in: name, value
   std::vector<std::vector<std::string>> shards;                // split, documents, tokens, source, sha256
   std::vector<std::pair<std::string, std::string>> resources;  // what it cost: name, value

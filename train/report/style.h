@@ -17,6 +17,7 @@ h2 { font-size: 1.05rem; margin: 0 0 .8rem; }
 h3 { font-size: .8rem; margin: 0 0 .3rem; color: var(--quiet); font-weight: 600; }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 1.1rem 1.25rem; margin: 1.1rem 0; }
 .quiet, .note { color: var(--quiet); } header .quiet { margin: .3rem 0 0; } .note { font-size: .85rem; margin: .7rem 0 0; }
+.lines { white-space: pre-line; }
 .headline { display: flex; gap: 1.4rem; align-items: center; flex-wrap: wrap; margin: 1.4rem 0; }
 .headline p { margin: 0; } .figure { font-size: 2.9rem; line-height: 1; font-weight: 650; letter-spacing: -.02em; white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .headline p + p { flex: 1 1 22rem; }
