@@ -137,6 +137,22 @@ TEST_CASE("device: simt trains through every CUDA kernel of a training step to t
   REQUIRE(train("again", "simt", "bf16").code == 0);
   CHECK(adapter(workshop / "again") == simt);
   CHECK(read_file(workshop / "again/loss.jsonl") == read_file(workshop / "simt/loss.jsonl"));
+
+  // What is rounded on several threads at once does not go to the device, which one thread may use: the CPU's file.
+  std::map<std::string, std::string> exported;
+  for (const char* device : {"simt", "cpu"}) {
+    fs::remove_all(workshop / "simt/export");
+    const Outcome done = workshop.graft("export",
+                                        {"run_dir=simt", cat("device=", device), "train.dtype=bf16", "train.steps=3",
+                                         "lora.dropout=0.1", "export.min_survival=0"},
+                                        {"-f", "bnb-nf4"});
+    INFO(device << "\n" << done.err);
+    REQUIRE(done.code == 0);
+    const auto files = workshop.files("simt/export/bnb-nf4");
+    if (exported.empty()) exported = files;
+    CHECK(files.contains("model.safetensors"));
+    CHECK(files == exported);
+  }
   const Outcome int8 = workshop.graft("train", {"run_dir=int8", "device=simt", "train.base_precision=int8"});
   CHECK(int8.code == 2);
   CHECK(int8.err.find("graft: train.base_precision: int8 is for the CPU, and device is simt; set device: cpu, or "

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "export/merge.h"
+#include "kernels/nf4/nf4_weight.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
 
@@ -89,7 +90,10 @@ TEST_CASE("linears of several pieces read the same whole and by rows, in every f
         begin = end;
       }
       CHECK(at::equal(at::cat(parts), whole));
-      if (!exporter->merges) continue;
+      if (!exporter->merges) {  // codes of the base: those of the whole matrix at once
+        CHECK(at::equal(whole, kernels::Nf4Weight(base->load(tensor, at::kBFloat16)).values(at::kFloat)));
+        continue;
+      }
       const at::Tensor source = merged.load(tensor);
       CHECK((whole - source).abs().max().item<float>() <= 0.2f * source.abs().max().item<float>());
     }
