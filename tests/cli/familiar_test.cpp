@@ -53,10 +53,11 @@ TEST_CASE("held-out documents that resemble trained ones are counted, and the ga
   const double others = 1 - (adapted[0] + adapted[2]) / (base[0] + base[2]);
   REQUIRE(others > 0);
   char line[200];
-  std::snprintf(line, sizeof line,
-                "exam: 1 of 3 documents stand by half or more in documents trained on; on the others the adapter saves %.1f %% of the "
-                "base's bits (%.1f %% on all)\n",
-                100 * others, 100 * all);
+  std::snprintf(
+      line, sizeof line,
+      "exam: 1 of 3 documents stand by half or more in documents trained on; on the others the adapter saves %.1f %% of the "
+      "base's bits (%.1f %% on all)\n",
+      100 * others, 100 * all);
   CHECK(run.out.find(line) != std::string::npos);
   CHECK(run.out.find("heldout: 0 of ") != std::string::npos);
   CHECK(read_file(workshop / "run/report.html").find("exam: 1 of 3 documents stand by half") != std::string::npos);
@@ -90,8 +91,9 @@ TEST_CASE("a held-out set of nothing but near-duplicates has no gain on new text
   const Outcome eval = workshop.graft("eval");
   INFO(eval.err << eval.out);
   REQUIRE(eval.code == 0);
-  CHECK(eval.out.find("exam: 2 of 2 documents stand by half or more in documents trained on; the gain on them is no measure of new "
-                      "text\n") != std::string::npos);
+  CHECK(
+      eval.out.find("exam: 2 of 2 documents stand by half or more in documents trained on; the gain on them is no measure of new "
+                    "text\n") != std::string::npos);
   const Json answer = parse_json(workshop.graft("eval", {}, {"--json"}).out, "stdout");
   const Json& exam = of_set(answer["familiar"], "exam");
   CHECK(exam["gain_without_familiar"].is_null());

@@ -37,7 +37,8 @@ std::set<Tokens> runs_of(const Documents::Text& text) {
     }
     if (!stretch.empty() && stretch.size() < 13) runs.insert(stretch);
     for (std::size_t begin = 0; begin + 13 <= stretch.size(); ++begin)
-      runs.insert(Tokens(stretch.begin() + static_cast<std::ptrdiff_t>(begin), stretch.begin() + static_cast<std::ptrdiff_t>(begin + 13)));
+      runs.insert(Tokens(stretch.begin() + static_cast<std::ptrdiff_t>(begin),
+                         stretch.begin() + static_cast<std::ptrdiff_t>(begin + 13)));
     stretch.clear();
   }
   return runs;
@@ -71,7 +72,14 @@ TEST_CASE("overlap is the share of a document's runs of 13 tokens that are train
     return Tokens(from.begin() + begin, from.begin() + end);
   };
   const Documents training = texts({page, {}, other, note});
-  const Documents heldout = texts({page, edited, news, news + part(other, 10, 40), part(other, 0, 13), part(other, 0, 12), note, {},
+  const Documents heldout = texts({page,
+                                   edited,
+                                   news,
+                                   news + part(other, 10, 40),
+                                   part(other, 0, 13),
+                                   part(other, 0, 12),
+                                   note,
+                                   {},
                                    part(page, 60, 70) + part(other, 0, 10),  // two documents of training side by side
                                    Tokens(60, 9) + part(page, 0, 20)});      // one run again and again counts once
   const std::vector<double> shares = overlap_of_all(heldout, training);
