@@ -165,9 +165,9 @@ std::vector<std::string> changed_files(const Artifact& recorded) {
     if (now == nullptr)
       problems.push_back(named(file.name) + " is missing");
     else if (now->bytes != file.bytes)
-      problems.push_back(cat(named(file.name), " has ", now->bytes, " bytes, the manifest says ", file.bytes));
+      problems.push_back(cat(named(file.name), " has ", now->bytes, " bytes, manifest.json says ", file.bytes));
     else if (now->sha256 != file.sha256)
-      problems.push_back(cat(named(file.name), " has sha256 ", now->sha256, ", the manifest says ", file.sha256));
+      problems.push_back(cat(named(file.name), " has sha256 ", now->sha256, ", manifest.json says ", file.sha256));
   }
   for (const FileRecord& file : found.files)
     if (of(recorded.files, file.name) == nullptr) problems.push_back(named(file.name) + " is not in the manifest");
@@ -176,7 +176,7 @@ std::vector<std::string> changed_files(const Artifact& recorded) {
       if (entry.is_symlink() || !(entry.is_regular_file() || entry.is_directory()))
         problems.push_back(entry.path().string() + " is not in the manifest");
   if (problems.empty() && found.sha256 != recorded.sha256)
-    problems.push_back(cat(recorded.path.string(), " has sha256 ", found.sha256, ", the manifest says ", recorded.sha256));
+    problems.push_back(cat(recorded.path.string(), " has sha256 ", found.sha256, ", manifest.json says ", recorded.sha256));
   return problems;
 }
 

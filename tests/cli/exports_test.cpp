@@ -399,7 +399,7 @@ TEST_CASE("graft verify names the file that is not as it was written", "[verify]
   CHECK(verify().code == 0);
   const std::string config = read_file(directory / "hf/config.json");
   write_file(directory / "hf/config.json", config + " ");
-  contains(verify().err, cat("run/export/hf/config.json has ", config.size() + 1, " bytes, the manifest says ", config.size()));
+  contains(verify().err, cat("run/export/hf/config.json has ", config.size() + 1, " bytes, manifest.json says ", config.size()));
   write_file(directory / "hf/config.json", config);
   write_file(directory / "hf/extra.bin", "x");
   contains(verify().err, "run/export/hf/extra.bin is not in the manifest");
