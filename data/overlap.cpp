@@ -4,6 +4,7 @@
 #include <iterator>
 #include <set>
 
+#include "core/error.h"
 #include "core/stop.h"
 #include "data/seen.h"
 
@@ -82,6 +83,8 @@ std::vector<double> overlap(const Corpus& heldout, std::span<const std::int64_t>
   std::vector<std::set<std::uint64_t>> samples;
   SeenPairs wanted, found;
   for (const std::int64_t document : documents) {
+    if (document < 0 || document >= heldout.documents())
+      throw DataError(cat("document ", document, " is not among the ", heldout.documents(), " of the held-out set"));
     samples.push_back(sample(asked, document));
     for (const std::uint64_t hash : samples.back()) wanted.insert(hash, 1);
   }

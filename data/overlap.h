@@ -20,7 +20,8 @@ inline constexpr std::int64_t kOverlapRun = 13;    // tokens
 inline constexpr std::size_t kOverlapSample = 64;  // runs looked up of a document that has more: a share within 0.06 (one sigma)
 
 // One for each of `documents`, indices in the held-out corpus; 0 where no token carries loss. The runs that are looked up have
-// the document's smallest hashes. Reads the training documents once; memory: some 100 bytes for each run looked up.
+// the document's smallest hashes. Reads the training documents once; memory: some 100 bytes for each run looked up. DataError for
+// a document that is not in the corpus.
 std::vector<double> overlap(const Corpus& heldout, std::span<const std::int64_t> documents, const Corpus& training);
 
 }  // namespace graft::data

@@ -15,6 +15,7 @@ LinearFormat awq_format(std::int64_t group, const RoundLinear& round);   // of g
 // fp8.cpp: model/fp8_layout.h. Activations are rounded to fp8 when served. scale_dims: 0, 1 or 2 dimensions of the scale, as the
 // server's own tools write it.
 inline constexpr std::int64_t kFp8Block = 128;
+inline constexpr model::CompressedScheme kFp8ByRow = {model::CompressedFormat::floating, 8, 0, true};
 LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffix, int scale_dims, Json config);
 // A format with one scale for each matrix, and one for all that servers join when they load them (q, k and v; gate and up): the
 // largest weight of all over 448. They round what has a smaller one a second time; so there is nothing to round, and what was

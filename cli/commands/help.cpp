@@ -38,8 +38,8 @@ update kept     what the adapter is worth in that format, of what it is worth wi
 KL to merged    how far the file's predictions are from those of the merged model, nats per token on a sample of the text; 0 is the same
 perplexity      exp(negative log likelihood per token); compares models of one tokenizer only
 
-Below the table of `run` and `eval`: how many held-out documents stand by half or more, in runs of 13 tokens, in documents trained on, and what the
-adapter saves on the others. --json has it as "familiar".
+Below the table of `run` and `eval`: how many held-out documents stand by half or more, in runs of 13 tokens, in documents trained
+on, and what the adapter saves on the others. --json has it as "familiar".
 
 --json and run_dir/scores.json hold the same: "bits_per_byte", "survival" (gain kept), "base in FORMAT" (quantized base),
 "update_kept", "kl", "perplexity".

@@ -51,10 +51,11 @@ std::vector<Score> known_scores(const Session& session, ScoreBook& book, const l
   return scores;
 }
 
-// Of the row "adapted"; null when there is none. --adapter goes on --model where one is named.
+// Of the row "adapted"; null when there is none. Where a --model is named, --adapter and --base are about that one.
 std::unique_ptr<lora::AdapterSet> adapter_of(const Session& session, const EvalOptions& options) {
-  const std::string named = options.model.empty() ? options.adapter : "";
-  if (options.base_only || (named.empty() && !session.has_adapter())) return nullptr;
+  const bool other = !options.model.empty();
+  const std::string named = other ? "" : options.adapter;
+  if ((options.base_only && !other) || (named.empty() && !session.has_adapter())) return nullptr;
   return session.adapter(named);
 }
 

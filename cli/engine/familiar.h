@@ -1,4 +1,4 @@
-// Held-out documents that near-duplicates were trained on for, and what the gain is without them: a score on such a document
+// Held-out documents with near-duplicates among those trained on, and what the gain is without them: a score on such a document
 // counts what was learned by heart.
 #pragma once
 

@@ -182,7 +182,7 @@ std::vector<double> ScoreBook::overlaps(const std::string& set, const std::vecto
   std::string what = cat("overlap of ", set, " ", snapshots_.at(set), "\n", training, "\n", GRAFT_VERSION, "\n");
   for (const std::int64_t document : documents) what += cat(document, " ");
   const std::string key = sha256_hex(what);
-  if (!overlaps_.count(key)) {
+  if (!overlaps_.count(key) || overlaps_[key]["shares"].size() != documents.size()) {
     const auto open = [&](const std::string& split, const std::string& pinned) {
       return data::Corpus::open(session_.config.corpus.dir, split, session_.tokenizer->hash(), pinned);
     };

@@ -136,8 +136,7 @@ constexpr CompressedScheme int8(std::int64_t group) { return {CompressedFormat::
 constexpr LinearSchemes int4_and_int8(std::int64_t group) {
   return {int4_with_zeros(group), {CompressedFormat::packed, 8, 0, true}};
 }
-constexpr CompressedScheme int8_by_row = {CompressedFormat::integer, 8, 0, true},
-                           fp8_by_row = {CompressedFormat::floating, 8, 0, true};
+constexpr CompressedScheme int8_by_row = {CompressedFormat::integer, 8, 0, true};
 
 std::string experts_refusal(const model::ModelSpec& spec) {
   return spec.moe.experts > 0 ? "no server was seen to take experts in more than one width; choose ct-w4a16-asym-g32-awq-gptq"
@@ -168,10 +167,9 @@ constexpr Exporter kFormats[] = {
     exporter<int8_by_row>("ct-w8a8", "merged model as a compressed-tensors directory, linears and activations in int8 (W8A8)"),
     exporter<int8_by_row, Quantizer::smooth>("ct-w8a8-smooth",
                                              "as ct-w8a8, outliers of the activations moved into the weights by SmoothQuant"),
-    exporter<fp8_by_row>("ct-fp8",
-                         "merged model as a compressed-tensors directory, linears and activations in fp8 (FP8_DYNAMIC)"),
-    exporter<fp8_by_row, Quantizer::gptq>("ct-fp8-gptq", "as ct-fp8, rounded by GPTQ for the training documents"),
-    quantized_exporter<fp8_static_format, fp8_static_refusal, LinearRounding{.schemes = fp8_by_row, .input_scales = true}>(
+    exporter<kFp8ByRow>("ct-fp8", "merged model as a compressed-tensors directory, linears and activations in fp8 (FP8_DYNAMIC)"),
+    exporter<kFp8ByRow, Quantizer::gptq>("ct-fp8-gptq", "as ct-fp8, rounded by GPTQ for the training documents"),
+    quantized_exporter<fp8_static_format, fp8_static_refusal, LinearRounding{.schemes = kFp8ByRow, .input_scales = true}>(
         "ct-fp8-static", "as ct-fp8, activations on one scale for each linear, found in the training documents",
         "vLLM, transformers with compressed-tensors"),
     quantized_exporter<fp8_block_format, fp8_block_refusal>(

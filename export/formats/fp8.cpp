@@ -136,8 +136,6 @@ constexpr Exporter by_tiles(Exporter exporter) {
   return exporter;
 }
 
-constexpr model::CompressedScheme kCompressedRows = {model::CompressedFormat::floating, 8, 0, true};
-
 constexpr Exporter kFormats[] = {
     quantized_exporter<matrix_format, nullptr, LinearRounding{.joined_scales = true}>(
         "fp8", "merged model as a Hugging Face directory, linears in fp8, one scale each; activations in fp8", "vLLM, SGLang"),
@@ -147,7 +145,7 @@ constexpr Exporter kFormats[] = {
     by_tiles<kRows>(quantized_exporter<modelopt_format, modelopt_refusal>(
         "modelopt-fp8", "merged model as ModelOpt's unified directory, linears in fp8 by rows, activations by tokens",
         "TensorRT-LLM, vLLM")),
-    quantized_exporter<modelopt_rounded_format, modelopt_refusal, LinearRounding{kCompressedRows, Quantizer::gptq}>(
+    quantized_exporter<modelopt_rounded_format, modelopt_refusal, LinearRounding{kFp8ByRow, Quantizer::gptq}>(
         "modelopt-fp8-gptq", "as modelopt-fp8, rounded by GPTQ for the training documents", "TensorRT-LLM, vLLM"),
     quantized_exporter<modelopt_static_format, nullptr, LinearRounding{.input_scales = true, .joined_scales = true}>(
         "modelopt-fp8-static",

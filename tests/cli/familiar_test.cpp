@@ -76,6 +76,34 @@ TEST_CASE("held-out documents that resemble trained ones are counted, and the ga
   CHECK(heldout["familiar_documents"] == 0);
   CHECK(heldout["gain"] == heldout["gain_without_familiar"]);
 
+  // What is kept is a file: numbers that belong to no document, or to too many.
+  Json book = read_json(workshop / "run/scores.json");
+  const Json original = book;
+  for (Json& overlap : book["overlaps"]) overlap["shares"].push_back(1.0);
+  write_file(workshop / "run/scores.json", book.dump());
+  const Outcome again = workshop.graft("eval", {}, {"--json"});
+  REQUIRE(again.code == 0);
+  CHECK(parse_json(again.out, "stdout")["familiar"] == familiar);
+  CHECK(read_json(workshop / "run/scores.json")["overlaps"] == original["overlaps"]);
+  for (const std::int64_t nowhere : {std::int64_t{-1}, std::int64_t{3}, std::int64_t{1} << 40}) {
+    book = original;
+    for (Json& score : book["scores"])
+      if (score["set"] == "exam") score["document_index"][0] = nowhere;
+    write_file(workshop / "run/scores.json", book.dump());
+    const Outcome wrong = workshop.graft("eval");
+    INFO(wrong.err << wrong.out);
+    CHECK(wrong.code == 0);
+    CHECK(wrong.err.find(cat("document ", nowhere, " is not among the 3 of the held-out set")) != std::string::npos);
+    CHECK(wrong.out.find("heldout: 0 of ") != std::string::npos);
+  }
+  write_file(workshop / "run/scores.json", original.dump());
+
+  // Beside another model base and adapted are shown, whichever way that one is scored.
+  const Outcome other = workshop.graft("eval", {}, {"--model", "base", "--base"});
+  INFO(other.err << other.out);
+  CHECK(other.code == 0);
+  CHECK(other.out.find("\nadapted ") != std::string::npos);
+
   // The base alone has no gain to speak of.
   const Outcome bare = workshop.graft("eval", {}, {"--base"});
   CHECK(bare.code == 0);

@@ -36,7 +36,7 @@ struct Report {
   std::string title, program, created;  // program: "graft 0.1.0"; created: UTC
   History history;
   std::vector<ReportScore> scores;  // by set; the base first in each
-  std::string familiar;             // of held-out text that near-duplicates are trained on of, a line each
+  std::string familiar;             // how much held-out text has near-duplicates trained on; a line each set
   std::vector<std::pair<std::string, std::string>> lineage;    // what went in: name, value
   std::vector<std::vector<std::string>> shards;                // split, documents, tokens, source, sha256
   std::vector<std::pair<std::string, std::string>> resources;  // what it cost: name, value
