@@ -12,6 +12,7 @@
 #include "data/corpus.h"
 #include "export/exporter.h"
 #include "export/quantize/gptq.h"
+#include "export/quantize/refine.h"
 #include "model/compute_type.h"
 #include "model/layer_walk.h"
 
@@ -92,8 +93,13 @@ void add_fold(Folds& folds, const FoldSite& site, const MergedModel& source, con
 // Rounds the linears of a layer when the first of them is asked for, and lets the next layer see what they make of the rows.
 class GptqLayers {
  public:
-  GptqLayers(MergedModel source, const std::vector<model::Packed>& rows, at::ScalarType compute, const LinearSchemes& schemes)
-      : source_(std::move(source)), compute_(compute), scheme_of_(schemes.of(source_.spec())), walk_(source_, rows, compute) {}
+  GptqLayers(MergedModel source, const std::vector<model::Packed>& rows, at::ScalarType compute, const LinearSchemes& schemes,
+             FindGrid grids)
+      : source_(std::move(source)),
+        compute_(compute),
+        scheme_of_(schemes.of(source_.spec())),
+        grids_(std::move(grids)),
+        walk_(source_, rows, compute) {}
 
   Rounded take(const std::string& tensor) {
     while (!rounded_.contains(tensor)) {
@@ -111,13 +117,9 @@ class GptqLayers {
     for (model::Linear* linear : walk_.linears()) {
       throw_if_stopped();
       const std::string tensor = linear->name + ".weight";
-      const at::Tensor weight = source_.load(tensor);
-      const model::CompressedScheme scheme = scheme_of_(tensor);
       const auto seen = inputs.find(linear->name);
       try {
-        // No token came to this expert: any input is as likely as any other.
-        Rounded rounded =
-            seen == inputs.end() ? rounded_to_nearest(weight, scheme) : gptq(weight, factor_of(seen->second), scheme);
+        Rounded rounded = rounded_for(tensor, seen == inputs.end() ? nullptr : seen->second);
         linear->weight = rounded.values().to(compute_);
         rounded_.emplace(tensor, std::move(rounded));
       } catch (const DataError& error) {
@@ -125,6 +127,22 @@ class GptqLayers {
       }
     }
     if (layer + 1 < layers_of(source_)) walk_.advance();
+  }
+
+  // inputs: null when no token came to this expert, so that any input is as likely as any other.
+  Rounded rounded_for(const std::string& tensor, const std::shared_ptr<InputSums>& inputs) {
+    const at::Tensor weight = source_.load(tensor);
+    const model::CompressedScheme scheme = scheme_of_(tensor);
+    Grid grid = grids_ ? grids_(*source_.find(tensor)) : Grid();
+    if (inputs == nullptr) {
+      if (!grids_) grid = grid_of(weight, scheme);
+      at::Tensor codes = codes_on(grid, weight, scheme);
+      return {std::move(grid), std::move(codes)};
+    }
+    const GptqFactor& factor = factor_of(inputs);
+    Rounded rounded = grids_ ? exports::gptq(weight, factor, scheme, std::move(grid)) : exports::gptq(weight, factor, scheme);
+    refine(weight, factor.gram, scheme, grids_ ? Refine::codes : Refine::scales_and_codes, rounded);
+    return rounded;
   }
 
   // q, k and v come one after the other and read the same inputs, as gate and up do.
@@ -141,6 +159,7 @@ class GptqLayers {
   GptqFactor factor_;                    // of the inputs that came last
   std::shared_ptr<InputSums> factored_;  // these
   std::function<model::CompressedScheme(const std::string&)> scheme_of_;
+  FindGrid grids_;
   Walk walk_;
   std::int64_t layer_ = -1;
   std::map<std::string, Rounded> rounded_;  // of the current layer, by tensor
@@ -252,8 +271,8 @@ const Folds& Calibration::folds(Quantizer quantizer, const model::CompressedSche
   return folds_.emplace(key, awq ? find_awq(scheme) : find_smooth()).first->second;
 }
 
-RoundLinear Calibration::gptq(MergedModel model, const LinearSchemes& schemes) {
-  const auto layers = std::make_shared<GptqLayers>(std::move(model), rows(), compute_, schemes);
+RoundLinear Calibration::gptq(MergedModel model, const LinearSchemes& schemes, FindGrid grids) {
+  const auto layers = std::make_shared<GptqLayers>(std::move(model), rows(), compute_, schemes, std::move(grids));
   return [layers](const model::TensorSpec& tensor, const at::Tensor&) { return layers->take(tensor.name); };
 }
 
@@ -262,8 +281,8 @@ MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const 
   return {request.base, &request.adapter, request.storage, folds ? request.calibration->folds(quantizer, schemes.all) : Folds()};
 }
 
-RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes) {
-  return by_gptq(quantizer) ? request.calibration->gptq(source_for(request, quantizer, schemes), schemes)
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes, const FindGrid& grids) {
+  return by_gptq(quantizer) ? request.calibration->gptq(source_for(request, quantizer, schemes), schemes, grids)
                             : to_nearest(schemes, request.base.spec());
 }
 

@@ -58,8 +58,8 @@ class Calibration {
   // Of Quantizer::awq, on the base as it is without the adapter, so that training can round to the same grids
   // (train/merge_aware.h); of smooth, on `source`. Found once for each scheme, which all linears are taken to have.
   const Folds& folds(Quantizer quantizer, const model::CompressedScheme& scheme);
-  // GPTQ of a model, which may have folds. Tensors must be asked for in the order of the model.
-  RoundLinear gptq(MergedModel model, const LinearSchemes& schemes);
+  // GPTQ of a model, which may have folds. Tensors must be asked for in the order of the model. grids: empty where GPTQ chooses.
+  RoundLinear gptq(MergedModel model, const LinearSchemes& schemes, FindGrid grids = {});
 
  private:
   const std::vector<model::Packed>& rows();
@@ -79,6 +79,8 @@ class Calibration {
 // How the linears of a request are rounded: the model that stands in for the merged one, and its codes.
 struct ExportRequest;
 MergedModel source_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes);
-RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes);
+// grids: of GPTQ; empty where it chooses.
+RoundLinear rounding_for(const ExportRequest& request, Quantizer quantizer, const LinearSchemes& schemes,
+                         const FindGrid& grids = {});
 
 }  // namespace graft::exports

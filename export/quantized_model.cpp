@@ -92,7 +92,8 @@ LinearFormat with_input_scale(LinearFormat format, const std::function<float(con
 LinearFormat format_of(const model::ModelSpec& spec, const LinearTarget& target, const RoundLinear& round,
                        Calibration* calibration, const MergedModel* source) {
   LinearFormat format = target.format(spec, target.rounding.schemes, round);
-  if (source != nullptr && target.rounding.joined_scales) format = with_joined_scales(std::move(format), *source);
+  if (source != nullptr && target.rounding.joined_scales && !by_gptq(target.rounding.quantizer))
+    format = with_joined_scales(std::move(format), *source);
   if (!target.rounding.input_scales) return format;
   return with_input_scale(format, [calibration](const std::string& tensor) { return calibration->input_scale(tensor); });
 }
@@ -173,7 +174,8 @@ void write_quantized_model(const ExportRequest& request, const LinearTarget& tar
                            Fingerprints& made) {
   const auto& [schemes, quantizer, input_scales, joined_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, schemes);
-  LinearFormat format = format_of(source.spec(), target, rounding_for(request, quantizer, schemes), request.calibration, &source);
+  const RoundLinear round = rounding_for(request, quantizer, schemes, joined_scales ? joined_grids(source) : FindGrid());
+  LinearFormat format = format_of(source.spec(), target, round, request.calibration, &source);
   if (by_gptq(quantizer)) format.rows_along = LinearFormat().rows_along;  // linears are asked for in their order
   write_quantized_model(request, source, format, directory, made);
 }

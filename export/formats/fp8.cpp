@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "export/linear_formats.h"
 #include "export/pieces.h"
+#include "export/quantize/e4m3.h"
 #include "export/quantize/range.h"
 
 namespace graft::exports {
@@ -56,19 +57,21 @@ LinearFormat modelopt_format(const model::ModelSpec& spec, const LinearSchemes&,
   return modelopt(spec, "FP8_PER_CHANNEL_PER_TOKEN", kRows, 1);
 }
 
-// The same with codes that `round` found on the grid of compressed-tensors' rows.
-LinearFormat modelopt_rounded_format(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round) {
-  LinearFormat format = modelopt_format(spec, schemes, round);
-  format.encode = [round](const model::TensorSpec& linear, const at::Tensor& weight) {
-    const Rounded rounded = round(linear, weight);
-    return EncodedLinear{{rounded.grid.scale.flatten(), rounded.codes.to(at::kFloat8_e4m3fn)},
-                         [rounded] { return rounded.values(); }};
-  };
-  return format;
-}
-
 LinearFormat modelopt_static_format(const model::ModelSpec& spec, const LinearSchemes&, const RoundLinear&) {
   return modelopt(spec, "FP8", kMatrix, 0);
+}
+
+// The layout of `format` with codes that `round` found, on a grid with a scale for each row, which may be one and the same.
+template <auto format>
+LinearFormat rounded_format(const model::ModelSpec& spec, const LinearSchemes& schemes, const RoundLinear& round) {
+  LinearFormat made = format(spec, schemes, round);
+  made.encode = [round, layout = made.layout](const model::TensorSpec& linear, const at::Tensor& weight) {
+    const Rounded rounded = round(linear, weight);
+    const std::vector<std::int64_t> shape = layout(linear).front().shape;
+    const at::Tensor scale = shape.empty() ? rounded.grid.scale[0][0] : rounded.grid.scale.view(shape);
+    return EncodedLinear{{scale.clone(), rounded.codes.to(at::kFloat8_e4m3fn)}, [rounded] { return rounded.values(); }};
+  };
+  return made;
 }
 
 // What servers join has one name.
@@ -99,7 +102,7 @@ class JoinedScales {
       of_all = std::max(of_all, largest);
     }
   }
-  float of(const model::TensorSpec& linear) const { return largest_.at(name_of(linear)); }
+  float of(const model::TensorSpec& linear) const { return largest_.at(name_of(linear)); }  // that was found
 
  private:
   std::string name_of(const model::TensorSpec& tensor) const { return joined_name(source_.spec(), tensor.name); }
@@ -139,18 +142,25 @@ constexpr Exporter by_tiles(Exporter exporter) {
 constexpr Exporter kFormats[] = {
     quantized_exporter<matrix_format, nullptr, LinearRounding{.joined_scales = true}>(
         "fp8", "merged model as a Hugging Face directory, linears in fp8, one scale each; activations in fp8", "vLLM, SGLang"),
+    quantized_exporter<rounded_format<matrix_format>, nullptr,
+                       LinearRounding{kFp8ByRow, Quantizer::gptq, /*input_scales=*/false, /*joined_scales=*/true}>(
+        "fp8-gptq", "as fp8, rounded by GPTQ for the training documents", "vLLM, SGLang"),
     by_tiles<kBlocks>(quantized_exporter<block_format, fp8_block_refusal>(
         "fp8-block", "merged model as a Hugging Face directory, linears in fp8 by blocks of 128 x 128; activations in fp8",
         "vLLM, SGLang, TensorRT-LLM, transformers")),
     by_tiles<kRows>(quantized_exporter<modelopt_format, modelopt_refusal>(
         "modelopt-fp8", "merged model as ModelOpt's unified directory, linears in fp8 by rows, activations by tokens",
         "TensorRT-LLM, vLLM")),
-    quantized_exporter<modelopt_rounded_format, modelopt_refusal, LinearRounding{kFp8ByRow, Quantizer::gptq}>(
+    quantized_exporter<rounded_format<modelopt_format>, modelopt_refusal, LinearRounding{kFp8ByRow, Quantizer::gptq}>(
         "modelopt-fp8-gptq", "as modelopt-fp8, rounded by GPTQ for the training documents", "TensorRT-LLM, vLLM"),
     quantized_exporter<modelopt_static_format, nullptr, LinearRounding{.input_scales = true, .joined_scales = true}>(
         "modelopt-fp8-static",
         "merged model as ModelOpt's unified directory, linears and activations in fp8, one scale each, found in the training "
         "documents",
+        "TensorRT-LLM, vLLM, SGLang"),
+    quantized_exporter<rounded_format<modelopt_static_format>, nullptr,
+                       LinearRounding{kFp8ByRow, Quantizer::gptq, /*input_scales=*/true, /*joined_scales=*/true}>(
+        "modelopt-fp8-static-gptq", "as modelopt-fp8-static, rounded by GPTQ for the training documents",
         "TensorRT-LLM, vLLM, SGLang"),
 };
 
@@ -190,6 +200,14 @@ LinearFormat with_joined_scales(LinearFormat format, const MergedModel& source) 
   };
   format.rows_along = [](const model::TensorSpec&) { return std::optional(0); };
   return format;
+}
+
+FindGrid joined_grids(const MergedModel& source) {
+  return [scales = std::make_shared<JoinedScales>(source)](const model::TensorSpec& linear) {
+    scales->find(linear);
+    const float scale = scales->of(linear) / kLargestE4M3;
+    return Grid{at::full({linear.shape[0], 1}, scale == 0 ? kScaleOfZeros : scale, at::kFloat), {}};
+  };
 }
 
 std::string fp8_block_refusal(const model::ModelSpec& spec) {

@@ -94,6 +94,15 @@ constexpr Exporter kFormats[] = {
     gptq<128, Quantizer::gptq>(
         "gptq-g128-gptq",
         "merged model as a Hugging Face directory, linears in int4 by groups of 128, rounded by GPTQ (GPTQ's layout)"),
+    gptq<32, Quantizer::awq_gptq>("gptq-g32-awq-gptq",
+                                  "merged model as a Hugging Face directory, linears in int4 by groups of 32, scaled by AWQ, "
+                                  "rounded by GPTQ (GPTQ's layout)"),
+    gptq<64, Quantizer::awq_gptq>("gptq-g64-awq-gptq",
+                                  "merged model as a Hugging Face directory, linears in int4 by groups of 64, scaled by AWQ, "
+                                  "rounded by GPTQ (GPTQ's layout)"),
+    gptq<128, Quantizer::awq_gptq>("gptq-g128-awq-gptq",
+                                   "merged model as a Hugging Face directory, linears in int4 by groups of 128, scaled by AWQ, "
+                                   "rounded by GPTQ (GPTQ's layout)"),
     awq<32>("awq-g32",
             "merged model as a Hugging Face directory, linears in int4 by groups of 32, rounded to nearest (AWQ's layout)"),
     awq<64>("awq-g64",
@@ -107,6 +116,15 @@ constexpr Exporter kFormats[] = {
     awq<128, Quantizer::awq>(
         "awq-g128-awq",
         "merged model as a Hugging Face directory, linears in int4 by groups of 128, scaled by AWQ (AWQ's layout)"),
+    awq<32, Quantizer::awq_gptq>("awq-g32-awq-gptq",
+                                 "merged model as a Hugging Face directory, linears in int4 by groups of 32, scaled by AWQ, "
+                                 "rounded by GPTQ (AWQ's layout)"),
+    awq<64, Quantizer::awq_gptq>("awq-g64-awq-gptq",
+                                 "merged model as a Hugging Face directory, linears in int4 by groups of 64, scaled by AWQ, "
+                                 "rounded by GPTQ (AWQ's layout)"),
+    awq<128, Quantizer::awq_gptq>("awq-g128-awq-gptq",
+                                  "merged model as a Hugging Face directory, linears in int4 by groups of 128, scaled by AWQ, "
+                                  "rounded by GPTQ (AWQ's layout)"),
 };
 
 }  // namespace

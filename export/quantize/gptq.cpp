@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "export/quantize/e4m3.h"
+#include "export/quantize/code_range.h"
 
 namespace graft::exports {
 namespace {
@@ -55,8 +55,7 @@ Grid best_grids(const at::Tensor& weight, const at::Tensor& cost, const model::C
 void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tensor& errors, const at::Tensor& factor,
                  const Grid& grid, const at::Tensor& groups, std::int64_t begin, std::int64_t end,
                  const model::CompressedScheme& scheme) {
-  const bool floating = scheme.format == model::CompressedFormat::floating;
-  const float low = floating ? -kLargestE4M3 : -static_cast<float>(1 << (scheme.bits - 1)), high = floating ? -low : -low - 1;
+  const CodeRange range(scheme);
   const std::int64_t columns = left.size(1), width = end - begin;
   const float* u = factor.const_data_ptr<float>() + begin * columns + begin;  // rows of stride `columns`
   const float* scale = grid.scale.const_data_ptr<float>();
@@ -73,8 +72,7 @@ void round_block(const at::Tensor& left, const at::Tensor& codes, const at::Tens
       for (std::int64_t i = 0; i < width; ++i) {
         const std::int64_t at = row * per_row + group[i];
         const float value = w[static_cast<std::size_t>(i)], step = scale[at], shift = zero ? zero[at] : 0;
-        const float place = std::clamp(value / step + shift, low, high);
-        const float code = floating ? nearest_e4m3(place) : std::nearbyint(place);
+        const float code = range.nearest(value / step + shift);
         const float error = (value - (code - shift) * step) / u[i * columns + i];
         code_rows[row * columns + i] = code;
         error_rows[row * width + i] = error;
@@ -95,17 +93,22 @@ GptqFactor gptq_factor(const at::Tensor& gram) {
   diagonal.masked_fill_(diagonal == 0, 1);
   diagonal.add_(kGptqDamping * diagonal.mean());
   const at::Tensor order = at::argsort(diagonal, /*stable=*/true, /*dim=*/0, /*descending=*/true);
+  at::Tensor as_added = damped.to(at::kFloat);
   damped = damped.index_select(0, order).index_select(1, order);
   const at::Tensor root = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
   return {order,
-          at::linalg_solve_triangular(root, at::eye(gram.size(0), at::kDouble), /*upper=*/true).to(at::kFloat).contiguous()};
+          at::linalg_solve_triangular(root, at::eye(gram.size(0), at::kDouble), /*upper=*/true).to(at::kFloat).contiguous(),
+          std::move(as_added)};
 }
 
 Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme) {
+  const at::Tensor cost = factor.upper.diagonal().square().reciprocal();
+  return gptq(weight, factor, scheme, best_grids(weight, at::empty_like(cost).index_copy_(0, factor.order, cost), scheme));
+}
+
+Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme, Grid grid) {
   const std::int64_t rows = weight.size(0), columns = weight.size(1), group = scheme.group == 0 ? columns : scheme.group;
-  const auto& [order, upper] = factor;
-  const Grid grid =
-      best_grids(weight, at::empty({columns}, at::kFloat).index_copy_(0, order, upper.diagonal().square().reciprocal()), scheme);
+  const auto& [order, upper, gram] = factor;
   const at::Tensor groups = at::floor_divide(order, group);
   at::Tensor left = weight.index_select(1, order), codes = at::empty_like(left);
   for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
@@ -116,7 +119,7 @@ Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::Co
       left.narrow(1, end, columns - end)
           .addmm_(errors, upper.narrow(0, begin, end - begin).narrow(1, end, columns - end), /*beta=*/1, /*alpha=*/-1);
   }
-  return {grid, left.index_copy_(1, order, codes)};
+  return {std::move(grid), left.index_copy_(1, order, codes)};
 }
 
 }  // namespace graft::exports

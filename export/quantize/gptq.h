@@ -23,11 +23,14 @@ inline constexpr double kGptqDamping = 0.1;
 struct GptqFactor {
   at::Tensor order;  // I64 (in): the columns as they are rounded
   at::Tensor upper;  // U (in, in) f32, its columns in that order
+  at::Tensor gram;   // H (in, in) f32, damped; its columns as in the matrix
 };
 // For all linears that read the same x. gram (in, in) f32: the sum of x x^T. DataError when it is not finite.
 GptqFactor gptq_factor(const at::Tensor& gram);
 
 // weight (out, in) f32; factor: gptq_factor(). scheme: int or fp8, by groups or by row. DataError when a weight is not finite.
 Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme);
+// On a grid that is given.
+Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme, Grid grid);
 
 }  // namespace graft::exports

@@ -39,6 +39,8 @@ struct Rounded {
 
 // `tensor` is "<module>.weight", `weight` its values, f32 (out, in). Tensors come in the order of the model, each once.
 using RoundLinear = std::function<Rounded(const model::TensorSpec& tensor, const at::Tensor& weight)>;
+// The grid of a tensor, where other tensors have a say in it.
+using FindGrid = std::function<Grid(const model::TensorSpec& tensor)>;
 
 Rounded rounded_to_nearest(const at::Tensor& weight, const model::CompressedScheme& scheme);
 RoundLinear to_nearest(const LinearSchemes& schemes, const model::ModelSpec& spec);

@@ -94,7 +94,10 @@ TEST_CASE("what looked at documents is nearer to the model on them, and the same
                                                   {"ct-w4a16-asym-g32-awq", "ct-w4a16-asym-g32", false},
                                                   {"ct-w4a16-asym-g32-awq-gptq", "ct-w4a16-asym-g32"},
                                                   {"ct-w4w8a16-asym-g32-awq-gptq", "ct-w4w8a16-asym-g32"},
+                                                  {"gptq-g32-awq-gptq", "gptq-g32"},
+                                                  {"awq-g32-awq-gptq", "awq-g32"},
                                                   {"ct-fp8-gptq", "ct-fp8"},
+                                                  {"fp8-gptq", "fp8"},
                                                   {"gguf-q4_0-imatrix", "gguf-q4_0"},
                                                   {"gguf-q4_k_m-imatrix", "gguf-q4_k_m"}}) {
     INFO(calibrated);
@@ -214,6 +217,33 @@ TEST_CASE("GPTQ in ModelOpt's layout stands for the numbers of compressed-tensor
   CHECK(config["quant_algo"] == "FP8_PER_CHANNEL_PER_TOKEN");
 }
 
+TEST_CASE("GPTQ on one scale for all that servers join has the scales of the plain format", "[export][calibration]") {
+  Bench bench;
+  for (const auto& [calibrated, plain] : {std::pair{"fp8-gptq", "fp8"}, {"modelopt-fp8-static-gptq", "modelopt-fp8-static"}}) {
+    INFO(calibrated);
+    const auto made = exports::export_all({calibrated, plain}, bench.request(), bench.directory / "a");
+    const SafetensorsFile ours(made[0].path / "model.safetensors"), nearest(made[1].path / "model.safetensors");
+    REQUIRE(ours.tensors().size() == nearest.tensors().size());
+    std::int64_t scales = 0, codes = 0, moved = 0;
+    const auto bytes = [](const exports::Artifact& artifact, const SafeTensor& part) {
+      return read_file(artifact.path / "model.safetensors").substr(part.begin, part.end - part.begin);
+    };
+    for (const auto& [name, part] : ours.tensors()) {
+      INFO(name);
+      const SafeTensor& other = nearest.tensors().at(name);
+      REQUIRE(part.shape == other.shape);
+      const bool code = part.dtype == DType::f8_e4m3;
+      scales += name.ends_with("_scale");
+      codes += code;
+      moved += code && bytes(made[0], part) != bytes(made[1], other);
+      if (!code) CHECK(bytes(made[0], part) == bytes(made[1], other));
+    }
+    CHECK(codes > 0);
+    CHECK(scales == codes * (std::string(plain) == "fp8" ? 1 : 2));
+    CHECK(moved == codes);
+  }
+}
+
 TEST_CASE("inputs are rounded to fp8 on the scale that calibration found", "[export][calibration]") {
   Bench bench;
   for (const std::string format : {"ct-fp8-static", "modelopt-fp8-static"}) {
@@ -272,7 +302,7 @@ TEST_CASE("inputs are rounded to fp8 on the scale that calibration found", "[exp
 
 TEST_CASE("experts are calibrated one by one, but for the scales that servers have once", "[export][calibration]") {
   Bench bench({.experts = 4});
-  for (const char* format : {"gptq-g32-gptq", "awq-g32-awq", "modelopt-fp8-static"}) {
+  for (const char* format : {"gptq-g32-gptq", "awq-g32-awq", "modelopt-fp8-static", "modelopt-fp8-static-gptq"}) {
     INFO(format);
     CHECK(exports::export_one(exports::find_exporter(format), bench.request(), bench.directory.path())->max_error > 0);
   }
