@@ -118,8 +118,9 @@ class GptqLayers {
       throw_if_stopped();
       const std::string tensor = linear->name + ".weight";
       const auto seen = inputs.find(linear->name);
+      Grid grid = grids_ ? grids_(*source_.find(tensor)) : Grid();
       try {
-        Rounded rounded = rounded_for(tensor, seen == inputs.end() ? nullptr : seen->second);
+        Rounded rounded = rounded_for(tensor, std::move(grid), seen == inputs.end() ? nullptr : seen->second);
         linear->weight = rounded.values().to(compute_);
         rounded_.emplace(tensor, std::move(rounded));
       } catch (const DataError& error) {
@@ -129,25 +130,26 @@ class GptqLayers {
     if (layer + 1 < layers_of(source_)) walk_.advance();
   }
 
-  // inputs: null when no token came to this expert, so that any input is as likely as any other.
-  Rounded rounded_for(const std::string& tensor, const std::shared_ptr<InputSums>& inputs) {
+  // grid: empty where none is given. inputs: null when no token came to this expert, so that any input is as likely as any other.
+  Rounded rounded_for(const std::string& tensor, Grid grid, const std::shared_ptr<InputSums>& inputs) {
     const at::Tensor weight = source_.load(tensor);
     const model::CompressedScheme scheme = scheme_of_(tensor);
-    Grid grid = grids_ ? grids_(*source_.find(tensor)) : Grid();
+    const bool given = grid.scale.defined();
     if (inputs == nullptr) {
-      if (!grids_) grid = grid_of(weight, scheme);
+      if (!given) grid = grid_of(weight, scheme);
       at::Tensor codes = codes_on(grid, weight, scheme);
       return {std::move(grid), std::move(codes)};
     }
     const GptqFactor& factor = factor_of(inputs);
-    Rounded rounded = grids_ ? exports::gptq(weight, factor, scheme, std::move(grid)) : exports::gptq(weight, factor, scheme);
-    refine(weight, factor.gram, scheme, grids_ ? Refine::codes : Refine::scales_and_codes, rounded);
+    Rounded rounded = given ? exports::gptq(weight, factor, scheme, std::move(grid)) : exports::gptq(weight, factor, scheme);
+    refine(weight, factor.gram, scheme, given ? Refine::codes : Refine::scales_and_codes, rounded);
     return rounded;
   }
 
   // q, k and v come one after the other and read the same inputs, as gate and up do.
   const GptqFactor& factor_of(const std::shared_ptr<InputSums>& inputs) {
     if (inputs != factored_) {
+      factor_ = {};  // its memory is needed
       factor_ = gptq_factor(inputs->gram);
       factored_ = inputs;
     }

@@ -22,7 +22,7 @@ namespace graft::exports {
 
 enum class Quantizer {
   nearest,     // looks at no documents
-  gptq,        // export/quantize/gptq.h; the inputs of a layer come from the layers below as they are rounded
+  gptq,        // export/quantize/gptq.h and refine.h; the inputs of a layer come from the layers below as they are rounded
   awq,         // scales of export/quantize/channel_scales.h folded in (export/fold.h), then to nearest
   smooth,      // the same
   importance,  // for GGUF: export/quantize/ggml.h

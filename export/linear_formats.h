@@ -21,7 +21,8 @@ LinearFormat tiles_format(const model::Fp8Tiles& tiles, const std::string& suffi
 // largest weight of all over 448. They round what has a smaller one a second time; so there is nothing to round, and what was
 // scored is what is served. Reads the linears of `source`, which must outlive it.
 LinearFormat with_joined_scales(LinearFormat format, const MergedModel& source);
-// That scale for each row of a linear, for codes of another rounding. DataError naming a tensor that is not finite.
+// That scale, f32 (out, 1) of each linear, for codes of another rounding; 2^-7 where all weights are zero. DataError naming a
+// tensor that is not finite. `source` must outlive the function.
 FindGrid joined_grids(const MergedModel& source);
 // Servers join q, k and v, and gate and up, and need whole blocks there; and of the inputs, which they round by as many columns.
 std::string fp8_block_refusal(const model::ModelSpec& spec);

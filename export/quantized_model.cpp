@@ -174,7 +174,8 @@ void write_quantized_model(const ExportRequest& request, const LinearTarget& tar
                            Fingerprints& made) {
   const auto& [schemes, quantizer, input_scales, joined_scales] = target.rounding;
   const MergedModel source = source_for(request, quantizer, schemes);
-  const RoundLinear round = rounding_for(request, quantizer, schemes, joined_scales ? joined_grids(source) : FindGrid());
+  const RoundLinear round =
+      rounding_for(request, quantizer, schemes, joined_scales && by_gptq(quantizer) ? joined_grids(source) : FindGrid());
   LinearFormat format = format_of(source.spec(), target, round, request.calibration, &source);
   if (by_gptq(quantizer)) format.rows_along = LinearFormat().rows_along;  // linears are asked for in their order
   write_quantized_model(request, source, format, directory, made);

@@ -15,22 +15,38 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-// Formats that differ in the size of their groups, or in whether documents are looked at: "ct-w4a16-gN[-gptq]".
+// Formats that differ in the size of their groups, or in how documents are looked at: "awq-gN[-awq|-awq-gptq]".
 struct Family {
-  std::string name, suffix, summary;
+  std::string name, summary;
+  Names suffixes;
   bool quantizes = false;
-  std::string label() const { return suffix.empty() ? name : cat(name, "[", suffix, "]"); }
+  std::string label() const {
+    std::string all;
+    for (const std::string& suffix : suffixes) all += (all.empty() ? "" : "|") + suffix;
+    return all.empty() ? name : cat(name, "[", all, "]");
+  }
 };
+
+// "-awq-gptq" of "awq-g32-awq-gptq".
+std::string suffix_of(const std::string& name) {
+  std::size_t at = name.size();
+  for (;;) {
+    const std::size_t dash = name.rfind('-', at - 1);
+    const std::string word = dash == std::string::npos ? "" : name.substr(dash, at - dash);
+    if (word != "-gptq" && word != "-awq" && word != "-smooth" && word != "-static" && word != "-imatrix") return name.substr(at);
+    at = dash;
+  }
+}
 
 void replace_number(std::string& text, const std::string& number) {
   if (const auto at = text.find(number); at != std::string::npos) text.replace(at, number.size(), "N");
 }
 
 Family family_of(const exports::Exporter& format) {
-  Family family{std::string(format.name), "", std::string(format.summary), format.quantizes};
+  Family family{std::string(format.name), std::string(format.summary), {}, format.quantizes};
   if (format.calibrates) {
-    family.suffix = family.name.substr(family.name.rfind('-'));
-    family.name.resize(family.name.rfind('-'));
+    family.suffixes = {suffix_of(family.name)};
+    family.name.resize(family.name.size() - family.suffixes.front().size());
   }
   if (const std::int64_t group = exports::group_of(family.name); group > 0 && family.name.ends_with(cat("-g", group))) {
     replace_number(family.name, std::to_string(group));
@@ -47,10 +63,10 @@ std::vector<Family> families() {
     const auto known = std::find_if(all.begin(), all.end(), [&](const Family& each) { return each.name == family.name; });
     if (known == all.end())
       all.push_back(std::move(family));
-    else if (family.suffix.empty())
+    else if (family.suffixes.empty())
       known->summary = family.summary;
-    else
-      known->suffix = family.suffix;
+    else if (std::find(known->suffixes.begin(), known->suffixes.end(), family.suffixes.front()) == known->suffixes.end())
+      known->suffixes.push_back(family.suffixes.front());
   }
   std::stable_sort(all.begin(), all.end(), [](const Family& a, const Family& b) { return a.quantizes < b.quantizes; });
   return all;
@@ -123,7 +139,7 @@ void print_sections() {
     std::cout << "\n";
   }
   std::cout << "gN              N is 32, 64 or 128: that many columns of a row share one scale\n"
-               "[-gptq] ...     with this ending: rounded with a look at training documents (export.calibration)\n"
+               "[-gptq|...] ... with one of these endings: rounded with a look at training documents (export.calibration)\n"
                "`graft doctor --for SERVER` says what a server makes of the formats in your config.\n";
 }
 

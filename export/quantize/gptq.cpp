@@ -93,12 +93,13 @@ GptqFactor gptq_factor(const at::Tensor& gram) {
   diagonal.masked_fill_(diagonal == 0, 1);
   diagonal.add_(kGptqDamping * diagonal.mean());
   const at::Tensor order = at::argsort(diagonal, /*stable=*/true, /*dim=*/0, /*descending=*/true);
-  at::Tensor as_added = damped.to(at::kFloat);
+  at::Tensor as_it_lies = gram.clone();
+  as_it_lies.diagonal().copy_(diagonal);
   damped = damped.index_select(0, order).index_select(1, order);
   const at::Tensor root = at::linalg_cholesky(damped.flip({0, 1})).flip({0, 1});
   return {order,
           at::linalg_solve_triangular(root, at::eye(gram.size(0), at::kDouble), /*upper=*/true).to(at::kFloat).contiguous(),
-          std::move(as_added)};
+          std::move(as_it_lies)};
 }
 
 Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme) {

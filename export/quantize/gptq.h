@@ -30,7 +30,7 @@ GptqFactor gptq_factor(const at::Tensor& gram);
 
 // weight (out, in) f32; factor: gptq_factor(). scheme: int or fp8, by groups or by row. DataError when a weight is not finite.
 Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme);
-// On a grid that is given.
+// On a grid that is given, of finite weights.
 Rounded gptq(const at::Tensor& weight, const GptqFactor& factor, const model::CompressedScheme& scheme, Grid grid);
 
 }  // namespace graft::exports

@@ -16,7 +16,7 @@
 namespace graft::exports {
 
 struct Grid {
-  at::Tensor scale;  // f32 (rows, groups), values that bf16 holds
+  at::Tensor scale;  // f32 (rows, groups); of grid_of() values that bf16 holds
   at::Tensor zero;   // f32 (rows, groups), whole numbers; undefined when symmetric
 };
 

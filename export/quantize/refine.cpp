@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/stop.h"
 #include "export/quantize/code_range.h"
 
 namespace graft::exports {
@@ -21,23 +22,30 @@ at::Tensor centred(const Rounded& rounded) {
   return rounded.grid.zero.defined() ? codes - rounded.grid.zero.unsqueeze(2) : codes;
 }
 
-void fit_scales(const at::Tensor& weight, const at::Tensor& gram, Rounded& rounded) {
-  const std::int64_t rows = weight.size(0), columns = weight.size(1), groups = rounded.grid.scale.size(1);
+// s^T A s - 2 b^T s of each row: f but for what does not depend on s.
+at::Tensor cost(const at::Tensor& a, const at::Tensor& b, const at::Tensor& s) {
+  return (at::matmul(a, s.unsqueeze(2)).squeeze(2) - 2 * b).mul_(s).sum(1, /*keepdim=*/true);
+}
+
+// outputs: w H, f32 (out, in).
+void fit_scales(const at::Tensor& outputs, const at::Tensor& gram, Rounded& rounded) {
+  const std::int64_t rows = outputs.size(0), columns = outputs.size(1), groups = rounded.grid.scale.size(1);
   const std::int64_t group = columns / groups, step = std::max<std::int64_t>(1, kSystemElements / (groups * groups));
   const at::Tensor points = centred(rounded);
   for (std::int64_t begin = 0; begin < rows; begin += step) {
+    throw_if_stopped();
     const std::int64_t n = std::min(step, rows - begin);
     const at::Tensor c = points.narrow(0, begin, n), flat = c.reshape({n, columns});
     const auto by_group = [&](const at::Tensor& products) { return (products * flat).view({n, groups, group}).sum(2); };
     at::Tensor a = at::empty({n, groups, groups}, at::kDouble);
     for (std::int64_t g = 0; g < groups; ++g) a.select(1, g).copy_(by_group(c.select(1, g).mm(gram.narrow(0, g * group, group))));
-    const at::Tensor old = rounded.grid.scale.narrow(0, begin, n), before = old.to(at::kDouble);
-    at::Tensor diagonal = a.diagonal(0, 1, 2);
-    const at::Tensor ridge = diagonal.mean(1, /*keepdim=*/true) * kRidge + kSmallest;
-    diagonal.add_(ridge);
-    const at::Tensor b = by_group(weight.narrow(0, begin, n).mm(gram)).to(at::kDouble) + before * ridge;
-    const at::Tensor found = at::linalg_solve(a, b.unsqueeze(2)).squeeze(2).to(at::kBFloat16).to(at::kFloat);
-    old.copy_(at::where(found > 0, found, old));
+    const at::Tensor scale = rounded.grid.scale.narrow(0, begin, n), old = scale.to(at::kDouble);
+    const at::Tensor b = by_group(outputs.narrow(0, begin, n)).to(at::kDouble);
+    const at::Tensor ridge = a.diagonal(0, 1, 2).mean(1, /*keepdim=*/true) * kRidge + kSmallest;
+    const at::Tensor drawn = a + at::diag_embed(ridge.expand({n, groups}));
+    const at::Tensor found = at::linalg_solve(drawn, (b + old * ridge).unsqueeze(2)).squeeze(2).to(at::kBFloat16).to(at::kDouble);
+    const at::Tensor better = found.gt(0).all(1, /*keepdim=*/true).logical_and_(cost(a, b, found) < cost(a, b, old));
+    scale.copy_(at::where(better, found, old));
   }
 }
 
@@ -74,6 +82,7 @@ void descend(const at::Tensor& weight, const at::Tensor& gram, const model::Comp
   const std::int64_t columns = weight.size(1);
   const at::Tensor errors = rounded.values().sub_(weight);
   for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
+    throw_if_stopped();
     const std::int64_t end = std::min(begin + kBlock, columns);
     descend_block(weight, gram, scheme, errors.mm(gram.narrow(1, begin, end - begin)), begin, end, errors, rounded);
   }
@@ -83,8 +92,9 @@ void descend(const at::Tensor& weight, const at::Tensor& gram, const model::Comp
 
 void refine(const at::Tensor& weight, const at::Tensor& gram, const model::CompressedScheme& scheme, Refine what,
             Rounded& rounded) {
+  const at::Tensor outputs = what == Refine::scales_and_codes ? weight.mm(gram) : at::Tensor();
   for (int turn = 0; turn < kTurns; ++turn) {
-    if (what == Refine::scales_and_codes) fit_scales(weight, gram, rounded);
+    if (outputs.defined()) fit_scales(outputs, gram, rounded);
     descend(weight, gram, scheme, rounded);
   }
 }

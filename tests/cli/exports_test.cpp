@@ -88,10 +88,10 @@ TEST_CASE("quantized files say how much of the gain they keep, and poor ones are
     contains(poor.err, "it was not kept: try gptq-g32-gptq");
     contains(poor.err, "it was not kept: try ct-w4a16-asym-g32");  // rows of 32 have no groups of 128
     contains(poor.err, "it was not kept: try ct-w4w8a16-asym-g32");
-    for (const auto& [server, next] : {std::pair{"vllm", "try fp8"}, {"tensorrt-llm", "try modelopt-fp8"}}) {
+    for (const auto& [server, next] : {std::pair{"vllm", "try fp8\n"}, {"tensorrt-llm", "try modelopt-fp8\n"}}) {
       const Outcome read = workshop.graft(
           "export", {"export.min_survival=1", "export.calibration.rows=8", std::string("export.serve=[") + server + "]"},
-          {"-f", "modelopt-fp8-static"});
+          {"-f", "modelopt-fp8-static-gptq"});
       CHECK(read.code == 3);
       contains(read.err, next);
     }

@@ -315,6 +315,28 @@ TEST_CASE("experts are calibrated one by one, but for the scales that servers ha
   CHECK(scale(0, "w1") != scale(0, "w2"));
 }
 
+TEST_CASE("an expert that no token came to is rounded to nearest on the scale that is given", "[export][calibration]") {
+  Bench bench({.experts = 4});
+  exports::CalibrationRows two_tokens = bench.rows(1);
+  two_tokens.length = 2;
+  bench.calibration.emplace(exports::MergedModel(*bench.base, bench.adapter.get(), at::kFloat), two_tokens, at::kFloat);
+  const auto made = exports::export_all({"fp8-gptq", "fp8"}, bench.request(), bench.directory / "a");
+  const auto ours = model::open_weights(made[0].path), nearest = model::open_weights(made[1].path);
+  std::int64_t seen = 0, unseen = 0, moved = 0;
+  for (const model::TensorSpec& tensor : model::tensors_of(bench.base->spec())) {
+    if (tensor.name.find(".layers.0.") == std::string::npos || tensor.name.find(".experts.") == std::string::npos) continue;
+    INFO(tensor.name);
+    const bool came = bench.calibration->importance(tensor.name).defined();
+    const bool same = at::equal(ours->load(tensor.name, at::kFloat), nearest->load(tensor.name, at::kFloat));
+    (came ? seen : unseen) += 1;
+    if (!came) CHECK(same);
+    moved += came && !same;
+  }
+  CHECK(seen > 0);
+  CHECK(moved > 0);
+  CHECK(unseen > 0);
+}
+
 TEST_CASE("too few documents to calibrate with are an error before any work", "[export][calibration]") {
   Bench bench;
   const auto corpus = data::Corpus::open(bench.corpora.config.dir, "train", bench.corpora.tokenizer.hash());

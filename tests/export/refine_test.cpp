@@ -68,10 +68,12 @@ TEST_CASE("in the end no code alone does better elsewhere on its grid", "[export
   const at::Tensor weight = at::randn({4, kColumns}, at::kFloat), gram = factor_of_inputs().gram;
   for (const auto& scheme : {kBy32, kBy32WithZeros}) {
     Rounded rounded = exports::rounded_to_nearest(weight, scheme);
-    for (at::Tensor last; !last.defined() || !at::equal(last, rounded.codes);) {
+    at::Tensor last;
+    for (int i = 0; i < 50 && (!last.defined() || !at::equal(last, rounded.codes)); ++i) {
       last = rounded.codes.clone();
       exports::refine(weight, gram, scheme, Refine::codes, rounded);
     }
+    REQUIRE(at::equal(last, rounded.codes));
     const at::Tensor least = costs(weight, gram, rounded);
     for (std::int64_t column = 0; column < kColumns; ++column)
       for (const double step : {-1.0, 1.0}) {
@@ -83,20 +85,18 @@ TEST_CASE("in the end no code alone does better elsewhere on its grid", "[export
 }
 
 // f = |L^T (C s - w)|^2 with H = L L^T: what a solver of least squares finds for one row.
-TEST_CASE("scales are those of least squares, rounded to bf16; one that decides nothing stays", "[export][refine]") {
+// f = |L^T (C s - w)|^2 with H = L L^T: what a solver of least squares finds for one row.
+TEST_CASE("scales are those of least squares, rounded to bf16", "[export][refine]") {
   at::manual_seed(7);
-  at::Tensor weight = at::randn({kRows, kColumns}, at::kFloat);
-  weight[3].narrow(0, 32, 32).zero_();  // all codes of a group are 0
+  const at::Tensor weight = at::randn({kRows, kColumns}, at::kFloat);
   const at::Tensor gram = factor_of_inputs().gram, root = at::linalg_cholesky(gram.to(at::kDouble));
-  const Rounded before = exports::rounded_to_nearest(weight, kBy32);
-  // On a grid so coarse that codes hold still, for the scales of the last turn are those of the codes after it.
-  Rounded rounded = copy_of(before);
+  Rounded rounded = exports::rounded_to_nearest(weight, kBy32);
   at::Tensor last;
   for (int i = 0; i < 50 && (!last.defined() || !at::equal(last, rounded.codes)); ++i) {
     last = rounded.codes.clone();
     exports::refine(weight, gram, kBy32, Refine::scales_and_codes, rounded);
   }
-  REQUIRE(at::equal(last, rounded.codes));
+  REQUIRE(at::equal(last, rounded.codes));  // the scales are those of these codes
   for (std::int64_t row = 0; row < kRows; ++row) {
     at::Tensor points = at::zeros({kColumns, kColumns / 32}, at::kDouble);  // C: each group's codes in a column
     for (std::int64_t g = 0; g < kColumns / 32; ++g)
@@ -105,11 +105,29 @@ TEST_CASE("scales are those of least squares, rounded to bf16; one that decides 
     const at::Tensor found = std::get<0>(at::linalg_lstsq(root.t().mm(points), target, {}, "gelsd")).squeeze(1);
     for (std::int64_t g = 0; g < kColumns / 32; ++g) {
       INFO("row " << row << ", group " << g);
-      const double scale = rounded.grid.scale[row][g].item<double>();
-      if (points.select(1, g).eq(0).all().item<bool>())
-        CHECK(scale == before.grid.scale[row][g].item<double>());
-      else
-        CHECK(scale == Approx(found[g].item<double>()).epsilon(0x1p-8));  // half a unit of bf16, 2^-9, and f32's sums
+      CHECK(rounded.grid.scale[row][g].item<double>() == Approx(found[g].item<double>()).epsilon(0x1p-8));  // bf16 and f32's sums
     }
   }
+}
+
+TEST_CASE("a scale that decides nothing stays, and no row takes one that is not positive", "[export][refine]") {
+  at::manual_seed(8);
+  at::Tensor weight = at::randn({2, 64}, at::kFloat);
+  weight[0].narrow(0, 32, 32).zero_();  // its codes stay 0, for no other column's error reaches them
+  const Rounded before = exports::rounded_to_nearest(weight, kBy32);
+  Rounded rounded = copy_of(before);
+  exports::refine(weight, at::eye(64, at::kFloat), kBy32, Refine::scales_and_codes, rounded);
+  CHECK(rounded.codes[0].narrow(0, 32, 32).eq(0).all().item<bool>());
+  CHECK(rounded.grid.scale[0][1].item<float>() == 0x1p-7f);
+  CHECK(rounded.grid.scale[0][0].item<float>() != before.grid.scale[0][0].item<float>());
+
+  // Codes of the wrong sign in the second group of the second row: its best scale is negative.
+  Rounded turned = copy_of(before);
+  turned.codes[1].narrow(0, 32, 32).neg_();
+  Rounded moved = copy_of(turned);
+  const at::Tensor least = costs(weight, at::eye(64, at::kFloat), turned);
+  exports::refine(weight, at::eye(64, at::kFloat), kBy32, Refine::scales_and_codes, moved);
+  CHECK((moved.grid.scale > 0).all().item<bool>());
+  CHECK((costs(weight, at::eye(64, at::kFloat), moved) <= least).all().item<bool>());
+  CHECK(costs(weight, at::eye(64, at::kFloat), moved)[1].item<double>() < 0.1 * least[1].item<double>());  // codes went back
 }
