@@ -7,7 +7,7 @@
 // GPTQ decides each column once, before it knows what those after it become, and each scale before any column; where groups
 // are small there is something left to win (docs/decisions/0028). Scales are rounded to bf16 before the codes come; a ridge of
 // 1e-6 of A's mean diagonal draws those that decide nothing to where they were. A row whose scales would not all be positive,
-// or not do better, keeps those it has: f never rises.
+// or not do better, keeps those it has: f never rises by more than f32's sums.
 #pragma once
 
 #include <ATen/core/Tensor.h>
