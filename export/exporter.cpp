@@ -49,6 +49,7 @@ Source source_of(const Exporter& exporter, const ExportRequest& request) {
           .calibration = exporter.calibrates ? request.calibration->text() : "",
           .program = "graft " GRAFT_VERSION,
           .corpus = request.corpus,
+          .started_from = request.started_from,
           .base_path = exporter.merges ? "" : request.base.path().string(),
           .companions = companions_hash(request.base, request.stop_ids)};
 }

@@ -33,6 +33,7 @@ struct ExportRequest {
   std::string config_hash;  // sha256 of the run's config, for the manifest; may be empty
   Calibration* calibration = nullptr;       // for the formats that look at documents
   std::string corpus = {};                  // snapshot of what the adapter was trained on, for the manifest; may be empty
+  std::string started_from = {};            // train/run_dir.h, for the manifest; may be empty
   std::vector<std::int32_t> stop_ids = {};  // tokens that end an answer, where conversations were trained on
 };
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <numbers>
 #include <numeric>
+#include <optional>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -16,6 +17,7 @@
 #include "export/merge.h"
 #include "export/pieces.h"
 #include "export/quantize/ggml.h"
+#include "export/quantize/rounding.h"
 #include "export/verify.h"
 #include "model/family.h"
 #include "model/rotary_rows.h"
@@ -110,11 +112,18 @@ at::Tensor importance_of(const ExportRequest& request, Quantizer quantizer, cons
   return quantizer == Quantizer::importance ? request.calibration->importance(tensor) : at::Tensor();
 }
 
+// Of the rows [begin, end), each in the place that `turn` gives it.
+template <class Turn>
+std::vector<std::byte> blocks_of(const Rounded& whole, std::int64_t begin, std::int64_t end, Turn turn) {
+  const auto rows = [&](const at::Tensor& of) { return turn(of.narrow(0, begin, end - begin)); };
+  return q4_0_blocks({{rows(whole.grid.scale), {}}, rows(whole.codes)});
+}
+
 }  // namespace
 
 bool interleaves_rotary_rows(const model::ModelSpec& spec) { return model::family_named(spec.family).gguf_permutes_qk; }
 
-std::string gguf_refusal(const model::ModelSpec& spec) {
+std::string gguf_refusal(const model::ModelSpec& spec, Quantizer quantizer) {
   if (gguf_architecture(spec).empty()) return cat("GGUF has no architecture for ", spec.architecture);
   if (spec.rope.scaling == model::RopeScaling::longrope && spec.family != "phi3")
     return cat("GGUF has no longrope scaling for ", spec.architecture);
@@ -125,6 +134,11 @@ std::string gguf_refusal(const model::ModelSpec& spec) {
     if (!as_built_in(spec, i))
       return cat("layer ", i, " of this ", spec.architecture,
                  " is of another kind (local or global, with or without position embedding) than llama.cpp has there");
+  if (by_gptq(quantizer))
+    for (const model::TensorSpec& tensor : model::tensors_of(spec))
+      if (tensor.role == model::TensorRole::linear && tensor.shape[1] % kQ4_0Grid.group != 0)
+        return cat("GPTQ needs whole blocks of ", kQ4_0Grid.group, ", and rows of ", tensor.name, " have ", tensor.shape[1],
+                   " columns; choose gguf-q8_0 or gguf-q4_0-imatrix, which leave such tensors in f16");
   return "";
 }
 
@@ -140,8 +154,9 @@ std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file) {
 
 void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const fs::path& target,
                       Fingerprints& made) {
-  const MergedModel source(request.base, &request.adapter, request.storage);
+  const MergedModel source = source_for(request, quantizer, kQ4_0Grid);
   const std::vector<Planned> tensors = plan(source, file);
+  const RoundLinear round = by_gptq(quantizer) ? rounding_for(request, quantizer, kQ4_0Grid) : RoundLinear();
   const bool interleave = interleaves_rotary_rows(source.spec());
   std::int64_t parameters = 0;
   for (const Planned& tensor : tensors) parameters += elements(tensor);
@@ -156,25 +171,30 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
   for (std::size_t k = 0; k < tensors.size(); ++k) {
     throw_if_stopped();
     const Planned& tensor = tensors[k];
-    const auto put = [&](std::uint64_t at, const at::Tensor& values, const at::Tensor& importance) {
-      std::vector<std::byte> bytes = quantize_rows(values, tensor.type, importance);
-      writer.place(k, at * bytes.size() / static_cast<std::uint64_t>(values.size(0)), bytes.data(), bytes.size());
-      return bytes;
+    const auto put = [&](std::int64_t row, std::int64_t rows, const std::vector<std::byte>& bytes) {
+      writer.place(k, static_cast<std::uint64_t>(row) * bytes.size() / static_cast<std::uint64_t>(rows), bytes.data(),
+                   bytes.size());
     };
-    if (tensor.parts.empty()) put(0, tensor.values, {});
+    if (tensor.parts.empty()) put(0, tensor.values.size(0), quantize_rows(tensor.values, tensor.type));
     std::int64_t above = 0;  // rows of the parts before
     for (const model::TensorSpec& part : tensor.parts) {
       const at::Tensor importance = importance_of(request, quantizer, part.name);
       const bool turned = interleave && part.rotary_heads > 0, shifted = part.role == model::TensorRole::norm && offset != 0;
-      const bool bounded = !importance.defined() && !is_searched(tensor.type);
+      std::optional<Rounded> rounded;
+      if (round && part.role == model::TensorRole::linear && tensor.type == GgmlType::q4_0) rounded = round(part, {});
+      const bool bounded = !rounded && !importance.defined() && !is_searched(tensor.type);
       const std::int64_t head = turned ? part.shape[0] / part.rotary_heads : kRowStep;  // rows of it change places
       const std::vector<RowRange> pieces = pieces_of(part, head);
       on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
         const auto [begin, end] = pieces[static_cast<std::size_t>(i)];
+        const auto turn = [&](const at::Tensor& rows) {
+          return turned ? model::interleaved_rows(rows, rows.size(0) / head) : rows;
+        };
         const at::Tensor rows = source.rows(part, begin, end);
-        at::Tensor values = turned ? model::interleaved_rows(rows, (end - begin) / head) : rows;
-        if (shifted) values = values + offset;
-        const std::vector<std::byte> bytes = put(static_cast<std::uint64_t>(above + begin), values.contiguous(), importance);
+        const at::Tensor values = shifted ? turn(rows) + offset : turn(rows);
+        const std::vector<std::byte> bytes =
+            rounded ? blocks_of(*rounded, begin, end, turn) : quantize_rows(values.contiguous(), tensor.type, importance);
+        put(above + begin, end - begin, bytes);
         if (shifted) return;  // what a reader subtracts again rounds once more: compared when it is verified
         const at::Tensor stored = dequantized(bytes, tensor.type, values.sizes());
         made.add(part.name, begin, turned ? model::separated_rows(stored, (end - begin) / head) : stored, rows,
@@ -191,7 +211,7 @@ at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tens
   return quantized(rows, gguf_tensor_type(file, spec, tensor.gguf, tensor.shape.back(), tensor.shape.size()));
 }
 
-double verify_gguf_model(const ExportRequest& request, const fs::path& written, const Fingerprints& made) {
+double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const fs::path& written, const Fingerprints& made) {
   const auto reopened = model::open_weights(written);
   for (std::size_t i = 0; i < reopened->spec().layers.size(); ++i)
     if (const std::int64_t window = request.base.spec().layers.at(i).window;
@@ -200,7 +220,7 @@ double verify_gguf_model(const ExportRequest& request, const fs::path& written, 
                 " tokens llama.cpp attends to more than the model was trained on");
       break;
     }
-  return verify_model({request.base, &request.adapter, request.storage}, *reopened, made);
+  return verify_model(source_for(request, quantizer, kQ4_0Grid), *reopened, made);
 }
 
 }  // namespace graft::exports

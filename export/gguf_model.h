@@ -12,20 +12,22 @@
 
 namespace graft::exports {
 
-// quantizer: nearest or importance.
+// quantizer: nearest, importance, or for q4_0 one of GPTQ: then codes of that rounding stand where the type is Q4_0, in linears.
 void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const std::filesystem::path& target,
                       Fingerprints& made);
 std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file);
 // Exporter::served. GGUF permutes rows of q and k, which does not change them.
 at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file);
-double verify_gguf_model(const ExportRequest& request, const std::filesystem::path& written, const Fingerprints& made);
+double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const std::filesystem::path& written,
+                         const Fingerprints& made);
 
-// Why llama.cpp has no place for this model, or empty.
-std::string gguf_refusal(const model::ModelSpec& spec);
+// Why llama.cpp has no place for this model, or the quantizer none in its blocks, or empty.
+std::string gguf_refusal(const model::ModelSpec& spec, Quantizer quantizer = Quantizer::nearest);
 
 // The format of one kind of file: a row of the table in export/formats/gguf.cpp.
 template <GgufFileType file, Quantizer quantizer = Quantizer::nearest>
 constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary) {
+  static_assert(!by_gptq(quantizer) || file == GgufFileType::q4_0, "no other type's blocks are made of GPTQ's codes");
   return {
       .name = name,
       .summary = summary,
@@ -34,11 +36,12 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
       .merges = true,
       .quantizes = file != GgufFileType::f32 && file != GgufFileType::f16 && file != GgufFileType::bf16,
       .calibrates = quantizer != Quantizer::nearest,
-      .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
+      .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec, quantizer); },
       .bytes = [](const model::ModelSpec& spec) { return gguf_bytes(spec, file); },
       .write = [](const ExportRequest& request, const std::filesystem::path& target,
                   Fingerprints& made) { write_gguf_model(request, file, quantizer, target, made); },
-      .verify = verify_gguf_model,
+      .verify = [](const ExportRequest& request, const std::filesystem::path& written,
+                   const Fingerprints& made) { return verify_gguf_model(request, quantizer, written, made); },
       .served = quantizer != Quantizer::nearest ? nullptr
                                                 : +[](const model::ModelSpec& spec, const model::TensorSpec& tensor,
                                                       const at::Tensor& rows) { return gguf_rows(spec, tensor, rows, file); },

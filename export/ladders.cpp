@@ -11,9 +11,9 @@ using Ladder = std::vector<std::string_view>;
 // Of files for the same servers, from small to large. A format in several goes on in each, in this order.
 const std::vector<Ladder>& ladders() {
   static const std::vector<Ladder> all = {
-      {"gguf-q4_0", "gguf-q4_0-imatrix", "gguf-q4_k_s", "gguf-q4_k_s-imatrix", "gguf-q4_k_m", "gguf-q4_k_m-imatrix", "gguf-q4_1",
-       "gguf-q4_1-imatrix", "gguf-q5_0", "gguf-q5_0-imatrix", "gguf-q5_k_m", "gguf-q5_k_m-imatrix", "gguf-q5_1",
-       "gguf-q5_1-imatrix", "gguf-q6_k", "gguf-q6_k-imatrix", "gguf-q8_0", "gguf-bf16"},
+      {"gguf-q4_0", "gguf-q4_0-imatrix", "gguf-q4_0-awq-gptq", "gguf-q4_k_s", "gguf-q4_k_s-imatrix", "gguf-q4_k_m",
+       "gguf-q4_k_m-imatrix", "gguf-q4_1", "gguf-q4_1-imatrix", "gguf-q5_0", "gguf-q5_0-imatrix", "gguf-q5_k_m",
+       "gguf-q5_k_m-imatrix", "gguf-q5_1", "gguf-q5_1-imatrix", "gguf-q6_k", "gguf-q6_k-imatrix", "gguf-q8_0", "gguf-bf16"},
       {"gptq-g128", "gptq-g128-gptq", "gptq-g128-awq-gptq", "gptq-g64", "gptq-g64-gptq", "gptq-g64-awq-gptq", "gptq-g32",
        "gptq-g32-gptq", "gptq-g32-awq-gptq", "ct-w8a16-g128", "hf"},
       {"awq-g128", "awq-g128-awq", "awq-g128-awq-gptq", "awq-g64", "awq-g64-awq", "awq-g64-awq-gptq", "awq-g32", "awq-g32-awq",

@@ -33,6 +33,7 @@ void visit(S& source, const Visit& field) {
   field("calibration", source.calibration, optional);
   field("program", source.program, needed);
   field("corpus", source.corpus, optional);
+  field("started_from", source.started_from, optional);
   field("base_path", source.base_path, optional);
   field("companions", source.companions, optional);
 }

@@ -4,8 +4,9 @@
 //   {"manifest": 1, "artifacts": [{"id", "format", "path", "model", "base", "adapter", "storage", "config", "program",
 //     "companions", "bytes", "sha256", "max_error", "files": [{"name", "bytes", "sha256"}]}]}
 //   beside the artifacts "serving": {"sha256", "files"}, of that folder; in an artifact "corpus" where it is known;
-//   "calibration", where documents were looked at; "base_path", where there is an adapter without its base; "heldout", what the
-//   held-out documents said of it before it took its name (cli/engine/publish.h)
+//   "started_from", where training went on from another adapter; "calibration", where documents were looked at; "base_path",
+//   where there is an adapter without its base; "heldout", what the held-out documents said of it before it took its name
+//   (cli/engine/publish.h)
 #pragma once
 
 #include <cstdint>
@@ -28,16 +29,17 @@ struct FileRecord {
 
 // What an artifact was made from.
 struct Source {
-  std::string model;        // name given to the model
-  std::string base;         // WeightSource::identity()
-  std::string adapter;      // adapter_hash()
-  std::string storage;      // "bf16" or "f32": the base as the trainer saw it
-  std::string config;       // sha256 of the run's config, or empty
-  std::string calibration;  // Calibration::text(); empty for formats that look at no documents
-  std::string program;      // "graft 0.1.0"
-  std::string corpus;       // snapshot of what the adapter was trained on, or empty
-  std::string base_path;    // which the files of an adapter name; empty for those of a merged model
-  std::string companions;   // companions_hash(), export/hf_model.h; empty in the manifest of an older program
+  std::string model;         // name given to the model
+  std::string base;          // WeightSource::identity()
+  std::string adapter;       // adapter_hash()
+  std::string storage;       // "bf16" or "f32": the base as the trainer saw it
+  std::string config;        // sha256 of the run's config, or empty
+  std::string calibration;   // Calibration::text(); empty for formats that look at no documents
+  std::string program;       // "graft 0.1.0"
+  std::string corpus;        // snapshot of what the adapter was trained on, or empty
+  std::string started_from;  // sha256 of the adapter_model.safetensors that its training went on from; empty: none, or unknown
+  std::string base_path;     // which the files of an adapter name; empty for those of a merged model
+  std::string companions;    // companions_hash(), export/hf_model.h; empty in the manifest of an older program
   bool operator==(const Source& other) const = default;
   // Two artifacts of one format have equal bytes. The config is for the record: what of it decides them is in the others.
   bool makes_the_same(Source other) const;

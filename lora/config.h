@@ -13,6 +13,7 @@ struct LoraConfig {
   bool rslora = false;
   double dropout = 0;
   std::vector<std::string> target_modules = {"all-linear"};
+  std::string start_from = {};
 
   double scale() const;  // alpha / rank, or alpha / sqrt(rank) with rslora
 
@@ -24,6 +25,8 @@ struct LoraConfig {
     v.field(dropout, "dropout", 0.0, 0.95, "probability of dropping an input of A, in training only");
     v.field(target_modules, "target_modules",
             "linear layers that get an adapter: last name, path suffix, or pattern with *; 'all-linear' for all but the head");
+    v.field(start_from, "start_from",
+            "a PEFT directory, such as another run's adapter/, from whose factors training goes on; empty: from new ones");
   }
 };
 

@@ -40,7 +40,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   copy.train.visit(train);
   static const std::set<std::string> free = {"train.eval_every",       "train.checkpoint_every", "train.checkpoint_minutes",
                                              "train.keep_checkpoints", "train.max_bad_steps",    "train.dtype",
-                                             "train.base_precision"};
+                                             "train.base_precision",   "lora.start_from"};
   // Left out at 0, so that runs begun before they existed go on.
   static const std::set<std::string> newer = {"train.label_smoothing", "train.z_loss"};
   Json identity = Json::object();
@@ -55,6 +55,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   identity["threads"] = parts.threads;
   identity["storage_dtype"] = parts.storage;  // what train.dtype and train.base_precision came to on this machine
   identity["compute_dtype"] = parts.compute;
+  if (!parts.started_from.empty()) identity["lora.start_from"] = parts.started_from;
   if (parts.calibration_rows > 0) identity["export.calibration.rows"] = parts.calibration_rows;  // else training sees none
   return identity;
 }

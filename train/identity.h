@@ -4,8 +4,8 @@
 // Nor are the program's version and the instruction set part of it, which decide bits too: a run goes on under another, with a
 // warning.
 //
-// Not part of it: merge-aware training where there is none, where things lie, how often to checkpoint or evaluate, when to give
-// up. Those may change between resumes.
+// Not part of it: merge-aware training and an adapter to start from where there is none, where things lie, how often to
+// checkpoint or evaluate, when to give up. Those may change between resumes.
 #pragma once
 
 #include <string>
@@ -24,6 +24,7 @@ struct IdentityParts {
   int threads = 1;
   std::string storage, compute;       // dtypes: "bf16", "f32"; of the storage also "int8 of bf16", "nf4 of f32"
   std::int64_t calibration_rows = 0;  // that the format of the merge-aware phase looks at
+  std::string started_from = {};      // lora::start_identity()
 };
 // A flat object: "train.rows": 4, "lora.rank": 16, "base": "<sha256>", ...
 Json run_identity(const RunConfig& config, const IdentityParts& parts);

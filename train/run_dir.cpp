@@ -11,6 +11,8 @@ constexpr std::uint64_t kMaxPinsBytes = 16 << 20;
 
 std::string Pins::text(const char* key) const { return json_get<std::string>(identity, key, "run.json"); }
 
+std::string Pins::started_from() const { return json_get_or<std::string>(identity, "lora.start_from", "", "run.json"); }
+
 std::optional<Pins> read_pins(const fs::path& run_dir) {
   const fs::path file = run_dir / "run.json";
   if (!fs::exists(file)) return std::nullopt;

@@ -23,6 +23,7 @@ struct Pins {
   std::string program = {};                    // that began it: "graft 0.1.0 on avx512_bf16"; empty: an older one did
 
   std::string text(const char* key) const;  // of the identity; FormatError when it is not there
+  std::string started_from() const;         // sha256 of the adapter that the run went on from; empty: from none
 };
 // Of the run that began in a directory, whoever owns it now; FormatError when run.json is damaged.
 std::optional<Pins> read_pins(const fs::path& run_dir);

@@ -13,6 +13,7 @@
 #include "kernels/cpu/threads.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/device.h"
+#include "lora/start.h"
 #include "model/compute_type.h"
 #include "train/checkpoint.h"
 #include "train/dtypes.h"
@@ -84,7 +85,8 @@ Json identity_today(const RunConfig& config, const model::WeightSource& base, co
                                .threads = set_threads(config.threads),
                                .storage = storage_name(dtypes, config.train),
                                .compute = model::name_of(dtypes.compute),
-                               .calibration_rows = served.calibration_rows});
+                               .calibration_rows = served.calibration_rows,
+                               .started_from = lora::start_identity(config.lora)});
 }
 
 // What this run is. begun: goes on with what the directory holds; DataError when that is another one.
@@ -211,6 +213,7 @@ void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data
 TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer, Resume resume,
                   const ServedFormat& served) {
   check_fit(config, base.spec(), tokenizer);
+  const auto start = lora::open_start(config.lora, base);
   const RunDir run(config.run_dir);
   const bool begun = resume != Resume::fresh && run.begun();  // a fresh run takes the old one's place once it is known to fit
   if (resume == Resume::required && !begun)
@@ -238,6 +241,7 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   const auto decoder = model::Decoder::load(base, dtypes.storage, dtypes.compute, base_precision(config.train));
   throw_if_stopped();
   const auto adapters = lora::create(config.lora, *decoder, static_cast<std::uint64_t>(config.train.seed));
+  if (start) lora::copy_factors(*start, *adapters);
   adapters->base_identity = base.identity();
   lora::attach(*adapters, *decoder);
 

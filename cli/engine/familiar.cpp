@@ -52,7 +52,7 @@ Json Familiar::json() const {
 
 std::vector<Familiar> familiar_documents(const Session& session, ScoreBook& book, const std::vector<Score>& scores,
                                          const lora::AdapterSet& adapter) {
-  const std::string training = corpus_of(session, adapter), &corpus = session.config.corpus.dir;
+  const std::string training = origin_of(session, adapter).corpus, &corpus = session.config.corpus.dir;
   if (training.empty() || data::shards_of(data::read_manifest(corpus), "train", training).empty()) {
     log::info("eval", corpus, " is not known to hold what the adapter was trained on: no near-duplicates were looked for");
     return {};

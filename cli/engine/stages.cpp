@@ -16,6 +16,7 @@
 #include "data/find_files.h"
 #include "export/calibration.h"
 #include "kernels/device.h"
+#include "lora/start.h"
 #include "train/memory_plan.h"
 
 namespace graft::cli {
@@ -119,6 +120,7 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   check_export_room(session, formats);
   check_merge_aware(session);
   lora::match_targets(session.config.lora, lora::linear_names(*session.base));
+  lora::open_start(session.config.lora, *session.base);
   check_servers(session, formats);
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);
 }
@@ -173,10 +175,11 @@ std::string snapshot_today(const Session& session) {
   return data::corpus_snapshot(shards);
 }
 
-std::string corpus_of(const Session& session, const lora::AdapterSet& adapter) {
+Origin origin_of(const Session& session, const lora::AdapterSet& adapter) {
   const auto run = train::read_pins(session.run_dir());
-  if (!run || !session.has_adapter()) return "";
-  return exports::adapter_hash(*session.adapter()) == exports::adapter_hash(adapter) ? run->text("corpus") : "";
+  if (!run || !session.has_adapter()) return {};
+  if (exports::adapter_hash(*session.adapter()) != exports::adapter_hash(adapter)) return {};
+  return {run->text("corpus"), run->started_from()};
 }
 
 data::PrepareReport prepare_corpus(const Session& session) {
@@ -209,12 +212,14 @@ std::string model_name(const Session& session) {
 
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
                                               const std::vector<std::string>& formats, const exports::Gate& gate) {
+  const Origin origin = origin_of(session, adapter);
   exports::ExportRequest request{.base = *session.base,
                                  .adapter = adapter,
                                  .storage = session.dtypes().storage,
                                  .name = model_name(session),
                                  .config_hash = sha256_hex(config_json(session.config).dump()),
-                                 .corpus = corpus_of(session, adapter),
+                                 .corpus = origin.corpus,
+                                 .started_from = origin.started_from,
                                  .stop_ids = stop_ids(session)};
   std::optional<exports::Calibration> calibration;
   if (calibrates(formats))

@@ -33,8 +33,11 @@ void check_calibration(const Session& session, std::vector<std::string> formats)
 std::string model_name(const Session& session);
 
 data::PrepareReport prepare_corpus(const Session& session);
-// The snapshot that the run's own adapter was trained on (train/run_dir.h); of any other adapter nothing is known: empty.
-std::string corpus_of(const Session& session, const lora::AdapterSet& adapter);
+// What the run's own adapter came of (train/run_dir.h); of any other adapter nothing is known.
+struct Origin {
+  std::string corpus, started_from;
+};
+Origin origin_of(const Session& session, const lora::AdapterSet& adapter);
 std::string snapshot_today(const Session& session);         // of all documents in the corpus that are trained on
 train::ServedFormat served_format(const Session& session);  // of train.merge_aware
 train::TrainReport train_adapter(const Session& session, Restart restart);

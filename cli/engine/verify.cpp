@@ -25,6 +25,7 @@ exports::Source source_of_run(const fs::path& run) {
   exports::Source source;
   source.base = pins->text("base");
   source.corpus = pins->text("corpus");
+  source.started_from = pins->started_from();
   source.adapter = exports::adapter_hash(*lora::load_peft(run / "adapter"));
   return source;
 }
@@ -40,11 +41,12 @@ Problems of_another_run(const Artifact& artifact, const exports::Source& run, co
   const auto compare = [&](const char* what, const std::string& recorded, const std::string& own) {
     if (recorded != own)
       problems.push_back(cat(artifact.path.string(), " comes of another ", what, ", ", recorded.empty() ? "unknown" : recorded,
-                             "; that of ", directory, " is ", own));
+                             "; that of ", directory, " is ", own.empty() ? "unknown" : own));
   };
   compare("adapter", artifact.source.adapter, run.adapter);
   compare("base", artifact.source.base, run.base);
   compare("corpus", artifact.source.corpus, run.corpus);
+  compare("adapter to start from", artifact.source.started_from, run.started_from);
   return problems;
 }
 

@@ -1,5 +1,5 @@
 // A merged model as one GGUF file, in each kind of file of llama.cpp (docs/formats.md). "-imatrix": its importance weights, from
-// the training documents.
+// the training documents; "-awq-gptq": AWQ's scales, then GPTQ's codes in its blocks.
 #include "export/gguf_model.h"
 
 namespace graft::exports {
@@ -25,6 +25,8 @@ constexpr Exporter kFormats[] = {
     gguf_exporter<GgufFileType::q6_k>("gguf-q6_k", "merged model as one GGUF file, matrices in Q6_K (6.6 bits per weight)"),
     gguf_exporter<GgufFileType::q4_0, kImportance>("gguf-q4_0-imatrix",
                                                    "as gguf-q4_0, rounded with importance weights from the training documents"),
+    gguf_exporter<GgufFileType::q4_0, Quantizer::awq_gptq>(
+        "gguf-q4_0-awq-gptq", "as gguf-q4_0, scaled by AWQ, then rounded by GPTQ with the training documents"),
     gguf_exporter<GgufFileType::q4_1, kImportance>("gguf-q4_1-imatrix",
                                                    "as gguf-q4_1, rounded with importance weights from the training documents"),
     gguf_exporter<GgufFileType::q5_0, kImportance>("gguf-q5_0-imatrix",

@@ -28,8 +28,10 @@ constexpr Exporter kFormats[] = {{
         [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made) {
           write_gguf_model(without_adapter(request), GgufFileType::bf16, Quantizer::nearest, target, made);
         },
-    .verify = [](const ExportRequest& request, const std::filesystem::path& written,
-                 const Fingerprints& made) { return verify_gguf_model(without_adapter(request), written, made); },
+    .verify =
+        [](const ExportRequest& request, const std::filesystem::path& written, const Fingerprints& made) {
+          return verify_gguf_model(without_adapter(request), Quantizer::nearest, written, made);
+        },
 }};
 
 }  // namespace

@@ -62,6 +62,18 @@ std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type, co
   return bytes;
 }
 
+std::vector<std::byte> q4_0_blocks(const Rounded& rounded) {
+  const at::Tensor codes = rounded.codes.contiguous(), scales = rounded.grid.scale.contiguous();
+  const std::int64_t rows = codes.size(0), columns = codes.size(1), groups = scales.size(1);
+  const std::int64_t row_bytes = groups * info_of(GgmlType::q4_0).bytes;
+  const float* const code = codes.const_data_ptr<float>();
+  const float* const scale = scales.const_data_ptr<float>();
+  std::vector<std::byte> bytes(static_cast<std::size_t>(rows * row_bytes));
+  for (std::int64_t row = 0; row < rows; ++row)
+    detail::row_q4_0_of_codes(code + row * columns, scale + row * groups, columns, bytes.data() + row * row_bytes);
+  return bytes;
+}
+
 at::Tensor dequantized(const std::vector<std::byte>& bytes, GgmlType type, at::IntArrayRef shape) {
   at::Tensor out = at::empty(shape, at::kFloat);
   dequantize(type, bytes.data(), out.numel(), out.mutable_data_ptr<float>());

@@ -13,6 +13,7 @@
 //   Q4_K, Q5_K   the same with w = h sqrt(2 mean x^2 of the block + x^2); scales and minima to 6 bits with the least error
 //   Q6_K         as without, with w = h
 //   Q8_0, F16    as without, as all others
+// From codes that another rounding found (q4_0_blocks()): Q4_0 with d = f16(s), which is s from 2^-17 on, and the codes q + 8.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "core/gguf.h"
+#include "export/quantize/rounding.h"
 
 namespace graft::exports {
 
@@ -32,6 +34,10 @@ std::vector<std::byte> quantize_rows(const at::Tensor& values, GgmlType type, co
 // What a reader makes of those bytes: f32, of the same shape.
 at::Tensor dequantized(const std::vector<std::byte>& bytes, GgmlType type, at::IntArrayRef shape);
 at::Tensor quantized(const at::Tensor& values, GgmlType type, const at::Tensor& importance = {});
+
+// The grids that Q4_0 can hold, and its blocks from whole rows on one.
+inline constexpr model::CompressedScheme kQ4_0Grid = {model::CompressedFormat::packed, 4, 32, true};
+std::vector<std::byte> q4_0_blocks(const Rounded& rounded);
 
 bool is_searched(GgmlType type);  // without importance too
 
@@ -44,6 +50,7 @@ void row_q5_1(const float* x, const float* importance, std::int64_t n, std::byte
 void row_q4_k(const float* x, const float* importance, std::int64_t n, std::byte* out);
 void row_q5_k(const float* x, const float* importance, std::int64_t n, std::byte* out);
 void row_q6_k(const float* x, const float* importance, std::int64_t n, std::byte* out);
+void row_q4_0_of_codes(const float* codes, const float* scales, std::int64_t n, std::byte* out);
 
 }  // namespace detail
 }  // namespace graft::exports

@@ -139,6 +139,14 @@ void row_affine(const float* x, const float* importance, std::int64_t n, bool fi
 [[gnu::flatten]] GRAFT_SIMD void row_q4_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   row_signed(x, importance, n, false, out);
 }
+void row_q4_0_of_codes(const float* codes, const float* scales, std::int64_t n, std::byte* out) {
+  int shifted[kBlock];
+  for (std::int64_t i = 0; i < n; i += kBlock, out += 18) {
+    store16(out, scales[i / kBlock]);
+    for (int j = 0; j < kBlock; ++j) shifted[j] = static_cast<int>(codes[i + j]) + 8;
+    store_codes(shifted, out + 2);
+  }
+}
 [[gnu::flatten]] GRAFT_SIMD void row_q5_0(const float* x, const float* importance, std::int64_t n, std::byte* out) {
   row_signed(x, importance, n, true, out);
 }

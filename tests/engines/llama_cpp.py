@@ -60,7 +60,7 @@ def perplexity(run):
         theirs = their_perplexity(run, run.artifact(name))
         print(f"{name}: {theirs:.4f} in llama.cpp")
         check(f"llama.cpp, {name}: perplexity against base + adapter in graft", abs(theirs / ours - 1), LIMIT)
-    for kind in ("q4_0", "q4_1", "q5_0", "q5_1", "q4_k_s", "q4_k_m", "q4_k_m-imatrix", "q5_k_m", "q6_k"):
+    for kind in ("q4_0", "q4_0-awq-gptq", "q4_1", "q5_0", "q5_1", "q4_k_s", "q4_k_m", "q4_k_m-imatrix", "q5_k_m", "q6_k"):
         name = f"gguf-{kind}.gguf"  # far from base + adapter: against the file itself
         own, theirs = our_perplexity(run, run.artifact(name), windows, storage="f32"), their_perplexity(run, run.artifact(name))
         print(f"{name}: {own:.4f} in graft, {theirs:.4f} in llama.cpp")

@@ -99,6 +99,7 @@ TEST_CASE("what looked at documents is nearer to the model on them, and the same
                                                   {"ct-fp8-gptq", "ct-fp8"},
                                                   {"fp8-gptq", "fp8"},
                                                   {"gguf-q4_0-imatrix", "gguf-q4_0"},
+                                                  {"gguf-q4_0-awq-gptq", "gguf-q4_0"},
                                                   {"gguf-q4_k_m-imatrix", "gguf-q4_k_m"}}) {
     INFO(calibrated);
     const auto made = exports::export_all({calibrated, plain}, bench.request(), bench.directory / "a");

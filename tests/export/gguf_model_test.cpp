@@ -8,6 +8,7 @@
 #include "model/rotary_rows.h"
 #include "tests/export/support.h"
 #include "tests/support/catch.h"
+#include "tests/support/tiny_base.h"
 
 using namespace graft;
 using namespace graft::testing;
@@ -164,6 +165,17 @@ TEST_CASE("the base is rounded as the trainer rounded it, the merge only once", 
   CHECK(at::equal(exact, (weight.to(at::kDouble) + delta).to(at::kFloat)));
   CHECK(at::equal(rounded, (weight.to(at::kBFloat16).to(at::kDouble) + delta).to(at::kFloat)));
   CHECK(at::equal(exports::MergedModel(*base, nullptr, at::kFloat).load(name), weight));
+}
+
+TEST_CASE("GPTQ's codes need whole blocks, and a model without them is refused by name", "[export][gguf]") {
+  const ScratchDirectory directory;
+  write_tiny_base(directory / "base", {.ffn = 48});
+  const model::ModelSpec spec = model::open_weights(directory / "base")->spec();
+  CHECK(exports::gguf_refusal(spec).empty());
+  CHECK(exports::gguf_refusal(spec, exports::Quantizer::importance).empty());
+  CHECK(exports::gguf_refusal(spec, exports::Quantizer::awq_gptq) ==
+        "GPTQ needs whole blocks of 32, and rows of model.layers.0.mlp.down_proj.weight have 48 columns; choose gguf-q8_0 or "
+        "gguf-q4_0-imatrix, which leave such tensors in f16");
 }
 
 TEST_CASE("what llama.cpp has in its code and no key changes is refused before any work", "[export][gguf]") {

@@ -120,11 +120,13 @@ TEST_CASE("an id names the content", "[export][manifest]") {
   auto request = golden_case.request();
   request.name = "our Handbook/2026";
   request.corpus = std::string(64, '5');
+  request.started_from = std::string(64, '6');
   const auto artifacts = exports::export_all({"gguf-q8_0"}, request, scratch.path());
   CHECK(artifacts[0].id() == "our-Handbook-2026-gguf-q8_0-" + sha256_file(scratch / "gguf-q8_0.gguf").substr(0, 12));
   Json manifest = read_json(scratch / "manifest.json");
   CHECK(manifest["artifacts"][0]["id"] == artifacts[0].id());
   CHECK(manifest["artifacts"][0]["corpus"] == request.corpus);
+  CHECK(manifest["artifacts"][0]["started_from"] == request.started_from);
   CHECK(exports::export_all({"gguf-q8_0"}, request, scratch.path())[0].reused);
   manifest["artifacts"][0]["id"] = "our-Handbook-2026-gguf-q8_0-000000000000";
   write_file(scratch / "manifest.json", manifest.dump());

@@ -73,6 +73,22 @@ TEST_CASE("blocks have the bytes of llama.cpp's quantizers", "[export][quantize]
   }
 }
 
+TEST_CASE("codes on a grid are Q4_0's, with the scale and the order of its blocks", "[export][quantize]") {
+  // By hand: d = 0.5 (f16 0x3800), codes -8 .. 7 twice; element j in the low nibble of byte j, j + 16 in the high one.
+  const at::Tensor codes = at::arange(-8, 8, at::kFloat).repeat({2, 2});
+  at::Tensor scale = at::full({2, 1}, 0.5, at::kFloat);
+  scale[1][0] = 0x1p-17;
+  const std::vector<std::byte> bytes = exports::q4_0_blocks({{scale, {}}, codes});
+  REQUIRE(bytes.size() == 36);
+  CHECK(bytes[0] == std::byte{0x00});
+  CHECK(bytes[1] == std::byte{0x38});
+  for (int j = 0; j < 16; ++j) CHECK(bytes[static_cast<std::size_t>(2 + j)] == static_cast<std::byte>(j | j << 4));
+  at::manual_seed(11);
+  const exports::Rounded rounded = exports::rounded_to_nearest(at::randn({7, 96}, at::kFloat), exports::kQ4_0Grid);
+  CHECK(at::equal(exports::dequantized(exports::q4_0_blocks(rounded), GgmlType::q4_0, {7, 96}), rounded.values()));
+  CHECK(at::equal(exports::dequantized(bytes, GgmlType::q4_0, {2, 32}), codes * scale));
+}
+
 TEST_CASE("blocks that search keep most of the weights, whatever the scale", "[export][quantize]") {
   at::manual_seed(4);
   // Uniform steps of 2^-b of the range leave a relative error of about 2^-b / sqrt(12) * range / rms, range / rms = 5 to 6 for

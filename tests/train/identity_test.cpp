@@ -42,6 +42,19 @@ TEST_CASE("what decides the bits is in the identity, where things lie and how of
                                  "train.seed: 0 then, 1 now"});
 }
 
+TEST_CASE("an adapter to start from is part of the identity by what it is, not by where it lies", "[train]") {
+  RunConfig config;
+  const Json without = run_identity(config, kParts);
+  CHECK(!without.contains("lora.start_from"));
+  config.lora.start_from = "a/adapter";
+  IdentityParts parts = kParts;
+  parts.started_from = "0123";
+  const Json with = run_identity(config, parts);
+  config.lora.start_from = "b/adapter";
+  CHECK(differences(with, run_identity(config, parts)).empty());
+  CHECK(differences(without, with) == std::vector<std::string>{"lora.start_from: nothing then, 0123 now"});
+}
+
 TEST_CASE("merge-aware training is part of the identity where there is any", "[train][merge_aware]") {
   RunConfig config;
   const Json without = run_identity(config, kParts);
