@@ -19,12 +19,16 @@ bool is_converted(const std::filesystem::path& tokenizer_json) {
 
 }  // namespace
 
+bool has_spm_model(const std::filesystem::path& directory) {
+  const auto json = directory / "tokenizer.json";
+  return std::filesystem::exists(directory / "tokenizer.model") && (!std::filesystem::exists(json) || is_converted(json));
+}
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   if (fs::is_directory(path)) {
-    const fs::path json = path / "tokenizer.json", sentencepiece = path / "tokenizer.model";
-    if (fs::exists(json) && !(fs::exists(sentencepiece) && is_converted(json))) return load_bpe_json(json);
-    if (fs::exists(sentencepiece)) return load_spm_model(sentencepiece);
+    if (has_spm_model(path)) return load_spm_model(path / "tokenizer.model");
+    if (fs::exists(path / "tokenizer.json")) return load_bpe_json(path / "tokenizer.json");
     throw UserError(cat(path.string(), ": neither tokenizer.json nor tokenizer.model is in this directory"));
   }
   if (!fs::exists(path)) throw UserError(cat(path.string(), ": there is no such file or directory"));

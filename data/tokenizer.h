@@ -50,6 +50,8 @@ class Tokenizer {
   std::filesystem::path origin_;
 };
 
+// Whether a model directory's tokenizer is its tokenizer.model: where there is no tokenizer.json, or one that was made out of it.
+bool has_spm_model(const std::filesystem::path& directory);
 // `path` is a GGUF file, a model directory (tokenizer.json preferred, else tokenizer.model), or one of these files.
 // FormatError for a malformed file, UnsupportedError for a tokenizer kind or pre-tokenizer that graft does not have, by name.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);

@@ -68,6 +68,19 @@ void withdraw(const Artifact& artifact, Manifest& manifest) {
   if (error) throw_machine_error("remove", artifact.path, error.value());
 }
 
+// The records of files that nobody vouches for.
+void forget(Manifest& manifest, const std::vector<std::string>& formats) {
+  const std::vector<Artifact> recorded = manifest.artifacts();
+  for (const Artifact& artifact : recorded) {
+    const bool anew = std::any_of(formats.begin(), formats.end(), [&](auto& name) { return same_format(name, artifact.format); });
+    if (!anew)
+      log::warn("export", artifact.path.string(),
+                " was recorded without a signature and is not in the manifest any more; export ", artifact.format,
+                " again, or remove it");
+    manifest.remove(artifact.format);
+  }
+}
+
 }  // namespace
 
 std::span<const Exporter* const> all_formats() {
@@ -152,6 +165,7 @@ std::vector<Artifact> export_all(const std::vector<std::string>& formats, const 
   remove_leftovers(directory);
 
   Manifest manifest(directory);
+  if (!request.keeps) forget(manifest, formats);
   std::vector<Artifact> artifacts;
   for (const std::string& name : formats) {
     throw_if_stopped();

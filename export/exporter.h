@@ -31,9 +31,10 @@ struct ExportRequest {
   at::ScalarType storage;   // bf16: the run rounded the base to bf16 before training, so the merge does too; f32: as in the file
   std::string name;         // of the model, for metadata
   std::string config_hash;  // sha256 of the run's config, for the manifest; may be empty
-  Calibration* calibration = nullptr;       // for the formats that look at documents
-  std::string corpus = {};                  // snapshot of what the adapter was trained on, for the manifest; may be empty
-  std::string started_from = {};            // train/run_dir.h, for the manifest; may be empty
+  Calibration* calibration = nullptr;  // for the formats that look at documents
+  std::string corpus = {};             // snapshot of what the adapter was trained on, for the manifest; may be empty
+  std::string started_from = {};       // train/run_dir.h, for the manifest; may be empty
+  bool keeps = true;  // what the manifest records may stay; else all is written anew, and nothing else stays in it
   std::vector<std::int32_t> stop_ids = {};  // tokens that end an answer, where conversations were trained on
 };
 

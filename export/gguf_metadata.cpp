@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "export/gguf_tokenizer.h"
 #include "model/family.h"
+#include "model/hf_config.h"
 
 namespace graft::exports {
 namespace {
@@ -77,6 +78,9 @@ void write_rope_scaling(GgufWriter& writer, const std::string& prefix, const Jso
   };
   optional("extrapolation_factor", "yarn_ext_factor");
   optional("attention_factor", "yarn_attn_factor");
+  // llama.cpp reads the key above for other architectures alone, and multiplies what it computes itself by this one.
+  if (const double own = model::yarn_attention_factor(rope.factor); rope.attention_factor != own)
+    real(writer, prefix + "rope.scaling.attn_factor", rope.attention_factor / own);
   optional("beta_fast", "yarn_beta_fast");
   optional("beta_slow", "yarn_beta_slow");
 }

@@ -55,8 +55,8 @@ bool is_70b(const model::ModelSpec& spec) {
   return spec.family == "qwen2" || ((spec.family == "llama" || spec.family == "mistral") && spec.heads != spec.kv_heads);
 }
 
-GgmlType mixed_type(GgufFileType file, GgmlType type, const model::ModelSpec& spec, const std::string& name,
-                    std::int64_t columns) {
+GgmlType mixed_type(GgufFileType file, GgmlType type, const model::ModelSpec& spec, const std::string& name, std::int64_t columns,
+                    bool importance) {
   const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
   const auto layers = static_cast<std::int64_t>(spec.layers.size()), layer = layer_of(name);
   const bool medium = file == GgufFileType::q4_k_m || file == GgufFileType::q5_k_m, small = file == GgufFileType::q4_k_s;
@@ -74,6 +74,9 @@ GgmlType mixed_type(GgufFileType file, GgmlType type, const model::ModelSpec& sp
   if (has("ffn_down")) {
     if (medium && wants_more_bits(layer, layers)) return GgmlType::q6_k;
     if (small && layer < layers / 8) return GgmlType::q5_k;
+    // With importance weights alone: their search for one scale can go astray in the first of these.
+    if (importance && layer < layers / 8 && file == GgufFileType::q4_0) return GgmlType::q4_1;
+    if (importance && layer < layers / 8 && file == GgufFileType::q5_0) return GgmlType::q5_1;
   }
   if (has("attn_output.weight") && spec.moe.experts == 8 && type == GgmlType::q4_k) return GgmlType::q5_k;
   return type;
@@ -91,11 +94,11 @@ GgmlType fitting(GgmlType type, std::int64_t columns) {
 }  // namespace
 
 GgmlType gguf_tensor_type(GgufFileType file, const model::ModelSpec& spec, const std::string& name, std::int64_t columns,
-                          std::size_t dimensions) {
+                          std::size_t dimensions, bool importance) {
   if (dimensions == 1 || !name.ends_with(".weight") || name.ends_with("_norm.weight") || name.ends_with("ffn_gate_inp.weight"))
     return GgmlType::f32;
   const GgmlType type = default_type(file);
-  return is_plain(type) ? type : fitting(mixed_type(file, type, spec, name, columns), columns);
+  return is_plain(type) ? type : fitting(mixed_type(file, type, spec, name, columns, importance), columns);
 }
 
 }  // namespace graft::exports

@@ -80,7 +80,7 @@ std::vector<Planned> extra_tensors(const model::WeightSource& base) {
   return extras;
 }
 
-std::vector<Planned> plan(const MergedModel& source, GgufFileType file) {
+std::vector<Planned> plan(const MergedModel& source, GgufFileType file, bool importance) {
   std::vector<Planned> tensors = extra_tensors(source.base());
   std::map<std::string, std::size_t> index;
   for (const model::TensorSpec& tensor : source.tensors()) {
@@ -88,7 +88,7 @@ std::vector<Planned> plan(const MergedModel& source, GgufFileType file) {
     if (added)
       tensors.push_back({tensor.gguf,
                          tensor.shape,
-                         gguf_tensor_type(file, source.spec(), tensor.gguf, tensor.shape.back(), tensor.shape.size()),
+                         gguf_tensor_type(file, source.spec(), tensor.gguf, tensor.shape.back(), tensor.shape.size(), importance),
                          {},
                          {}});
     tensors[at->second].parts.push_back(tensor);
@@ -121,6 +121,10 @@ std::vector<std::byte> blocks_of(const Rounded& whole, std::int64_t begin, std::
 
 }  // namespace
 
+bool has_betas_of_its_own(const model::RopeSpec& rope) {
+  return rope.scaling == model::RopeScaling::yarn && (rope.beta_fast != 32 || rope.beta_slow != 1);
+}
+
 bool interleaves_rotary_rows(const model::ModelSpec& spec) { return model::family_named(spec.family).gguf_permutes_qk; }
 
 std::string gguf_refusal(const model::ModelSpec& spec, Quantizer quantizer) {
@@ -142,10 +146,11 @@ std::string gguf_refusal(const model::ModelSpec& spec, Quantizer quantizer) {
   return "";
 }
 
-std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file) {
+std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file, Quantizer quantizer) {
   std::uint64_t bytes = 0;
   for (const model::TensorSpec& tensor : model::tensors_of(spec)) {
-    const GgmlTypeInfo& type = info_of(gguf_tensor_type(file, spec, tensor.gguf, tensor.shape.back(), tensor.shape.size()));
+    const GgmlTypeInfo& type = info_of(
+        gguf_tensor_type(file, spec, tensor.gguf, tensor.shape.back(), tensor.shape.size(), quantizer == Quantizer::importance));
     const auto rows = tensor.shape.size() == 1 ? 1 : static_cast<std::uint64_t>(tensor.shape[0]);
     bytes += rows * static_cast<std::uint64_t>(tensor.shape.back() / type.block * type.bytes);
   }
@@ -155,7 +160,7 @@ std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file) {
 void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const fs::path& target,
                       Fingerprints& made) {
   const MergedModel source = source_for(request, quantizer, kQ4_0Grid);
-  const std::vector<Planned> tensors = plan(source, file);
+  const std::vector<Planned> tensors = plan(source, file, quantizer == Quantizer::importance);
   const RoundLinear round = by_gptq(quantizer) ? rounding_for(request, quantizer, kQ4_0Grid) : RoundLinear();
   const bool interleave = interleaves_rotary_rows(source.spec());
   std::int64_t parameters = 0;
@@ -182,7 +187,7 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
       const bool turned = interleave && part.rotary_heads > 0, shifted = part.role == model::TensorRole::norm && offset != 0;
       std::optional<Rounded> rounded;
       if (round && part.role == model::TensorRole::linear && tensor.type == GgmlType::q4_0) rounded = round(part, {});
-      const bool bounded = !rounded && !importance.defined() && !is_searched(tensor.type);
+      const bool bounded = !rounded && !importance.defined() && !is_searched(tensor.type) && !shifted;
       const std::int64_t head = turned ? part.shape[0] / part.rotary_heads : kRowStep;  // rows of it change places
       const std::vector<RowRange> pieces = pieces_of(part, head);
       on_all_threads(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
@@ -195,8 +200,8 @@ void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer
         const std::vector<std::byte> bytes =
             rounded ? blocks_of(*rounded, begin, end, turn) : quantize_rows(values.contiguous(), tensor.type, importance);
         put(above + begin, end - begin, bytes);
-        if (shifted) return;  // what a reader subtracts again rounds once more: compared when it is verified
-        const at::Tensor stored = dequantized(bytes, tensor.type, values.sizes());
+        at::Tensor stored = dequantized(bytes, tensor.type, values.sizes());
+        if (shifted) stored -= offset;  // as a reader does, which rounds once more
         made.add(part.name, begin, turned ? model::separated_rows(stored, (end - begin) / head) : stored, rows,
                  bounded ? info_of(tensor.type).name : "");
       });
@@ -220,6 +225,10 @@ double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, cons
                 " tokens llama.cpp attends to more than the model was trained on");
       break;
     }
+  if (const model::RopeSpec& rope = request.base.spec().rope; has_betas_of_its_own(rope))
+    log::warn("export", "llama.cpp scales YaRN with beta_fast 32 and beta_slow 1, whatever a file says; ",
+              request.base.spec().architecture, " has ", rope.beta_fast, " and ", rope.beta_slow,
+              ", with which it was trained and scored here");
   return verify_model(source_for(request, quantizer, kQ4_0Grid), *reopened, made);
 }
 

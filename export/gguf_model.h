@@ -15,7 +15,7 @@ namespace graft::exports {
 // quantizer: nearest, importance, or for q4_0 one of GPTQ: then codes of that rounding stand where the type is Q4_0, in linears.
 void write_gguf_model(const ExportRequest& request, GgufFileType file, Quantizer quantizer, const std::filesystem::path& target,
                       Fingerprints& made);
-std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file);
+std::uint64_t gguf_bytes(const model::ModelSpec& spec, GgufFileType file, Quantizer quantizer);
 // Exporter::served. GGUF permutes rows of q and k, which does not change them.
 at::Tensor gguf_rows(const model::ModelSpec& spec, const model::TensorSpec& tensor, const at::Tensor& rows, GgufFileType file);
 double verify_gguf_model(const ExportRequest& request, Quantizer quantizer, const std::filesystem::path& written,
@@ -37,7 +37,7 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
       .quantizes = file != GgufFileType::f32 && file != GgufFileType::f16 && file != GgufFileType::bf16,
       .calibrates = quantizer != Quantizer::nearest,
       .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec, quantizer); },
-      .bytes = [](const model::ModelSpec& spec) { return gguf_bytes(spec, file); },
+      .bytes = [](const model::ModelSpec& spec) { return gguf_bytes(spec, file, quantizer); },
       .write = [](const ExportRequest& request, const std::filesystem::path& target,
                   Fingerprints& made) { write_gguf_model(request, file, quantizer, target, made); },
       .verify = [](const ExportRequest& request, const std::filesystem::path& written,
@@ -47,6 +47,9 @@ constexpr Exporter gguf_exporter(std::string_view name, std::string_view summary
                                                       const at::Tensor& rows) { return gguf_rows(spec, tensor, rows, file); },
   };
 }
+
+// YaRN's beta_fast and beta_slow are keys of GGUF that llama.cpp does not read for graft's families (src/models/).
+bool has_betas_of_its_own(const model::RopeSpec& rope);
 
 // Whether the family's GGUF architecture has q and k in the order of neighbours (model/rotary_rows.h).
 bool interleaves_rotary_rows(const model::ModelSpec& spec);

@@ -16,6 +16,7 @@
 #include "data/gguf_vocabulary.h"
 #include "data/pretokenizer.h"
 #include "data/spm_model.h"
+#include "data/tokenizer.h"
 
 namespace graft::exports {
 namespace {
@@ -111,8 +112,9 @@ Vocabulary bpe_vocabulary(const Files& files, std::int64_t size) {
     vocabulary.types[i] = GgufTokenType::normal;
   }
   for (const Json& token : json_get_or<Json>(files.tokenizer, "added_tokens", Json::array(), origin))
-    place_added(vocabulary, checked_id(json_get<std::int64_t>(token, "id", origin), size, origin),
-                json_get<std::string>(token, "content", origin), json_get_or<bool>(token, "special", false, origin));
+    if (const auto id = json_get<std::int64_t>(token, "id", origin); id < size)  // the base embeds no others
+      place_added(vocabulary, checked_id(id, size, origin), json_get<std::string>(token, "content", origin),
+                  json_get_or<bool>(token, "special", false, origin));
   each_configured_token(files, size, [&](std::int64_t id, const std::string& content, bool special) {
     place_added(vocabulary, id, content, special);
   });
@@ -279,7 +281,7 @@ void write_chat_template(GgufWriter& writer, const Files& files) {
 void write_tokenizer(GgufWriter& writer, const std::filesystem::path& directory, const model::ModelSpec& spec) {
   const Files files(directory);
   const bool llama = spec.family == "llama" || spec.family == "mistral" || spec.family == "mixtral";
-  const bool spm = std::filesystem::is_regular_file(directory / "tokenizer.model");
+  const bool spm = data::has_spm_model(directory);
   if (!spm && files.tokenizer.is_null())
     throw FormatError(
         cat(directory.string(), " has neither tokenizer.json nor tokenizer.model; a GGUF file needs the tokenizer"));

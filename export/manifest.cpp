@@ -54,6 +54,16 @@ Json json_of(const std::vector<FileRecord>& files) {
   return list;
 }
 
+// A manifest may come from anywhere, and what it says is printed.
+void check_printable(const Json& json, const std::string& origin) {
+  if (json.is_structured())
+    for (const auto& [key, value] : json.items()) check_printable(value, origin);
+  else if (json.is_string())
+    for (const char c : json.get_ref<const std::string&>())
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F)
+        throw FormatError(cat(origin, ": holds the control character ", static_cast<int>(c), ", which no manifest has"));
+}
+
 Artifact artifact_from(const Json& json, const fs::path& directory, const std::string& origin) {
   const auto text = [&](const char* key) { return json_get<std::string>(json, key, origin); };
   Artifact artifact;
@@ -190,6 +200,7 @@ Manifest::Manifest(fs::path directory) : directory_(std::move(directory)) {
   const Json json = parse_json(text_, origin);
   if (const auto version = json_get<std::int64_t>(json, "manifest", origin); version != kVersion)
     throw UnsupportedError(cat(origin, ": version ", version, " of the manifest, this program knows ", kVersion));
+  check_printable(json, origin);
   for (const Json& artifact : json_get<Json>(json, "artifacts", origin))
     artifacts_.push_back(artifact_from(artifact, directory_, origin));
   if (const Json serving = json_get_or<Json>(json, kServing, {}, origin); !serving.is_null()) {
@@ -289,6 +300,12 @@ Manifest open_manifest(const fs::path& directory) {
             run ? cat("did you mean ", (directory / "export").string(), "?") : "name the directory that `graft export` wrote"));
   }
   return Manifest(directory);
+}
+
+bool is_signed_by(const fs::path& directory, const fs::path& private_key) {
+  if (!fs::exists(directory / kName)) return true;
+  return fs::exists(directory / kSignature) &&
+         read_file(directory / kSignature, kMaxBytes) == sign_ed25519(read_file(directory / kName, kMaxBytes), private_key);
 }
 
 void sign_manifest(const fs::path& directory, const fs::path& private_key) {

@@ -71,6 +71,9 @@ void measure(const std::filesystem::path& path, Artifact& artifact,
 // What is not as recorded, a sentence each that names the file; empty when all is. Links count as missing files.
 std::vector<std::string> changed_files(const Artifact& recorded);
 
+// Whether directory/manifest.json.sig is what that key makes of directory/manifest.json (a key signs a text in one way alone); no
+// manifest counts as signed. The errors of core/signature.h.
+bool is_signed_by(const std::filesystem::path& directory, const std::filesystem::path& private_key);
 // Signs directory/manifest.json. The directory is locked meanwhile. The errors of core/signature.h.
 void sign_manifest(const std::filesystem::path& directory, const std::filesystem::path& private_key);
 

@@ -31,6 +31,11 @@ std::vector<Finding> findings_of(const Server& server, const ServingPlan& plan) 
     return finding.state == State::ok && has_format(plan.formats, finding.topic);
   });
   if (!served) findings.push_back({"formats", State::fault, cat(server.title, " reads none of export.formats")});
+  if (const std::int64_t limit = context_limit(plan.spec); limit > 0)
+    findings.push_back({"longrope", State::note,
+                        cat("beyond ", limit,
+                            " tokens of context every request would be read with the long factors; commands "
+                            "stay there")});
   return findings;
 }
 
@@ -72,6 +77,10 @@ bool adapts_experts(const ServingPlan& plan) {
 
 std::string adapter_base(const Served& served) {
   return has_format(served.plan.formats, "hf-base") ? "hf-base" : shell_word(served.base);
+}
+
+std::int64_t context_limit(const model::ModelSpec& spec) {
+  return spec.rope.scaling == model::RopeScaling::longrope ? spec.rope.original_context : 0;
 }
 
 bool is_base_alone(std::string_view format) { return format == "hf-base" || format == "gguf-base-bf16"; }

@@ -76,7 +76,10 @@ Served offered(const Server& server, Served served);
 std::string shell_word(const std::string& text);  // as a shell reads it back
 bool has_format(const std::vector<std::string>& formats, std::string_view name);
 std::string artifact_of(const std::string& format);  // file or directory name of a format
-std::int64_t group_of(const std::string& format);    // 64 of "ct-w4a16-g64", 128 of blocks of 128 x 128; 0 when rows are not cut
+// Tokens beyond which a server would take the long factors for every request (longrope), which short documents were not trained
+// and scored with (model/rope_table.h): commands keep its context there. 0: no such limit.
+std::int64_t context_limit(const model::ModelSpec& spec);
+std::int64_t group_of(const std::string& format);  // 64 of "ct-w4a16-g64", 128 of blocks of 128 x 128; 0 when rows are not cut
 bool adapts_head(const ServingPlan& plan);
 bool adapts_experts(const ServingPlan& plan);
 bool is_base_alone(std::string_view format);     // beside the adapters that are served on it

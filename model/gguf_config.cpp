@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "model/hf_config.h"
 
 namespace graft::model {
 namespace {
@@ -109,8 +110,9 @@ RopeSpec read_rope(const GgufFile& file, std::int64_t head_dim, std::int64_t con
     rope.factor = gguf_number_or(file, "rope.scaling.factor", 1);
     rope.beta_fast = gguf_number_or(file, "rope.scaling.yarn_beta_fast", 32);
     rope.beta_slow = gguf_number_or(file, "rope.scaling.yarn_beta_slow", 1);
-    const double automatic = rope.factor <= 1 ? 1 : 0.1 * std::log(rope.factor) + 1;
-    rope.attention_factor = gguf_number_or(file, "rope.scaling.yarn_attn_factor", automatic) * attention_factor;
+    // What converters write of the config's own; llama.cpp reads the other (export/gguf_metadata.cpp).
+    rope.attention_factor =
+        gguf_number_or(file, "rope.scaling.yarn_attn_factor", yarn_attention_factor(rope.factor) * attention_factor);
   } else if (type != "none" && type != "longrope") {
     throw UnsupportedError(cat(file.path().string(), ": ", key, " is ", quote(type), "; known: none, linear, yarn, longrope"));
   }

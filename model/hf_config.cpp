@@ -53,6 +53,8 @@ ModelSpec read_hf_base(const HfFields& fields, const char* family, const char* a
   return spec;
 }
 
+double yarn_attention_factor(double factor) { return factor <= 1 ? 1 : 0.1 * std::log(factor) + 1; }
+
 double longrope_attention_factor(double factor, std::int64_t original_context) {
   return factor <= 1 || original_context <= 1 ? 1
                                               : std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original_context)));
@@ -98,8 +100,7 @@ RopeSpec read_hf_rope(const HfFields& fields, const std::optional<HfFields>& sca
     rope.original_context = original;
     rope.beta_fast = scaling->number_or("beta_fast", 32);
     rope.beta_slow = scaling->number_or("beta_slow", 1);
-    const double automatic = rope.factor <= 1 ? 1 : 0.1 * std::log(rope.factor) + 1;
-    rope.attention_factor = scaling->number_or("attention_factor", automatic);
+    rope.attention_factor = scaling->number_or("attention_factor", yarn_attention_factor(rope.factor));
     if (!scaling->boolean_or("truncate", true)) scaling->unsupported("truncate", "is false; only true is supported");
   } else {
     scaling->unsupported(type_key, cat("is ", quote(type), "; known: default, linear, llama3, yarn, longrope"));

@@ -71,6 +71,7 @@ Json write_hf_base(const ModelSpec& spec, const char* model_type);
 Json write_hf_rope_scaling(const RopeSpec& rope);  // null when there is none
 // Of longrope, what follows from the numbers of positions alone; transformers models/phi3, modeling_rope_utils.py.
 double longrope_attention_factor(double factor, std::int64_t original_context);
+double yarn_attention_factor(double factor);  // where a config states none: 0.1 ln(factor) + 1
 
 template <class Fallback>
 std::vector<bool> read_hf_sliding(const HfFields& fields, std::size_t layers, Fallback fallback) {

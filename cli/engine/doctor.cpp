@@ -102,7 +102,7 @@ std::vector<Finding> config_findings(train::RunConfig config, const std::vector<
       check_plan(*session, config.export_.formats);
       return cat("rows of ", config.train.length, " tokens; this base and adapter can be written as ",
                  joined(config.export_.formats), ", ",
-                 human_bytes(static_cast<double>(export_bytes(*session, config.export_.formats))), " to write");
+                 human_bytes(static_cast<double>(export_bytes(*session, config.export_.formats).anew)), " to write");
     });
     for (const std::string& server : servers) {
       std::vector<Finding> found;

@@ -109,7 +109,7 @@ int graft_estimate(const Context& context) {
   const std::int64_t parameters = lora::parameter_count(session.config.lora, *session.base);
   const Documents documents = documents_of(context.config.corpus);
   const train::WorkPlan work = train::plan_work(train, documents.tokens);
-  const std::uint64_t exports = export_bytes(session, context.config.export_.formats);
+  const std::uint64_t exports = export_bytes(session, context.config.export_.formats).anew;
   const auto plan =
       train::plan_run(context.config, spec, dtypes.compute, parameters, work.rows_per_epoch, train::available_memory());
   const bool timed = kernels::device() == kernels::Device::cpu;  // nothing is known of another's speed

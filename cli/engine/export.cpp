@@ -45,6 +45,7 @@ int graft_export(const Context& context, const ExportOptions& options) {
   check_corpus(session, formats);
   exports::check_formats(formats, session.base->spec(), session.config.lora);
   check_export_room(session, formats);
+  check_calibration(session, formats);
   const auto adapter = session.adapter(options.adapter);
   ScoreBook book(session);
   LazyDecoder decoder(*session.base, session.dtypes());

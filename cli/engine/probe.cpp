@@ -38,6 +38,10 @@ int graft_probe(const Context& context) {
   const Session session(context.config);
   const fs::path directory = session.export_dir();
   const exports::Manifest manifest = exports::open_manifest(directory);
+  check_signing_key(session);
+  if (!is_vouched_for(session))
+    throw DataError(cat((directory / "manifest.json").string(),
+                        " is not signed, and export.signing_key would sign it with the probe; run `graft export` first"));
   std::vector<Artifact> artifacts;
   for (const Artifact& artifact : manifest.artifacts())
     if (artifact.format != exports::kProbe) artifacts.push_back(artifact);

@@ -86,7 +86,9 @@ int graft_run(const Context& context, const RunOptions& options) {
   result.prepared = prepare_or_keep(session);
   throw_if_stopped();
   check_heldout(session, config.export_.formats);
-  check_calibration(session, config.export_.formats);
+  std::vector<std::string> looking = config.export_.formats;
+  if (const std::string& format = config.train.merge_aware.format; !format.empty()) looking.push_back(format);
+  check_calibration(session, looking);
   if (scheduled) config.run_dir = scheduled_run(session, options.runs).string();
   result.trained = train_adapter(session, options.restart);
   score_and_export(session, result);

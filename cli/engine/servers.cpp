@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "export/exporter.h"
+#include "export/manifest.h"
 #include "export/serving.h"
 
 namespace graft::cli {
@@ -81,9 +82,13 @@ std::vector<exports::Finding> server_findings(const Session& session, const std:
 void check_servers(const Session& session, const std::vector<std::string>& formats) {
   std::string problems;
   const bool all = formats == session.config.export_.formats;  // else they join what lies there: one may be for another server
+  std::vector<std::string> planned = formats;
+  const exports::Manifest there(session.export_dir());
+  for (const exports::Artifact& artifact : there.artifacts())
+    if (!all && exports::is_base_alone(artifact.format)) planned.push_back(artifact.format);
   for (const std::string& name : session.config.export_.serve) {
     const exports::Server& server = exports::find_server(name);
-    const exports::ServingPlan plan = plan_of(session, formats);
+    const exports::ServingPlan plan = plan_of(session, planned);
     for (const exports::Finding& finding : all ? exports::findings_of(server, plan) : server.findings(plan))
       if (finding.state == exports::State::fault)
         problems += cat(problems.empty() ? "" : "\n", "export.serve ", name, ": ", finding.topic, ": ", finding.detail);

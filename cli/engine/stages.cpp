@@ -141,31 +141,41 @@ void check_heldout(const Session& session, const std::vector<std::string>& forma
   log::warn("prepare", none);
 }
 
-std::uint64_t export_bytes(const Session& session, const std::vector<std::string>& formats) {
+ExportBytes export_bytes(const Session& session, const std::vector<std::string>& formats) {
   const auto adapter = static_cast<std::uint64_t>(lora::parameter_count(session.config.lora, *session.base)) * sizeof(float);
-  std::uint64_t stays = 0, passes = 0;
+  ExportBytes needed;
+  std::uint64_t passes = 0;
   for (const std::string& name : formats) {
     const exports::Exporter& exporter = exports::find_exporter(name);
-    if (fs::exists(session.export_dir() / exports::artifact_name(exporter))) continue;
     const std::uint64_t bytes = exporter.bytes == nullptr ? adapter : exporter.bytes(session.base->spec());
-    stays += bytes;
+    if (fs::exists(session.export_dir() / exports::artifact_name(exporter))) {
+      needed.replacing = std::max(needed.replacing, bytes);
+      continue;
+    }
+    needed.anew += bytes;
     if (exporter.quantizes && exporter.merges && !exporter.calibrates) passes = std::max(passes, bytes);
   }
-  return stays + passes;
+  needed.anew += passes;
+  return needed;
 }
 
 void check_export_room(const Session& session, const std::vector<std::string>& formats) {
-  const std::uint64_t needed = export_bytes(session, formats);
+  const ExportBytes needed = export_bytes(session, formats);
   std::error_code error;
   const fs::space_info space = fs::space(train::existing_part(session.export_dir()), error);
-  if (error || space.available >= needed) return;
-  throw MachineError(cat("the exports need ", human_bytes(static_cast<double>(needed)), " on the disk of ",
-                         session.export_dir().string(), ", ", human_bytes(static_cast<double>(space.available)),
-                         " are free; free space, choose fewer or smaller export.formats, or name another export.dir"));
+  if (error) return;
+  const std::string free = human_bytes(static_cast<double>(space.available));
+  if (space.available < needed.anew)
+    throw MachineError(cat("the exports need ", human_bytes(static_cast<double>(needed.anew)), " on the disk of ",
+                           session.export_dir().string(), ", ", free,
+                           " are free; free space, choose fewer or smaller export.formats, or name another export.dir"));
+  if (space.available < needed.anew + needed.replacing)
+    log::warn("export", "a file that takes the place of an older one needs up to ",
+              human_bytes(static_cast<double>(needed.replacing)), " beside it for a while, and ", free,
+              " are free on the disk of ", session.export_dir().string());
 }
 
-void check_calibration(const Session& session, std::vector<std::string> formats) {
-  if (const std::string& format = session.config.train.merge_aware.format; !format.empty()) formats.push_back(format);
+void check_calibration(const Session& session, const std::vector<std::string>& formats) {
   if (calibrates(formats)) exports::check_enough(calibration_rows(session));
 }
 
@@ -220,6 +230,7 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
                                  .config_hash = sha256_hex(config_json(session.config).dump()),
                                  .corpus = origin.corpus,
                                  .started_from = origin.started_from,
+                                 .keeps = is_vouched_for(session),
                                  .stop_ids = stop_ids(session)};
   std::optional<exports::Calibration> calibration;
   if (calibrates(formats))
@@ -228,8 +239,20 @@ std::vector<exports::Artifact> export_adapter(const Session& session, const lora
   return exports::export_all(formats, request, session.export_dir(), gate);
 }
 
+bool is_vouched_for(const Session& session) {
+  const std::string& key = session.config.export_.signing_key;
+  const fs::path directory = session.export_dir();
+  if (key.empty() || exports::is_signed_by(directory, key)) return true;
+  if (exports::Manifest(directory).is_signed())
+    throw DataError(cat((directory / "manifest.json").string(), " is not what ", key,
+                        " signed: it was changed since, or signed with another key; `graft verify` says what differs. Remove ",
+                        directory.string(), " to write all of it again"));
+  return false;
+}
+
 void check_signing_key(const Session& session) {
   if (const std::string& key = session.config.export_.signing_key; !key.empty()) sign_ed25519("", key);
+  is_vouched_for(session);
 }
 
 void sign_export(const Session& session) {

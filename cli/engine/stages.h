@@ -23,11 +23,15 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
 void check_heldout(const Session& session, const std::vector<std::string>& formats);
 // What exports will take of the disk: the formats that are not there yet, and for a while the largest of those whose base alone
 // is written to be scored. check: MachineError when there is no such room.
-std::uint64_t export_bytes(const Session& session, const std::vector<std::string>& formats);
+struct ExportBytes {
+  std::uint64_t anew = 0;       // and the largest that passes
+  std::uint64_t replacing = 0;  // the largest file that may take the place of one that is there, and lies beside it for a while
+};
+ExportBytes export_bytes(const Session& session, const std::vector<std::string>& formats);
 void check_export_room(const Session& session, const std::vector<std::string>& formats);
 
-// Too few documents for the formats that look at some, train.merge_aware.format among them; DataError. Once the corpus is there.
-void check_calibration(const Session& session, std::vector<std::string> formats);
+// Too few documents for the formats that look at some; DataError. Once the corpus is there.
+void check_calibration(const Session& session, const std::vector<std::string>& formats);
 
 // The last name of run_dir, which exported files call the model by.
 std::string model_name(const Session& session);
@@ -43,8 +47,10 @@ train::ServedFormat served_format(const Session& session);  // of train.merge_aw
 train::TrainReport train_adapter(const Session& session, Restart restart);
 std::vector<exports::Artifact> export_adapter(const Session& session, const lora::AdapterSet& adapter,
                                               const std::vector<std::string>& formats, const exports::Gate& gate);
-// export.signing_key, when there is one: that it can sign, before anything is done; and the manifest, when all is written.
+// export.signing_key, when there is one: that it can sign and that no other signature lies there (DataError), before anything is
+// done; whether it has signed what lies there, which must not be signed again otherwise; and the manifest, when all is written.
 void check_signing_key(const Session& session);
+bool is_vouched_for(const Session& session);
 void sign_export(const Session& session);
 // Base and adapted model on every held-out set. adapter may be null: the base alone.
 std::vector<Score> score_models(const Session& session, ScoreBook& book, LazyDecoder& decoder, lora::AdapterSet* adapter);

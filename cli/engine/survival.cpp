@@ -29,7 +29,7 @@ std::string alternative(const Session& session, const std::string& poor, const s
   const exports::Artifact* best = nullptr;
   for (const exports::Artifact& other : kept) {
     const exports::Exporter& exporter = exports::find_exporter(other.format);
-    if (!exporter.merges || !same_servers(other.format, poor)) continue;
+    if (!exporter.merges || !same_servers(other.format, poor) || !replaces(session, other.format, poor)) continue;
     if (const auto share = survival(scores, other.format); !share || *share < least) continue;
     if (best == nullptr || other.bytes < best->bytes) best = &other;
   }

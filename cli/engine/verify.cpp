@@ -10,6 +10,7 @@
 #include "export/exporter.h"
 #include "export/manifest.h"
 #include "export/probe.h"
+#include "export/server.h"
 #include "lora/adapter.h"
 
 namespace graft::cli {
@@ -43,8 +44,9 @@ Problems of_another_run(const Artifact& artifact, const exports::Source& run, co
       problems.push_back(cat(artifact.path.string(), " comes of another ", what, ", ", recorded.empty() ? "unknown" : recorded,
                              "; that of ", directory, " is ", own.empty() ? "unknown" : own));
   };
-  compare("adapter", artifact.source.adapter, run.adapter);
   compare("base", artifact.source.base, run.base);
+  if (exports::is_base_alone(artifact.format)) return problems;  // of whichever adapter it was written for
+  compare("adapter", artifact.source.adapter, run.adapter);
   compare("corpus", artifact.source.corpus, run.corpus);
   compare("adapter to start from", artifact.source.started_from, run.started_from);
   return problems;

@@ -23,7 +23,7 @@ constexpr Exporter kFormats[] = {{
     .extension = ".gguf",
     .merges = false,
     .refusal = [](const model::ModelSpec& spec, const lora::LoraConfig&) { return gguf_refusal(spec); },
-    .bytes = [](const model::ModelSpec& spec) { return gguf_bytes(spec, GgufFileType::bf16); },
+    .bytes = [](const model::ModelSpec& spec) { return gguf_bytes(spec, GgufFileType::bf16, Quantizer::nearest); },
     .write =
         [](const ExportRequest& request, const std::filesystem::path& target, Fingerprints& made) {
           write_gguf_model(without_adapter(request), GgufFileType::bf16, Quantizer::nearest, target, made);

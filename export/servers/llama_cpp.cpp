@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "export/exporter.h"
+#include "export/gguf_model.h"
 #include "export/request.h"
 
 namespace graft::exports {
@@ -31,6 +32,8 @@ std::vector<Finding> findings(const ServingPlan& plan) {
   if (window && (plan.spec.family == "mistral" || plan.spec.family == "mixtral"))
     findings.push_back(
         {"window", State::note, "GGUF has no sliding window for this family: beyond it more is attended to than was trained"});
+  if (has_betas_of_its_own(plan.spec.rope))
+    findings.push_back({"yarn", State::note, "scaled with beta_fast 32 and beta_slow 1, whatever the file says"});
   return findings;
 }
 
@@ -38,7 +41,9 @@ std::string command(const Served& served, const std::string& format) {
   if (!format.starts_with("gguf") || is_base_alone(format)) return "";
   const std::string model =
       format == "gguf-lora" ? cat(shell_word(gguf_base(served)), " --lora ", artifact_of(format)) : artifact_of(format);
-  return cat("llama-server -m ", model, " --alias ", served.name, chat_template_option(served, "--jinja --chat-template-file"));
+  const std::int64_t limit = context_limit(served.plan.spec);
+  return cat("llama-server -m ", model, " --alias ", served.name, limit > 0 ? cat(" -c ", limit) : "",
+             chat_template_option(served, "--jinja --chat-template-file"));
 }
 
 std::string request(const Served& served, const std::string&) { return openai_request(served, 8080, {{"model", served.name}}); }

@@ -98,6 +98,7 @@ std::string modelfile(const Served& served, const std::string& format) {
   const bool dated = served.chat == "llama3" && !served.system.empty();
   if (const std::string layout = template_of(served); !layout.empty()) quoted("TEMPLATE", layout);
   if (!served.system.empty() && !dated) quoted("SYSTEM", served.system);
+  if (const std::int64_t limit = context_limit(served.plan.spec); limit > 0) text += cat("PARAMETER num_ctx ", limit, "\n");
   for (const std::string& stop : served.stop)
     if (stop.find('"') == std::string::npos) text += cat("PARAMETER stop \"", stop, "\"\n");
   return text;

@@ -85,7 +85,9 @@ std::string directory_name(const std::filesystem::path& path) {
 }
 
 std::string command(const Served& served, const std::string& format) {
-  const std::string options = cat(served.plan.tensor_parallel > 1 ? cat(" --tp_size ", served.plan.tensor_parallel) : "",
+  const std::int64_t limit = context_limit(served.plan.spec);
+  const std::string options = cat(limit > 0 ? cat(" --max_seq_len ", limit) : "",
+                                  served.plan.tensor_parallel > 1 ? cat(" --tp_size ", served.plan.tensor_parallel) : "",
                                   chat_template_option(served, "--chat_template"));
   if (format == "peft")
     return cat("trtllm-serve ", adapter_base(served), " --extra_llm_api_options serving/", kAdapterOptions, options);

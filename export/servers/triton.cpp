@@ -74,6 +74,7 @@ std::string loaded(const Served& served, const std::string& format) {
 
 Json model_json(const Served& served, const std::string& format) {
   Json json = {{"model", loaded(served, format)}, {"gpu_memory_utilization", 0.85}};
+  if (const std::int64_t limit = context_limit(served.plan.spec); limit > 0) json["max_model_len"] = limit;
   if (served.plan.tensor_parallel > 1) json["tensor_parallel_size"] = served.plan.tensor_parallel;
   if (format == "peft") {
     json["enable_lora"] = "true";
@@ -83,10 +84,12 @@ Json model_json(const Served& served, const std::string& format) {
 }
 
 std::string model_yaml(const Served& served, const std::string& format) {
+  const std::int64_t limit = context_limit(served.plan.spec);
   const std::string adapter =
       format == "peft" ? cat("lora_config:\n  lora_dir: [/models/peft]\n  max_lora_rank: ", served.plan.lora.rank, "\n") : "";
   return cat("model: ", loaded(served, format), "\nbackend: \"pytorch\"\ntensor_parallel_size: ", served.plan.tensor_parallel,
-             "\npipeline_parallel_size: 1\n", adapter, "triton_config:\n  max_batch_size: 0\n  decoupled: False\n");
+             "\npipeline_parallel_size: 1\n", limit > 0 ? cat("max_seq_len: ", limit, "\n") : "", adapter,
+             "triton_config:\n  max_batch_size: 0\n  decoupled: False\n");
 }
 
 std::vector<ServingFile> files(const Served& served) {

@@ -77,8 +77,10 @@ std::vector<Finding> findings(const ServingPlan& plan) {
 }
 
 std::string command(const Served& served, const std::string& format) {
+  const std::int64_t limit = context_limit(served.plan.spec);
   const std::string options =
-      cat(served.plan.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.plan.tensor_parallel) : "",
+      cat(limit > 0 ? cat(" --max-model-len ", limit) : "",
+          served.plan.tensor_parallel > 1 ? cat(" --tensor-parallel-size ", served.plan.tensor_parallel) : "",
           chat_template_option(served, "--chat-template"));
   if (format == "peft")
     return cat("vllm serve ", adapter_base(served), " --enable-lora --max-lora-rank ", vllm_rank(served.plan.lora.rank),

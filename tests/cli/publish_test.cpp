@@ -114,6 +114,37 @@ TEST_CASE("a signed export is checked against its key and its run", "[verify]") 
     REQUIRE(again() == 0);  // changes nothing that was signed
     CHECK(verify({"--key", "public.pem"}).code == 0);
   }
+  SECTION("what was changed since is not signed again") {
+    const std::vector<std::string> set = {"export.formats=[peft, gguf-f16]", "export.signing_key=key.pem"};
+    const fs::path manifest = workshop / "run/export/manifest.json", file = workshop / "run/export/gguf-f16.gguf";
+    const std::string whole = read_file(file);
+    std::string flipped = whole, text = read_file(manifest);
+    flipped[flipped.size() / 2] ^= 4;
+    const std::string sum = sha256_hex(whole);
+    for (std::size_t at; (at = text.find(sum)) != std::string::npos;) text.replace(at, sum.size(), sha256_hex(flipped));
+    const std::string digits = sum.substr(0, 12);
+    for (std::size_t at; (at = text.find(digits)) != std::string::npos;)
+      text.replace(at, digits.size(), sha256_hex(flipped).substr(0, 12));
+    write_file(file, flipped);
+    write_file(manifest, text);
+    REQUIRE(verify({}).code == 0);  // by what it says of itself
+    for (const char* command : {"export", "run", "probe"}) {
+      const Outcome refused = workshop.graft(command, set);
+      CHECK(refused.code == 2);
+      contains(refused.err,
+               "run/export/manifest.json is not what key.pem signed: it was changed since, or signed with another key");
+    }
+    // Without a signature nothing is taken for its own: asked for, it is written anew; else it is out.
+    fs::remove(workshop / "run/export/manifest.json.sig");
+    contains(workshop.graft("probe", set).err, "is not signed, and export.signing_key would sign it with the probe");
+    const Outcome again = workshop.graft("export", set, {"-f", "peft"});
+    CHECK(again.code == 0);
+    contains(again.err, "gguf-f16.gguf was recorded without a signature and is not in the manifest any more");
+    contains(verify({"--key", "public.pem"}).err, "gguf-f16.gguf is not in the manifest");
+    CHECK(workshop.graft("export", set).code == 0);
+    CHECK(read_file(file) == whole);
+    CHECK(verify({"--key", "public.pem"}).code == 0);
+  }
   SECTION("signed by hand") {
     const auto sign = [&] { return workshop.graft_words({"sign", "run/export", "--key", "key.pem"}); };
     fs::remove(workshop / "run/export/manifest.json.sig");

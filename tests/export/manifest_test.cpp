@@ -135,6 +135,14 @@ TEST_CASE("an id names the content", "[export][manifest]") {
         }).find("is not that of its artifact, 'our-Handbook") != std::string::npos);
 }
 
+TEST_CASE("a manifest with control characters is refused, for what it says is printed", "[export][manifest]") {
+  const ScratchDirectory scratch;
+  const Json artifact = {{"format", "\x1b]0;x"}};
+  write_file(scratch / "manifest.json", Json{{"manifest", 1}, {"artifacts", {artifact}}}.dump());
+  CHECK(message_of<FormatError>([&] { exports::Manifest{scratch.path()}; }) ==
+        (scratch / "manifest.json").string() + ": holds the control character 27, which no manifest has");
+}
+
 TEST_CASE("a signed manifest cannot be changed, replaced or outlived", "[export][manifest]") {
   const GoldenCase golden_case("llama"), other("mistral");
   const ScratchDirectory scratch;

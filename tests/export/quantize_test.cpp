@@ -142,6 +142,21 @@ TEST_CASE("every tensor of a GGUF file has the type that llama-quantize chooses"
   }
 }
 
+TEST_CASE("with importance weights the first MLPs of Q4_0 and Q5_0 have a minimum too", "[export][quantize]") {
+  model::ModelSpec spec;  // llama.cpp src/llama-quant.cpp, has_imatrix: i_layer < n_layer / 8
+  spec.family = "llama";
+  spec.layers.resize(30);
+  const auto type = [&](GgufFileType file, const char* name, bool importance) {
+    return exports::gguf_tensor_type(file, spec, name, 1536, 2, importance);
+  };
+  CHECK(type(GgufFileType::q4_0, "blk.2.ffn_down.weight", true) == GgmlType::q4_1);
+  CHECK(type(GgufFileType::q4_0, "blk.3.ffn_down.weight", true) == GgmlType::q4_0);
+  CHECK(type(GgufFileType::q4_0, "blk.2.ffn_down.weight", false) == GgmlType::q4_0);
+  CHECK(type(GgufFileType::q4_0, "blk.2.ffn_up.weight", true) == GgmlType::q4_0);
+  CHECK(type(GgufFileType::q5_0, "blk.0.ffn_down.weight", true) == GgmlType::q5_1);
+  CHECK(type(GgufFileType::q4_1, "blk.0.ffn_down.weight", true) == GgmlType::q4_1);
+}
+
 TEST_CASE("codes, scales and packing are those of compressed-tensors", "[export][quantize]") {
   const SafetensorsFile file(kGolden / "compressed.safetensors");
   const at::Tensor weight = stored(file, "weight");

@@ -209,6 +209,39 @@ TEST_CASE("llama.cpp and Ollama: GGUF, rsLoRA, tied heads, windows", "[export][s
   says(plan.lines("ollama"), "formats: fault: Ollama reads none of export.formats\n");
 }
 
+TEST_CASE("servers that would take longrope's long factors for every request get the context of the short ones",
+          "[export][servers]") {
+  Plan plan;
+  plan.formats = {"hf", "gguf-q8_0"};
+  const auto command = [&](const char* server, const char* format) {
+    return exports::find_server(server).command(plan.served(), format);
+  };
+  CHECK(command("vllm", "hf") == "vllm serve hf --served-model-name x");
+  plan.spec.rope.scaling = model::RopeScaling::longrope;
+  plan.spec.rope.original_context = 4096;
+  CHECK(command("vllm", "hf") == "vllm serve hf --served-model-name x --max-model-len 4096");
+  CHECK(command("llama.cpp", "gguf-q8_0") == "llama-server -m gguf-q8_0.gguf --alias x -c 4096");
+  CHECK(command("tensorrt-llm", "hf") == "trtllm-serve hf --max_seq_len 4096");
+  for (const exports::ServingFile& file : exports::find_server("triton").files(plan.served())) {
+    if (file.name.ends_with("model.json")) CHECK(parse_json(file.text, file.name)["max_model_len"] == 4096);
+    if (file.name.ends_with(".yaml")) CHECK(file.text.find("\nmax_seq_len: 4096\n") != std::string::npos);
+  }
+  CHECK(exports::find_server("ollama").files(plan.served())[0].text.find("PARAMETER num_ctx 4096\n") != std::string::npos);
+  for (const char* server : {"vllm", "llama.cpp", "triton", "ollama", "tensorrt-llm"})
+    says(
+        plan.lines(server),
+        "longrope: note: beyond 4096 tokens of context every request would be read with the long factors; commands stay there\n");
+}
+
+TEST_CASE("llama.cpp says that it has betas of its own for YaRN", "[export][servers]") {
+  Plan plan;
+  plan.formats = {"gguf-q8_0"};
+  plan.spec.rope.scaling = model::RopeScaling::yarn;
+  CHECK(plan.lines("llama.cpp").find("yarn") == std::string::npos);
+  plan.spec.rope.beta_fast = 4;
+  says(plan.lines("llama.cpp"), "yarn: note: scaled with beta_fast 32 and beta_slow 1, whatever the file says\n");
+}
+
 TEST_CASE("TensorRT-LLM and Triton: what they read and what they would get wrong", "[export][servers]") {
   Plan plan;
   plan.formats = {"hf", "hf-f16", "ct-w8a8", "ct-w4a16-g64", "ct-fp8", "ct-fp8-gptq", "modelopt-fp8", "peft", "gptq-g64"};
