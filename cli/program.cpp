@@ -20,7 +20,7 @@ constexpr const char* kFooter = R"(First steps:
 
 Results go to stdout (--json for machines), progress and logs to stderr.
 Exit codes: 0 done, 2 your input is at fault, 3 an exported file lost too much, 4 the machine is at fault, 75 another process is
-at work there, 129/130/143 stopped by a signal (`graft help exit-codes`).)";
+at work there, 129/130/138/143 stopped by a signal (`graft help exit-codes`).)";
 
 // CLI11's option lines without its ranges and relations, which the errors say when they matter.
 class Formatter : public CLI::Formatter {
@@ -123,7 +123,7 @@ int dispatch(int argc, const char* const* argv) {
 
 int fail(int code, const std::string& message) {
   std::cout.flush();
-  std::cerr << "graft: " << message << std::endl;
+  std::cerr << "graft: " << log::printable(message) << std::endl;
   return code;
 }
 

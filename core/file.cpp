@@ -1,7 +1,6 @@
 #include "core/file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -159,21 +158,6 @@ std::string sha256_file(const fs::path& file) {
   std::string buffer(1 << 20, '\0');
   while (const std::size_t got = read_some(descriptor.get(), buffer.data(), buffer.size(), file)) hash.update(buffer.data(), got);
   return hash.hex();
-}
-
-MappedFile::MappedFile(const fs::path& file) : path_(file) {
-  const Descriptor descriptor(open_regular(file));
-  struct stat status;
-  if (::fstat(descriptor.get(), &status) != 0) throw_machine_error("read", file, errno);
-  if (status.st_size == 0) return;  // mmap refuses an empty range
-  size_ = static_cast<std::size_t>(status.st_size);
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
-  if (address == MAP_FAILED) throw_machine_error("map", file, errno);
-  data_ = static_cast<const std::byte*>(address);
-}
-
-MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 fs::path create_directories(const fs::path& directory) {

@@ -58,6 +58,9 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+// The name of the file that is mapped there; null when none is. For a signal handler.
+const char* mapped_file_at(const void* address) noexcept;
+
 class FollowingSum;  // core/following_sum.h
 
 // Writer of one file. Nothing is visible at `file` before commit(); the destructor removes an uncommitted file.

@@ -13,6 +13,8 @@ enum class Level { info, warn, none };
 
 void set_level(Level level);  // the least that is shown; default info
 bool shows(Level level);
+std::string printable(
+    std::string text);  // control characters but newline and tab as '?': what files say may carry terminal escapes
 void write(Level level, std::string_view module, const std::string& message);
 
 // log::info("prepare", "read ", n, " documents") prints "[prepare] read 3 documents".

@@ -1,6 +1,7 @@
-// Asking the program to stop. SIGTERM, SIGINT and SIGHUP set a flag that every long loop polls; a second signal ends the process
-// at once. A reader of its output that goes away (SIGPIPE) does not end it. Long loops call throw_if_stopped(), decoders in each
-// layer; the trainer writes a checkpoint before it lets Interrupted pass.
+// Asking the program to stop. SIGTERM, SIGINT, SIGUSR1 (batch systems, before they take the machine) and SIGHUP set a flag that
+// every long loop polls; a second signal ends the process at once. A mapped file that cannot be read any more ends it with exit
+// code 4 and the file's name. A reader of its output that goes away (SIGPIPE) does not end it. Long loops call
+// throw_if_stopped(), decoders in each layer; the trainer writes a checkpoint before it lets Interrupted pass.
 #pragma once
 
 #include <stop_token>

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "core/file.h"
 
 namespace graft::data {
 namespace {
@@ -313,6 +314,10 @@ constexpr std::array kLayouts = {Layout{"chatml", "<|im_start|>", make<ChatMl>},
 bool has_thinking(const Tokenizer& tokenizer) {
   const std::string& shipped = tokenizer.chat_template();
   return shipped.find("enable_thinking") != std::string::npos || shipped.find("<think>") != std::string::npos;
+}
+
+std::string layout_hash(const ChatTemplate& layout) {
+  return sha256_hex(cat(layout.name(), "\n", layout.jinja(), "\n", layout.default_system()));
 }
 
 std::unique_ptr<ChatTemplate> make_chat_template(const Tokenizer& tokenizer, const std::string& name) {

@@ -34,6 +34,9 @@ class ChatTemplate {
   virtual std::string default_system() const { return ""; }  // the system text of a conversation that has none; or empty
 };
 
+// sha256 of what decides the tokens of a conversation: another base's shipped template may have another system text.
+std::string layout_hash(const ChatTemplate& layout);
+
 // Whether the template that the tokenizer ships writes thinking blocks ("<think>"; Qwen3, SmolLM3). No layout here has them.
 bool has_thinking(const Tokenizer& tokenizer);
 

@@ -35,16 +35,67 @@ std::size_t next_line(std::string_view text, std::size_t at) {
   return end == std::string_view::npos ? text.size() : end + 1;
 }
 
-// Where the text begins after a front matter block, 0 without one.
+std::string_view line_at(std::string_view text, std::size_t at) { return text.substr(at, next_line(text, at) - at); }
+
+// "key: value" of YAML, "key = value" of TOML.
+bool is_entry(std::string_view line, char sign) {
+  const std::size_t key = line.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-\"'");
+  if (key == 0 || key == std::string_view::npos) return false;
+  const std::size_t at = line.find_first_not_of(" \t", key);
+  return at != std::string_view::npos && line[at] == sign;
+}
+
+// Or what goes on with one: indented, of a list, a table's head, a bracket, a comment, nothing.
+bool goes_on(std::string_view line) { return std::string_view(" \t\r\n-#[]{}").find(line[0]) != std::string_view::npos; }
+
+// Where the text begins after a front matter block, 0 without one. All of it must look like data, beginning with an entry: prose
+// may stand between two rules as well.
 std::size_t after_front_matter(std::string_view text) {
-  for (const std::string_view mark : {"---", "+++"}) {
+  for (const auto& [mark, sign] : {std::pair{std::string_view("---"), ':'}, {std::string_view("+++"), '='}}) {
     if (!starts_line(text, mark)) continue;
-    for (std::size_t at = next_line(text, 0); at < text.size(); at = next_line(text, at)) {
-      if (starts_line(text.substr(at), mark)) return next_line(text, at);
-      if (at > (1 << 16)) break;  // a rule at the top of a long text is no front matter
+    const std::size_t first = next_line(text, 0);
+    for (std::size_t at = first; at < text.size(); at = next_line(text, at)) {
+      if (at > first && starts_line(text.substr(at), mark)) return next_line(text, at);
+      if (!is_entry(line_at(text, at), sign) && (at == first || !goes_on(text.substr(at)))) break;
     }
   }
   return 0;
+}
+
+// A block of code, from a line of three or more ` or ~ to one of as many or more.
+class Fence {
+ public:
+  // A line of the text, without the spaces before it; whether it is inside or opens or closes one.
+  bool covers(std::string_view line) {
+    const char mark = line.empty() ? ' ' : line[0];
+    const std::size_t run = std::min(line.find_first_not_of(mark), line.size());
+    const std::string_view rest = line.substr(run);
+    if (length_ > 0) {
+      if (mark == mark_ && run >= length_ && rest.find_first_not_of(" \t\r\n") == std::string_view::npos) length_ = 0;
+      return true;
+    }
+    if ((mark != '`' && mark != '~') || run < 3 || (mark == '`' && rest.find('`') != std::string_view::npos)) return false;
+    mark_ = mark, length_ = run;
+    return true;
+  }
+
+ private:
+  char mark_ = 0;
+  std::size_t length_ = 0;  // 0: outside
+};
+
+// Where a comment begins in a line, outside of `code`.
+std::size_t comment_in(std::string_view line) {
+  for (std::size_t at = 0; at < line.size(); ++at) {
+    if (line.substr(at).starts_with("<!--")) return at;
+    if (line[at] != '`') continue;
+    const std::size_t run = std::min(line.find_first_not_of('`', at), line.size()) - at;
+    std::size_t close = at + run, found = 0;
+    for (; close < line.size() && found != run; close += std::max<std::size_t>(found, 1))
+      found = std::min(line.find_first_not_of('`', close), line.size()) - close;
+    at = (found == run ? close : at + run) - 1;  // without an end it is no code
+  }
+  return std::string_view::npos;
 }
 
 }  // namespace
@@ -102,19 +153,13 @@ std::string strip_markdown_noise(std::string_view text) {
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   std::string out;
   out.reserve(text.size());
-  char fence = 0;  // of the code block that we are in
+  Fence fence;
   for (std::size_t at = after_front_matter(text); at < text.size();) {
     const std::size_t end = next_line(text, at);
     const std::string_view line = text.substr(at, end - at);
-    const std::size_t indent = line.find_first_not_of(' ');
-    const std::string_view word = indent == std::string_view::npos ? std::string_view() : line.substr(indent);
-    if (word.starts_with("```") || word.starts_with("~~~")) {
-      if (fence == 0)
-        fence = word[0];
-      else if (fence == word[0])
-        fence = 0;
-    }
-    const std::size_t open = fence == 0 ? line.find("<!--") : std::string_view::npos;
+    const std::size_t indent = std::min(line.find_first_not_of(' '), line.size());
+    const bool code = fence.covers(line.substr(indent)) || indent >= 4;
+    const std::size_t open = code ? std::string_view::npos : comment_in(line);
     if (open == std::string_view::npos) {
       out += line;
       at = end;

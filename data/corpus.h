@@ -26,6 +26,7 @@ struct ShardRecord {
   std::string tokenizer_hash, source;
   std::int32_t vocab_size = 0;
   std::optional<bool> conversations = {};  // whether some of its documents are; nothing: sealed by an older program
+  std::string layout = {};                 // layout_hash() of these; empty: none, or as above
 };
 std::vector<ShardRecord> read_manifest(const std::filesystem::path& corpus);
 void append_manifest(const std::filesystem::path& corpus, const ShardRecord& record);

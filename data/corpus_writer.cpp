@@ -24,8 +24,10 @@ bool is_set(const std::string& split) { return split != "train" && split != "hel
 
 }  // namespace
 
-CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer, std::uint64_t max_documents)
+CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer, std::function<std::string()> layout,
+                           std::uint64_t max_documents)
     : config_(config),
+      layout_(std::move(layout)),
       max_documents_(max_documents),
       tokenizer_hash_(tokenizer.hash()),
       vocab_size_(tokenizer.vocab_size()),
@@ -41,6 +43,11 @@ CorpusWriter::CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenize
       throw DataError(cat(config.dir, ": shard ", record.file, " was made with tokenizer ", record.tokenizer_hash.substr(0, 16),
                           "..., the model's is ", tokenizer_hash_.substr(0, 16), "...; use another 'dir' for this model"));
     }
+    if (!record.layout.empty() && record.layout != layout_())
+      throw DataError(
+          cat(config.dir, ": the conversations of shard ", record.file,
+              " are laid out otherwise than corpus.chat_template and this base have it today; put these back, or name "
+              "another 'dir', where all are laid out anew"));
     remember(record.documents);
     ++shards_[record.split];
     const TokenFile shard(config.dir, record);
@@ -66,17 +73,31 @@ void CorpusWriter::remember(std::uint64_t documents) {
   remembered_ += documents;
 }
 
-// A writer killed between sealing a shard and recording it leaves the file. No reader knows it; the rerun makes it
-// again.
+// A writer killed between sealing a shard and recording it leaves the file, one at most and the next of its split; no reader
+// knows it, and the rerun makes it again. Anything else was recorded once, and its documents may be nowhere else.
 void CorpusWriter::remove_unrecorded() const {
-  const std::regex shard_name("[A-Za-z0-9_-]+-[0-9]{4,}-[0-9a-f]{8}\\.h5");
+  const std::regex shard_name("([A-Za-z0-9_-]+)-([0-9]{4,18})-[0-9a-f]{8}\\.h5");
+  std::vector<std::string> unrecorded;
+  bool interrupted = true;
   for (const fs::directory_entry& entry : fs::directory_iterator(config_.dir)) {
     const std::string name = entry.path().filename().string();
-    if (!std::regex_match(name, shard_name)) continue;
+    std::smatch parts;
+    if (!std::regex_match(name, parts, shard_name)) continue;
     if (std::ranges::find(existing_, name, &ShardRecord::file) != existing_.end()) continue;
-    log::info("prepare", "removing ", name, ", which an interrupted run left unrecorded");
-    fs::remove(entry.path());
+    unrecorded.push_back(name);
+    const auto recorded = std::ranges::count(existing_, parts[1].str(), &ShardRecord::split);
+    interrupted = interrupted && std::stoll(parts[2].str()) == recorded + 1;
   }
+  if (unrecorded.empty()) return;
+  std::ranges::sort(unrecorded);
+  if (unrecorded.size() > 1 || !interrupted)
+    throw DataError(cat(config_.dir, ": manifest.jsonl lacks the records of ", unrecorded.front(),
+                        unrecorded.size() > 1 ? cat(" and ", unrecorded.size() - 1, " more") : "",
+                        ", which no interrupted run leaves: it was shortened, lost, or is an older one. Put it back; or, if the "
+                        "documents of these shards are elsewhere, remove them and run prepare again"));
+  log::warn("prepare", "removing ", unrecorded.front(),
+            ", which an interrupted run left unrecorded; its documents are read again");
+  fs::remove(fs::path(config_.dir) / unrecorded.front());
 }
 
 void CorpusWriter::keep_apart(const std::string& split, const TokenizedDocument& document) const {
@@ -121,6 +142,7 @@ void CorpusWriter::seal(const std::string& split, TokenFileWriter& shard) {
   throw_if_stopped();
   records_.push_back(
       shard.seal(config_.dir, split, ++shards_[split], tokenizer_hash_, sources_, config_.compression == "deflate"));
+  if (records_.back().conversations == true) records_.back().layout = layout_();
   append_manifest(config_.dir, records_.back());
   shard = TokenFileWriter(vocab_size_);
 }

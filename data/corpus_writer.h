@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -27,8 +28,11 @@ inline constexpr std::uint64_t kMaxDocuments = std::uint64_t{1} << 26;
 class CorpusWriter {
  public:
   // Locks the directory (made if needed), clears what killed writers left, and learns what is in the corpus.
-  // DataError when the corpus was made with another tokenizer, or holds more documents than max_documents.
-  CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer, std::uint64_t max_documents = kMaxDocuments);
+  // layout: layout_hash() of today's, asked for where there are conversations; its errors.
+  // DataError when the corpus was made with another tokenizer, its conversations with another layout, when its manifest lacks
+  // shards that were recorded, or when it holds more documents than max_documents.
+  CorpusWriter(const CorpusConfig& config, const Tokenizer& tokenizer, std::function<std::string()> layout,
+               std::uint64_t max_documents = kMaxDocuments);
 
   // Documents of sets come before all others, so that a copy elsewhere is the one left out. `split` becomes that of the
   // document's earlier versions where it has some and is not of a set: one must not be trained on while another is held out.
@@ -47,6 +51,7 @@ class CorpusWriter {
   void remove_unrecorded() const;
 
   const CorpusConfig& config_;
+  const std::function<std::string()> layout_;
   const std::uint64_t max_documents_;
   std::uint64_t remembered_ = 0;
   std::string tokenizer_hash_;

@@ -34,6 +34,7 @@ ShardRecord parse(std::string_view line, const fs::path& corpus, const std::stri
   record.bytes = count("bytes");
   record.tokenizer_hash = json_get<std::string>(json, "tokenizer", origin);
   record.source = json_get<std::string>(json, "source", origin);
+  record.layout = json_get_or<std::string>(json, "layout", "", origin);
   if (json.contains("conversations")) record.conversations = json_get<bool>(json, "conversations", origin);
   const std::uint64_t vocab_size = count("vocab_size");
   if (vocab_size == 0 || vocab_size > (1u << 30)) throw FormatError(cat(origin, ": vocab_size is ", vocab_size));
@@ -49,7 +50,9 @@ std::vector<ShardRecord> read_manifest(const fs::path& corpus) {
   const fs::path path = manifest_path(corpus);
   std::vector<ShardRecord> records;
   std::error_code error;
-  if (!fs::exists(path, error)) return records;
+  const bool there = fs::exists(path, error);
+  if (error) throw_machine_error("read", path, error.value());  // else a disk that does not answer would be an empty corpus
+  if (!there) return records;
   const std::string text = read_file(path);
   // What follows the last newline is a record whose writer was killed; its shard is not part of the corpus.
   for (std::size_t at = 0, number = 1, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1, ++number) {
@@ -69,6 +72,7 @@ void append_manifest(const fs::path& corpus, const ShardRecord& record) {
                {"tokens", record.tokens},         {"documents", record.documents},
                {"bytes", record.bytes},           {"tokenizer", record.tokenizer_hash},
                {"vocab_size", record.vocab_size}, {"source", record.source}};
+  if (!record.layout.empty()) json["layout"] = record.layout;
   if (record.conversations) json["conversations"] = *record.conversations;
   append_line(manifest_path(corpus), json.dump());
 }

@@ -56,6 +56,18 @@ class Preparer {
     return out;
   }
 
+  // Made when it is first asked for: only corpora with conversations need one.
+  const ChatTemplate& chat_template() const {
+    std::call_once(template_made_, [this] {
+      template_ = make_chat_template(tokenizer_, config_.chat_template);
+      if (has_thinking(tokenizer_))
+        log::warn("prepare", "the base's own chat template has a thinking block; conversations are laid out as ",
+                  template_->name(),
+                  " without one, so that answers are learned right behind the assistant's header: serve it with thinking off");
+    });
+    return *template_;
+  }
+
  private:
   // By hash alone, so that a document stays on its side when others are added; and a larger share holds the smaller
   // one.
@@ -94,21 +106,10 @@ class Preparer {
     }
   }
 
-  const ChatTemplate& chat_template() const {
-    std::call_once(template_made_, [this] {
-      template_ = make_chat_template(tokenizer_, config_.chat_template);
-      if (has_thinking(tokenizer_))
-        log::warn("prepare", "the base's own chat template has a thinking block; conversations are laid out as ",
-                  template_->name(),
-                  " without one, so that answers are learned right behind the assistant's header: serve it with thinking off");
-    });
-    return *template_;
-  }
-
   const CorpusConfig& config_;
   const Tokenizer& tokenizer_;
   const ControlLiterals literals_;
-  mutable std::once_flag template_made_;  // only corpora with conversations need one
+  mutable std::once_flag template_made_;
   mutable std::unique_ptr<ChatTemplate> template_;
 };
 
@@ -125,6 +126,9 @@ void check_config(const CorpusConfig& config, const Tokenizer& tokenizer, std::i
     }
     if (source.set == "train")
       throw ConfigError(cat("source ", source.path, ": set 'train' is what is trained on; a set names held-out documents"));
+    if (source.set == "heldout")
+      throw ConfigError(cat("source ", source.path,
+                            ": 'heldout' is what corpus.heldout chooses by hash; give the set another name, such as 'exam'"));
   }
 }
 
@@ -174,10 +178,10 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
   CorpusConfig config = asked;
   std::ranges::stable_partition(config.sources, [](const SourceConfig& source) { return !source.set.empty(); });
   DocumentReader reader(config.sources);
-  CorpusWriter writer(config, tokenizer);
+  const Preparer preparer(config, tokenizer);
+  CorpusWriter writer(config, tokenizer, [&] { return layout_hash(preparer.chat_template()); });
   PrepareReport report;
   {
-    const Preparer preparer(config, tokenizer);
     Progress progress("prepare", reader.total_bytes(), "bytes");
     OrderedPool<Prepared> pool(std::max(1, threads));
     std::size_t in_flight = 0;
@@ -226,7 +230,14 @@ PrepareReport prepare(const CorpusConfig& asked, const Tokenizer& tokenizer, std
   }
   writer.finish();
   for (const ShardRecord& record : writer.records()) report.new_shards.push_back(record.file);
-  if (report.documents_kept == 0) log::info("prepare", "nothing new: all documents are in the corpus already");
+  if (report.documents_kept == 0) {
+    std::map<std::string, std::int64_t> lost = report.dropped_documents;
+    lost.erase("duplicate");
+    if (lost.empty())
+      log::info("prepare", "nothing new: all documents are in the corpus already");
+    else
+      log::warn("prepare", "nothing was added; dropped: ", reasons(lost));
+  }
   return report;
 }
 

@@ -20,7 +20,7 @@ struct LoraConfig {
   template <class V>
   void visit(V& v) {
     v.field(rank, "rank", 1, 1024, "rank r of the update B*A; memory and capacity grow with it");
-    v.field(alpha, "alpha", 0.0, 1e6, "the update is scaled by alpha / rank; usually 2 * rank");
+    v.field(alpha, "alpha", 1e-6, 1e6, "the update is scaled by alpha / rank; usually 2 * rank");
     v.field(rslora, "rslora", "scale by alpha / sqrt(rank) instead (rank-stabilised LoRA)");
     v.field(dropout, "dropout", 0.0, 0.95, "probability of dropping an input of A, in training only");
     v.field(target_modules, "target_modules",

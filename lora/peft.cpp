@@ -97,7 +97,7 @@ LoraConfig read_config(const fs::path& file, bool& by_path) {
   config.dropout = json_get_or<double>(json, "lora_dropout", 0, origin);
   if (config.rank < 1 || config.rank > 1 << 16) throw FormatError(cat(origin, ": r is ", config.rank, ", outside 1 to 65536"));
   if (!(config.alpha > 0 && config.alpha <= 1e9))
-    throw FormatError(cat(origin, ": lora_alpha is ", config.alpha, ", outside 0 to 1e9"));
+    throw FormatError(cat(origin, ": lora_alpha is ", config.alpha, ", not above 0 and at most 1e9"));
   if (!(config.dropout >= 0 && config.dropout < 1))
     throw FormatError(cat(origin, ": lora_dropout is ", config.dropout, ", outside 0 to 1"));
 

@@ -231,11 +231,11 @@ std::int64_t scratch_bytes(const ModelSpec& spec, at::ScalarType compute, std::i
   return packed + tokens * kv * (widened ? 3 * 4 : element) + kernels::cpu::partial_rows(tokens) * spec.heads * padded * 8;
 }
 
-}  // namespace
+enum class Keeps { all_layers, their_inputs, nothing };
 
 // What LayerSaved holds, times the layers that are alive at once, plus the widest moment of one layer or of the head.
-std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
-                              Recompute recompute) {
+std::int64_t pass_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
+                        Keeps keeps) {
   const auto element = static_cast<std::int64_t>(c10::elementSize(compute));
   const std::int64_t h = spec.hidden, q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim;
   const std::int64_t copies = spec.moe.experts > 0 ? spec.moe.per_token : 1;
@@ -245,7 +245,7 @@ std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, Bas
   if (spec.qk_norm) layer += q + kv;
   if (spec.moe.experts > 0) layer += copies * 2 * h;
   const auto layers = static_cast<std::int64_t>(spec.layers.size());
-  const std::int64_t alive = recompute == Recompute::layers ? layers * h + layer : layers * layer;
+  const std::int64_t alive = keeps == Keeps::nothing ? layer : keeps == Keeps::their_inputs ? layers * h + layer : layers * layer;
   const std::int64_t passing = 4 * h + std::max(copies * 2 * ffn, 2 * q + 4 * kv);
   const std::int64_t codes = precision == BasePrecision::int8 ? copies * 2 * ffn : 0;  // of the rows of a product
   std::int64_t numbers = 0;  // of one weight in NF4, where the products are the library's
@@ -256,6 +256,17 @@ std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, Bas
       std::min(tokens, kernels::linear_cross_entropy_chunk(spec.vocab, element)) * spec.vocab;  // of logits
   const std::int64_t scratch = kernels::device() == kernels::Device::cpu ? scratch_bytes(spec, compute, tokens, 2 * ffn) : 0;
   return tokens * ((alive + passing) * element + codes) + (numbers + chunk) * element + scratch;
+}
+
+}  // namespace
+
+std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
+                              Recompute recompute) {
+  return pass_bytes(spec, compute, precision, tokens, recompute == Recompute::layers ? Keeps::their_inputs : Keeps::all_layers);
+}
+
+std::int64_t evaluation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens) {
+  return pass_bytes(spec, compute, precision, tokens, Keeps::nothing);
 }
 
 }  // namespace graft::model

@@ -92,8 +92,9 @@ class Decoder {
   LossTerms loss_terms_;  // of train_step
 };
 
-// Before anything is loaded. activation_bytes: peak estimate of train_step.
+// Before anything is loaded. activation_bytes: peak estimate of train_step; evaluation_bytes: of a pass that keeps nothing.
 std::int64_t weight_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision);
+std::int64_t evaluation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens);
 std::int64_t activation_bytes(const ModelSpec& spec, at::ScalarType compute, BasePrecision precision, std::int64_t tokens,
                               Recompute recompute);
 

@@ -142,7 +142,7 @@ void verify(const fs::path& checkpoint) {
 }
 
 // FormatError when it is damaged, DataError when it is whole and of another run.
-TrainState load(const fs::path& checkpoint, const Json& identity, Parameters& parameters) {
+TrainState load(const fs::path& checkpoint, std::int64_t step, const Json& identity, Parameters& parameters) {
   verify(checkpoint);
   const fs::path state_file = checkpoint / "state.json";
   const Json json = read_json(state_file, kMaxStateBytes);
@@ -151,6 +151,9 @@ TrainState load(const fs::path& checkpoint, const Json& identity, Parameters& pa
   if (json_get<Json>(json, "identity", state_file.string()) != identity)
     throw DataError(cat(checkpoint.string(), " belongs to another run; begin anew with --fresh, or name another run_dir"));
   const TrainState state = from_json(json_get<Json>(json, "state", state_file.string()), state_file.string());
+  if (state.step != step || state.updates < 0 || state.updates > state.step)
+    throw FormatError(
+        cat(state_file.string(), " says step ", state.step, " with ", state.updates, " updates, its folder step ", step));
 
   // Into copies first: a checkpoint that fails half-way must not leave half of itself in the parameters.
   lora::AdapterSet& set = parameters.adapters;
@@ -218,7 +221,7 @@ std::optional<TrainState> Checkpoints::load_newest(Parameters& parameters) {
   std::vector<fs::path> damaged;
   for (const auto& [step, path] : all) {
     try {
-      const TrainState state = load(path, identity_, parameters);
+      const TrainState state = load(path, step, identity_, parameters);
       for (const auto& bad : damaged) set_aside(bad);
       if (!damaged.empty()) log::warn("train", "going on from the older checkpoint ", path.string());
       return state;

@@ -40,7 +40,7 @@ struct TrainConfig {
     v.field(length, "length", 8, 1 << 20, "tokens of a packed row");
     v.field(rows, "rows", 1, 1 << 20, "rows of one optimizer step (the global batch)");
     v.field(micro_rows, "micro_rows", 1, 1 << 20,
-            "rows per forward pass; memory grows with it, results do not change beyond rounding");
+            "rows per forward pass; memory grows with it, results do not change beyond rounding without dropout");
     v.field(steps, "steps", 0, std::int64_t{1} << 40, "optimizer steps; 0: as many as epochs needs");
     v.field(epochs, "epochs", 0.001, 1e4, "passes over the corpus, when steps is 0");
     v.field(learning_rate, "learning_rate", 0.0, 10.0, "peak learning rate");
@@ -50,7 +50,7 @@ struct TrainConfig {
     v.field(weight_decay, "weight_decay", 0.0, 10.0, "decoupled weight decay of AdamW");
     v.field(beta1, "beta1", 0.0, 0.99999, "AdamW");
     v.field(beta2, "beta2", 0.0, 0.99999999, "AdamW");
-    v.field(epsilon, "epsilon", 0.0, 1.0, "AdamW");
+    v.field(epsilon, "epsilon", 1e-30, 1.0, "AdamW");
     v.field(clip, "clip", 0.0, 1e9, "global gradient norm above which gradients are scaled down; 0: off");
     v.field(
         label_smoothing, "label_smoothing", 0.0, 0.5,

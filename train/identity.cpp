@@ -3,6 +3,8 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/file.h"
+#include "model/family.h"
 
 namespace graft::train {
 namespace {
@@ -32,6 +34,13 @@ class Flatten {
 
 }  // namespace
 
+std::string config_hash(const model::WeightSource& base) {
+  // By way of the spec, so that keys which change nothing are free to change.
+  Json json = model::family_named(base.spec().family).to_hf(base.spec());
+  if (base.hf_config().contains("quantization_config")) json["quantization_config"] = base.hf_config()["quantization_config"];
+  return sha256_hex(json.dump());
+}
+
 Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   RunConfig copy = config;  // visit() is made for readers and takes no const
   Json all = Json::object();
@@ -55,6 +64,7 @@ Json run_identity(const RunConfig& config, const IdentityParts& parts) {
   identity["threads"] = parts.threads;
   identity["storage_dtype"] = parts.storage;  // what train.dtype and train.base_precision came to on this machine
   identity["compute_dtype"] = parts.compute;
+  if (!parts.base_config.empty()) identity["base_config"] = parts.base_config;
   if (!parts.started_from.empty()) identity["lora.start_from"] = parts.started_from;
   if (parts.calibration_rows > 0) identity["export.calibration.rows"] = parts.calibration_rows;  // else training sees none
   return identity;

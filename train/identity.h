@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "model/weights.h"
 #include "train/config.h"
 
 namespace graft::train {
@@ -25,7 +26,10 @@ struct IdentityParts {
   std::string storage, compute;       // dtypes: "bf16", "f32"; of the storage also "int8 of bf16", "nf4 of f32"
   std::int64_t calibration_rows = 0;  // that the format of the merge-aware phase looks at
   std::string started_from = {};      // lora::start_identity()
+  std::string base_config = {};       // config_hash() of the base; empty: of a run that began before it was looked at
 };
+// sha256 of what a base's configuration makes of its tensors: two with the same weights are two models where it differs.
+std::string config_hash(const model::WeightSource& base);
 // A flat object: "train.rows": 4, "lora.rank": 16, "base": "<sha256>", ...
 Json run_identity(const RunConfig& config, const IdentityParts& parts);
 

@@ -119,12 +119,13 @@ MemoryPlan plan_weights(std::uint64_t weight_bytes, std::uint64_t available) {
 }
 
 MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std::uint64_t weights, std::uint64_t activations,
-                      std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
+                      bool of_evaluation, std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   const TrainConfig& t = config.train;
   const auto p = static_cast<std::uint64_t>(adapter_parameters);
   MemoryPlan plan = plan_weights(weights, available);
   plan.items.push_back({"activations", activations,
-                        t.micro_rows > 1        ? "lower train.micro_rows"
+                        of_evaluation           ? "lower eval.length"
+                        : t.micro_rows > 1      ? "lower train.micro_rows"
                         : t.recompute == "none" ? "set train.recompute: layers, or lower train.length"
                                                 : "lower train.length"});
   plan.items.push_back({"adapters and gradients", p * 8, "lower lora.rank or choose fewer lora.target_modules"});
@@ -136,8 +137,7 @@ MemoryPlan plan_parts(const RunConfig& config, const model::ModelSpec& spec, std
   return plan;
 }
 
-// An evaluation's windows go through the same layers without keeping anything for a backward pass.
-std::int64_t step_tokens(const TrainConfig& config) { return config.micro_rows * config.length; }
+std::int64_t step_tokens(const TrainConfig& config) { return std::min(config.micro_rows, config.rows) * config.length; }
 
 // S of the adapters (kernels/lora_linear/lora_linear.h), if they are on every linear: q, k, v, o; gate, up, down.
 std::int64_t low_rank_bytes(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute) {
@@ -161,11 +161,23 @@ model::BasePrecision base_precision(const TrainConfig& config) {
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available) {
   const model::BasePrecision precision = base_precision(config.train);
-  const std::int64_t activations =
+  const std::int64_t step =
       model::activation_bytes(spec, compute, precision, step_tokens(config.train), recompute_of(config.train)) +
       low_rank_bytes(config, spec, compute);
+  const std::int64_t evaluation = model::evaluation_bytes(spec, compute, precision, config.eval.length);
   return plan_parts(config, spec, static_cast<std::uint64_t>(model::weight_bytes(spec, compute, precision)),
-                    static_cast<std::uint64_t>(activations), adapter_parameters, rows_per_epoch, available);
+                    static_cast<std::uint64_t>(std::max(step, evaluation)), evaluation > step, adapter_parameters, rows_per_epoch,
+                    available);
+}
+
+MemoryPlan plan_scores(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute, std::uint64_t available) {
+  constexpr auto full = model::BasePrecision::full;
+  MemoryPlan plan = plan_weights(static_cast<std::uint64_t>(model::weight_bytes(spec, compute, full)), available);
+  plan.items[0].advice = "scores are of the full base; `graft train` alone asks for none";
+  plan.items.push_back({"an evaluation's activations",
+                        static_cast<std::uint64_t>(model::evaluation_bytes(spec, compute, full, config.eval.length)),
+                        "lower eval.length"});
+  return plan;
 }
 
 fs::path existing_part(const fs::path& path) {

@@ -32,6 +32,9 @@ struct MemoryPlan {
 MemoryPlan plan_run(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute,
                     std::int64_t adapter_parameters, std::int64_t rows_per_epoch, std::uint64_t available);
 
+// Of the scores after it, which are of the base as it is served, whatever train.base_precision held while training.
+MemoryPlan plan_scores(const RunConfig& config, const model::ModelSpec& spec, at::ScalarType compute, std::uint64_t available);
+
 model::BasePrecision base_precision(const TrainConfig& config);
 model::Recompute recompute_of(const TrainConfig& config);
 

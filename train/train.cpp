@@ -86,7 +86,8 @@ Json identity_today(const RunConfig& config, const model::WeightSource& base, co
                                .storage = storage_name(dtypes, config.train),
                                .compute = model::name_of(dtypes.compute),
                                .calibration_rows = served.calibration_rows,
-                               .started_from = lora::start_identity(config.lora)});
+                               .started_from = lora::start_identity(config.lora),
+                               .base_config = then && !then->identity.contains("base_config") ? "" : config_hash(base)});
 }
 
 // What this run is. begun: goes on with what the directory holds; DataError when that is another one.
@@ -202,12 +203,13 @@ void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data
   if (tokenizer.vocab_size() > spec.vocab)
     throw DataError(cat("the tokenizer ", tokenizer.origin().string(), " has ", tokenizer.vocab_size(),
                         " ids, the base's embedding has ", spec.vocab, " rows; use the tokenizer that belongs to the base"));
-  const auto check_length = [&](const char* key, std::int64_t length) {
-    if (spec.context > 0 && length > spec.context)
-      throw ConfigError(cat(key, " is ", length, ", the base's context is ", spec.context, " tokens; lower ", key));
-  };
-  check_length("train.length", config.train.length);
-  check_length("eval.length", config.eval.length);
+  check_length("train.length", config.train.length, spec);
+  check_length("eval.length", config.eval.length, spec);
+}
+
+void check_length(const char* key, std::int64_t length, const model::ModelSpec& spec) {
+  if (spec.context > 0 && length > spec.context)
+    throw ConfigError(cat(key, " is ", length, ", the base's context is ", spec.context, " tokens; lower ", key));
 }
 
 TrainReport train(const RunConfig& config, const model::WeightSource& base, const data::Tokenizer& tokenizer, Resume resume,
@@ -249,6 +251,9 @@ TrainReport train(const RunConfig& config, const model::WeightSource& base, cons
   Parameters parameters{*adapters, at::zeros_like(adapters->parameters), at::zeros_like(adapters->parameters)};
   Checkpoints checkpoints(run.checkpoints(), pins.identity);
   const std::optional<TrainState> loaded = checkpoints.load_newest(parameters);
+  if (loaded && loaded->step > steps)
+    throw DataError(cat(run.path().string(), " holds a checkpoint of step ", loaded->step, " of a run of ", steps,
+                        " steps; begin anew with --fresh"));
   TrainState state = loaded.value_or(TrainState{});
   if (!loaded) state.cursor.seed = static_cast<std::uint64_t>(config.train.seed);
   log::info(

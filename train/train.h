@@ -48,6 +48,9 @@ struct TrainReport {
 // DataError: the tokenizer has ids that the base does not embed.
 void check_fit(const RunConfig& config, const model::ModelSpec& spec, const data::Tokenizer& tokenizer);
 
+// ConfigError naming the key when it is more than the model's context.
+void check_length(const char* key, std::int64_t length, const model::ModelSpec& spec);
+
 TrainReport report_from_json(const Json& json, const std::string& origin);  // FormatError when a field is missing
 
 // What another run of this config and base would be asked to do otherwise than the run that is pinned so: a line for each setting

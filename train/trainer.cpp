@@ -92,7 +92,10 @@ std::vector<eval::HeldoutScore> Trainer::run() {
 
 void Trainer::loop() {
   for (;;) {
-    if (evaluation_due()) evaluate();
+    if (evaluation_due()) {
+      if (checkpoint_due()) save();  // an evaluation may take long, and end with the power
+      evaluate();
+    }
     if (checkpoint_due()) save();
     if (state_.step == steps_) return;
     step();

@@ -18,7 +18,7 @@ constexpr const char* kExitCodes = R"(0     done
 4     the machine is at fault: disk, memory, device
 75    another graft is at work in the same corpus, run or export directory; the same command does when it has ended
 130   stopped by Ctrl-C (SIGINT), after a checkpoint if training had begun; the same command continues
-143   stopped by SIGTERM, likewise; 129: by SIGHUP, the terminal was closed
+143   stopped by SIGTERM, likewise; 138: by SIGUSR1; 129: by SIGHUP, the terminal was closed
 )";
 
 // The columns of the table that `run`, `eval` and `export` print; the names of rows first.

@@ -7,6 +7,7 @@
 #include "cli/engine/output.h"
 #include "cli/engine/stages.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "core/progress.h"
 #include "data/corpus.h"
 #include "data/document_reader.h"
@@ -146,6 +147,10 @@ int graft_estimate(const Context& context) {
   }
   std::cout.flush();
   plan.check();
+  const auto scores = train::plan_scores(context.config, spec, dtypes.compute, train::available_memory());
+  if (scores.available > 0 && scores.total() > scores.available)
+    log::warn("estimate", "`graft run` also scores the full base, which needs ", human_bytes(static_cast<double>(scores.total())),
+              " of memory, and ", human_bytes(static_cast<double>(scores.available)), " are available; `graft train` does not");
   return kDone;
 }
 

@@ -28,6 +28,7 @@ std::vector<Score> score_other(const Session& session, ScoreBook& book, const Ev
     throw DataError(cat(options.model, ": its vocabulary has ", weights->spec().vocab, " entries, the corpus was tokenized with ",
                         session.tokenizer->vocab_size(), "; score it with a corpus of its own tokenizer"));
   check_tokenizer(session, options.model);
+  train::check_length("eval.length", session.config.eval.length, weights->spec());
   std::unique_ptr<lora::AdapterSet> adapter;
   if (!options.adapter.empty()) {
     adapter = lora::load_peft(options.adapter);
@@ -70,6 +71,7 @@ std::vector<Score> score_base(const Session& session, ScoreBook& book, const Eva
 
 int graft_eval(const Context& context, const EvalOptions& options) {
   const Session session(context.config);
+  train::check_length("eval.length", session.config.eval.length, session.base->spec());
   ScoreBook book(session);
   if (book.sets().empty())
     throw DataError(

@@ -7,6 +7,7 @@
 #include "cli/engine/output.h"
 #include "core/config_reader.h"
 #include "core/error.h"
+#include "core/log.h"
 
 namespace graft::cli {
 namespace {
@@ -58,16 +59,17 @@ void print_text(const Json& object, const std::string& indent) {
   for (const auto& [name, value] : object.items()) {
     if (value.is_object()) {
       flush();
-      std::cout << indent << name << "\n";
+      std::cout << indent << log::printable(name) << "\n";
       print_text(value, indent + "  ");
     } else if (value.is_array() && !value.empty() && value[0].is_object()) {
       flush();
-      std::cout << indent << name << "\n";
+      std::cout << indent << log::printable(name) << "\n";
       std::vector<std::string> head;
       for (const Json& item : value)
         for (const auto& [key, each] : item.items())
           if (std::find(head.begin(), head.end(), key) == head.end()) head.push_back(key);
-      rows.push_back(head);
+      rows.emplace_back();
+      for (const std::string& key : head) rows.back().push_back(log::printable(key));
       for (const Json& item : value) {
         rows.emplace_back();
         for (const std::string& key : head) rows.back().push_back(item.contains(key) ? shown(item[key]) : "");
@@ -78,7 +80,7 @@ void print_text(const Json& object, const std::string& indent) {
       for (std::size_t at = 0, end; (end = lines.find('\n', at)) != std::string::npos; at = end + 1)
         std::cout << indent << "  " << lines.substr(at, end - at) << "\n";
     } else {
-      rows.push_back({name, shown(value)});
+      rows.push_back({log::printable(name), shown(value)});
     }
   }
   flush();

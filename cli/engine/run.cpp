@@ -77,9 +77,14 @@ int graft_run(const Context& context, const RunOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   train::RunConfig config = context.config;
   const bool scheduled = !options.runs.empty();
+  if (scheduled && fs::weakly_canonical(options.runs) == fs::weakly_canonical(config.corpus.dir))
+    throw ConfigError(
+        cat("--runs ", options.runs, " is corpus.dir, and each has a lock of its own; name another directory for runs"));
   if (scheduled) config.run_dir = options.runs;  // until the corpus tells which of them
   const Session session(config);
   check_plan(session, config.export_.formats);
+  if (config.train.base_precision != "full")  // else the training's own plan holds it
+    train::plan_scores(config, session.base->spec(), session.dtypes().compute, train::available_memory()).check();
   std::optional<DirectoryLock> lock;
   if (scheduled) lock.emplace(graft::create_directories(options.runs));
   RunResult result;

@@ -4,6 +4,7 @@
 #include "cli/engine/stages.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "data/corpus.h"
 
 namespace graft::cli {
 namespace {
@@ -22,13 +23,33 @@ std::vector<fs::path> newest_first(const fs::path& runs) {
   return found;
 }
 
+constexpr const char* kName = "%Y-%m-%dT%H%M%SZ";
+
+// Of those that new_run() gives: any other directory is somebody else's, empty or not.
+bool is_of_a_run(const fs::path& directory) {
+  std::tm parts{};
+  const std::string name = directory.filename();
+  const char* const end = strptime(name.c_str(), kName, &parts);
+  return end != nullptr && *end == '\0';
+}
+
+// What this run began with is still in the corpus; a corpus that was made anew holds other documents.
+bool has_documents(const Session& session, const train::Pins& pins) {
+  const auto shards = data::read_manifest(session.config.corpus.dir);
+  const auto lies_there = [&](const std::string& set, const std::string& snapshot) {
+    return !data::shards_of(shards, set, snapshot).empty();
+  };
+  return lies_there("train", pins.text("corpus")) &&
+         std::all_of(pins.heldout.begin(), pins.heldout.end(), [&](auto& set) { return lies_there(set.first, set.second); });
+}
+
 // Names of a later time sort behind.
 fs::path new_run(const fs::path& runs) {
   for (std::time_t now = std::time(nullptr);; ++now) {
     std::tm parts{};
     gmtime_r(&now, &parts);
     char name[40];
-    std::strftime(name, sizeof name, "%Y-%m-%dT%H%M%SZ", &parts);
+    std::strftime(name, sizeof name, kName, &parts);
     if (!fs::exists(runs / name)) return runs / name;
   }
 }
@@ -43,11 +64,16 @@ fs::path scheduled_run(const Session& session, const fs::path& runs) {
     try {
       const auto pins = train::read_pins(run);
       if (!pins) {
-        if (unused(run)) target = run;
+        if (is_of_a_run(run) && unused(run)) target = run;
         continue;
       }
       if (!train::changes_since(*pins, session.config, *session.base, *session.tokenizer, served).empty()) continue;
       if (!fs::exists(run / "report.html")) {
+        if (!has_documents(session, *pins)) {
+          log::warn("run", run.string(), " was not finished and is passed over: the documents that it began with are not in ",
+                    session.config.corpus.dir, " any more");
+          continue;
+        }
         log::info("run", run.string(), " was not finished: going on with it");
         return run;
       }
@@ -57,6 +83,8 @@ fs::path scheduled_run(const Session& session, const fs::path& runs) {
       }
     } catch (const UserError& error) {
       log::warn("run", run.string(), " is passed over: ", error.what());
+    } catch (const fs::filesystem_error& error) {  // not ours to read
+      log::warn("run", run.string(), " is passed over: ", error.code().message());
     }
   }
   log::info("run", "a new run: ", target.string());

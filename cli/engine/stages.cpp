@@ -120,6 +120,9 @@ void check_plan(const Session& session, const std::vector<std::string>& formats)
   check_export_room(session, formats);
   check_merge_aware(session);
   lora::match_targets(session.config.lora, lora::linear_names(*session.base));
+  if (const std::string& start = session.config.lora.start_from; !start.empty() && lies_in(start, session.run_dir() / "adapter"))
+    throw ConfigError(cat("lora.start_from ", quote(start), " is the adapter that a training in run_dir ",
+                          quote(session.config.run_dir), " replaces; name another run_dir"));
   lora::open_start(session.config.lora, *session.base);
   check_servers(session, formats);
   train::check_fit(session.config, session.base->spec(), *session.tokenizer);

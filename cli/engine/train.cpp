@@ -7,6 +7,7 @@
 int graft::cli::graft_train(const Context& context, const Restart& restart) {
   const Session session(context.config);
   check_plan(session, context.config.export_.formats);
+  if (const std::string& format = context.config.train.merge_aware.format; !format.empty()) check_calibration(session, {format});
   const train::TrainReport report = train_adapter(session, restart);
   if (context.json)
     print_json(report.json());

@@ -93,6 +93,33 @@ TEST_CASE("a scheduled run that was stopped goes on, whatever the date; its new 
   CHECK((next.run > resumed.run && next.train["corpus_changed"] == false));
 }
 
+TEST_CASE("a scheduled run whose documents are gone is passed over, and so is what is no run", "[run][scheduled]") {
+  const Workshop workshop({}, 40);
+  fs::create_directories(workshop / "runs/archive");  // empty, and somebody's
+  const std::vector<std::string> set = {"train.steps=400", "train.checkpoint_every=1000"};
+  {
+    Process process(workshop.command("run", set, kRuns), {.directory = workshop.path()});
+    REQUIRE(process.wait_for("400 steps of 5 rows"));
+    process.signal(SIGTERM);
+    REQUIRE(process.finish().code == 143);
+  }
+  REQUIRE(names(workshop).size() == 2);
+  const std::string stopped = names(workshop)[0];
+  fs::remove_all(workshop / "corpus");
+  fs::remove(workshop / "docs/7.txt");
+  const Outcome anew = workshop.graft("run", set, kRuns);
+  INFO(anew.err);
+  CHECK(anew.code == 0);
+  CHECK(anew.err.find(cat("runs/", stopped,
+                          " was not finished and is passed over: the documents that it began with are not in "
+                          "corpus any more")) != std::string::npos);
+  CHECK(names(workshop).size() == 3);
+  CHECK(fs::is_empty(workshop / "runs/archive"));
+  const Outcome same = workshop.graft("run", {}, {"--runs", "corpus"});
+  CHECK(same.code == 2);
+  CHECK(same.err.find("--runs corpus is corpus.dir, and each has a lock of its own") != std::string::npos);
+}
+
 TEST_CASE("a scheduled run that could not begin leaves nothing that piles up", "[run][scheduled]") {
   const Workshop workshop({}, 40);
   const std::vector<std::string> huge = {"train.rows=1000000", "train.micro_rows=1000000"};

@@ -44,7 +44,8 @@ TEST_CASE("training goes on from another adapter, and what comes of it says from
   std::vector<std::string> moved = from;
   moved[1] = "lora.start_from=" + (workshop / "moved").string();
   CHECK(trained(workshop, moved)["already_done"] == true);
-  moved[1] = "lora.start_from=" + (workshop / "next/adapter").string();
+  fs::copy(workshop / "next/adapter", workshop / "another");
+  moved[1] = "lora.start_from=" + (workshop / "another").string();
   const Outcome other = workshop.graft("run", moved);
   CHECK(other.code == 2);
   CHECK(other.err.find("lora.start_from: " + sum.substr(0, 20)) != std::string::npos);

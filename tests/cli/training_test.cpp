@@ -389,6 +389,51 @@ TEST_CASE("a fresh run that cannot begin leaves the old one", "[run]") {
   CHECK(refused.code == 4);
   CHECK(refused.err.find("of memory and") != std::string::npos);
   CHECK(workshop.files("run") == run);
+  const Outcome few =
+      workshop.graft("train", {"train.merge_aware.format=ct-w4a16-asym-g32-awq", "export.calibration.rows=100000"}, {"--fresh"});
+  CHECK(few.code == 2);
+  CHECK(few.err.find("set export.calibration.rows to ") != std::string::npos);
+  CHECK(workshop.files("run") == run);
+  const Outcome own = workshop.graft("train", {"lora.start_from=run/adapter"}, {"--fresh"});
+  CHECK(own.code == 2);
+  CHECK(own.err.find(
+            "lora.start_from 'run/adapter' is the adapter that a training in run_dir 'run' replaces; name another run_dir") !=
+        std::string::npos);
+  CHECK(workshop.files("run") == run);
+}
+
+TEST_CASE("a base whose configuration has changed is another base", "[run]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run", {"train.steps=3", "export.formats=[]"}).code == 0);
+  const fs::path file = workshop / "base/config.json";
+  Json config = read_json(file);
+  const auto trained = [&] { return workshop.graft("train", {"train.steps=3"}); };
+  config["use_cache"] = false;  // changes nothing of the model
+  write_file(file, config.dump());
+  CHECK(trained().code == 0);
+  config["rope_theta"] = 500000.0;
+  write_file(file, config.dump());
+  const Outcome other = trained();
+  CHECK(other.code == 2);
+  CHECK(other.err.find("\n  base_config: ") != std::string::npos);
+  // A run that began before this was looked at goes on.
+  Json pins = read_json(workshop / "run/run.json");
+  pins["identity"].erase("base_config");
+  write_file(workshop / "run/run.json", pins.dump());
+  fs::remove(workshop / "run/train.json");
+  fs::remove_all(workshop / "run/checkpoints");
+  write_file(workshop / "run/train.json", "{}");
+  const Outcome old = trained();
+  INFO(old.err);
+  CHECK(old.code == 0);
+}
+
+TEST_CASE("a window that is longer than a model's context is not scored", "[eval]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  const Outcome outcome = workshop.graft("eval", {"eval.length=512"}, {"--base"});
+  CHECK(outcome.code == 2);
+  CHECK(outcome.err.find("eval.length is 512, the base's context is 256 tokens; lower eval.length") != std::string::npos);
 }
 
 TEST_CASE("a pattern that matches what graft wrote is refused before it is read", "[run]") {

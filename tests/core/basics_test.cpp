@@ -8,6 +8,7 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/half.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -16,6 +17,7 @@
 #include "core/utf8.h"
 #include "core/wrap.h"
 #include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
 
 using namespace graft;
 
@@ -54,6 +56,25 @@ TEST_CASE("errors carry their exit code", "[basics]") {
   CHECK(MachineError("x").exit_code() == 4);
   CHECK(Interrupted(SIGTERM).exit_code() == 143);
   CHECK(cat("rank ", 16, " of ", 1.5) == "rank 16 of 1.5");
+}
+
+TEST_CASE("a mapped file that was cut short ends the program with its name", "[basics]") {
+  const testing::TempDir directory;
+  const fs::path file = directory.path / "weights";
+  write_file(file, std::string(3 << 12, 'x'));
+  const Ended ended = in_child([&] {
+    install_signal_handlers();
+    const MappedFile whole(file), other(file);
+    CHECK(std::string_view(mapped_file_at(&whole.bytes()[5000])) == file.string());
+    fs::resize_file(file, 1 << 12);
+    return static_cast<int>(other.bytes()[2 << 12]);
+  });
+  CHECK(WEXITSTATUS(ended.status) == 4);
+  CHECK(ended.errors == "\ngraft: cannot read " + file.string() +
+                            ": the disk failed, or the file was cut short while it was in use; checkpoints and sealed documents "
+                            "are as they were\n");
+  int nowhere = 0;
+  CHECK(mapped_file_at(&nowhere) == nullptr);
 }
 
 TEST_CASE("names from files are shown without harm", "[basics]") {

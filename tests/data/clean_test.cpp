@@ -59,3 +59,23 @@ TEST_CASE("front matter and comments of Markdown", "[clean]") {
   CHECK(strip_markdown_noise("  ~~~\n<!-- a -->\n```\n~~~\n<!-- b -->c") == "  ~~~\n<!-- a -->\n```\n~~~\nc");
   CHECK(strip_markdown_noise("") == "");
 }
+
+TEST_CASE("prose between rules and comments that are shown are text", "[clean]") {
+  for (const std::string text : {
+           "---\n# Safety notice\nKeep the valve shut.\n---\nrest",
+           "---\nNote: keep the valve shut.\nAnd mind the step.\n---\nrest",
+           "---\n\ntext\n---\n",
+           "+++\nnote: this is prose\n+++\n",
+           "Write `<!--` to begin a comment,\nmuch more,\nand `-->` to end it.\n",
+           "`` a ` <!-- ``\n-->\n",
+           "    <!-- an indented block\n    of code -->\n",
+           "````\n```\n<!-- a -->\n```\n<!-- b -->\n````\n",
+           "```\n``` x\n<!-- a -->\n```\n",
+       }) {
+    INFO(text);
+    CHECK(strip_markdown_noise(text) == text);
+  }
+  CHECK(strip_markdown_noise("---\ntitle: x\ntags:\n  - a\n- b\n\n# note\n\"k\": 1\n---\ntext") == "text");
+  CHECK(strip_markdown_noise("+++\n[menu]\n+++\n") == "+++\n[menu]\n+++\n");  // no entry at its beginning
+  CHECK(strip_markdown_noise("```x``` <!-- a -->b `c <!-- d -->e") == "```x``` b `c e");
+}

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <set>
 
+#include "core/json.h"
+#include "data/chat_template.h"
 #include "data/token_file.h"
 #include "tests/data/support.h"
 #include "tests/support/log_of.h"
@@ -321,6 +323,71 @@ TEST_CASE("what a killed writer left is cleared away, its shard made again", "[p
   CHECK(read_manifest(corpora.config.dir).empty());
   CHECK(corpora.prepare().documents_kept == 1);
   CHECK((contents(corpora) == whole));
+}
+
+TEST_CASE("shards that were recorded once are not cleared away with their records", "[prepare]") {
+  Corpora corpora;
+  corpora.config.shard_tokens = 1024;
+  for (const char* name : {"a.txt", "b.txt", "c.txt"})
+    corpora.source(corpora.document(name, std::string(name) + std::string(1000, name[0])));
+  corpora.prepare();
+  const auto whole = contents(corpora);
+  REQUIRE(whole.size() == 4);
+  const fs::path manifest = fs::path(corpora.config.dir) / "manifest.jsonl";
+  const std::string records = whole.at("manifest.jsonl");
+  const std::string first = records.substr(0, records.find('\n') + 1);
+  const std::string second = records.substr(0, records.find('\n', first.size()) + 1);
+  const auto refused = [&](const std::string& shards) {
+    CHECK(message_of<DataError>([&] { corpora.prepare(); }) ==
+          cat(corpora.config.dir, ": manifest.jsonl lacks the records of ", shards,
+              ", which no interrupted run leaves: it was shortened, lost, or is an older one. Put it back; or, if the documents "
+              "of these shards are elsewhere, remove them and run prepare again"));
+    CHECK(contents(corpora).size() >= 3);
+  };
+  std::vector<std::string> shards;
+  for (const auto& [name, content] : whole)
+    if (name != "manifest.jsonl") shards.push_back(name);
+  put(manifest, first);
+  refused(shards[1] + " and 1 more");
+  fs::remove(manifest);
+  refused(shards[0] + " and 2 more");
+  fs::remove(fs::path(corpora.config.dir) / shards[1]);
+  put(manifest, first);
+  refused(shards[2]);  // one, but not the next
+  put(fs::path(corpora.config.dir) / shards[1], whole.at(shards[1]));
+  put(manifest, second);  // as a writer leaves it that was killed
+  CHECK(corpora.prepare().documents_kept == 1);
+  CHECK((contents(corpora) == whole));
+}
+
+TEST_CASE("conversations of another layout are not added to", "[prepare]") {
+  Corpora corpora;
+  corpora.source(
+      corpora.document("a.jsonl", R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]})"));
+  corpora.prepare();
+  const fs::path manifest = fs::path(corpora.config.dir) / "manifest.jsonl";
+  Json record = parse_json(get(manifest), "manifest");
+  CHECK(record["layout"] == layout_hash(*make_chat_template(corpora.tokenizer, "chatml")));
+  CHECK(corpora.prepare().unchanged_documents == 1);
+  record["layout"] = std::string(64, '0');
+  put(manifest, record.dump() + "\n");
+  CHECK(message_of<DataError>([&] { corpora.prepare(); }) ==
+        cat(corpora.config.dir, ": the conversations of shard ", record["file"].get<std::string>(),
+            " are laid out otherwise than corpus.chat_template and this base have it today; put these back, or name another "
+            "'dir', where all are laid out anew"));
+  record.erase("layout");  // of an older program
+  put(manifest, record.dump() + "\n");
+  CHECK(corpora.prepare().unchanged_documents == 1);
+}
+
+TEST_CASE("nothing added and much dropped is no day without news", "[prepare]") {
+  Corpora corpora;
+  corpora.source(corpora.document("a.txt", "some document"));
+  corpora.prepare();
+  corpora.source(corpora.document("b.jsonl", "{\"txt\": 1}\n{\"txt\": 2}\n"));
+  const std::string log = testing::log_of([&] { corpora.prepare(); });
+  CHECK(log.find("nothing was added; dropped: 2 missing text field") != std::string::npos);
+  CHECK(log.find("nothing new") == std::string::npos);
 }
 
 TEST_CASE("a second writer is refused by name of the first, and no harm is done", "[prepare]") {

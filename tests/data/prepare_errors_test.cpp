@@ -99,6 +99,11 @@ TEST_CASE("the name of an evaluation set may not be a path", "[prepare][errors]"
   corpora.config.sources.clear();
   corpora.source(file).set = "train";
   refused(corpora, cat("source ", file, ": set 'train' is what is trained on; a set names held-out documents"));
+  corpora.config.sources.clear();
+  corpora.source(file).set = "heldout";
+  refused(corpora, cat("source ", file,
+                       ": 'heldout' is what corpus.heldout chooses by hash; give the set another name, such as "
+                       "'exam'"));
 }
 
 TEST_CASE("conversations need a layout that the tokenizer has", "[prepare][errors]") {
@@ -141,7 +146,7 @@ TEST_CASE("a set of documents that were trained on is refused", "[prepare][error
 TEST_CASE("documents beyond those that can be remembered are refused, never added twice", "[prepare][errors]") {
   Corpora corpora;
   const auto write = [&](int documents, std::uint64_t limit) {
-    CorpusWriter writer(corpora.config, corpora.tokenizer, limit);
+    CorpusWriter writer(corpora.config, corpora.tokenizer, {}, limit);
     std::string split = "train";
     std::int64_t added = 0;
     for (int i = 0; i < documents; ++i) {

@@ -1,5 +1,5 @@
-// SIGTERM, SIGINT and SIGHUP in every phase: the program ends with 143 or 130 within a step and two seconds, with a checkpoint
-// when it was training, and the same command goes on from there. A second signal ends it at once.
+// SIGTERM, SIGINT, SIGUSR1 and SIGHUP in every phase: the program ends with 143 or 130 within a step and two seconds, with a
+// checkpoint when it was training, and the same command goes on from there. A second signal ends it at once.
 #include <algorithm>
 #include <iostream>
 
@@ -51,7 +51,7 @@ TEST_CASE("a signal in training leaves a checkpoint of the last complete step", 
   const std::vector<std::string> endless = {"train.steps=1000000", "train.checkpoint_every=100000", "train.eval_every=0",
                                             "train.schedule=constant"};
   std::int64_t last = 0;
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) {
     Process process(workshop.command("train", endless), {.directory = workshop.path()});
     REQUIRE(process.wait_for(last == 0 ? "1000000 steps of 5 rows" : cat("going on after step ", last, " of 1000000")));
     pause(0.2);
@@ -67,6 +67,22 @@ TEST_CASE("a signal in training leaves a checkpoint of the last complete step", 
     const auto lines = read_lines(workshop / "run/loss.jsonl");
     CHECK(static_cast<std::int64_t>(lines.size()) == step);
   }
+}
+
+TEST_CASE("documents that cannot be read any more end a run with their file's name", "[signals]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("prepare").code == 0);
+  Process process(workshop.command("train", {"train.steps=1000000", "train.eval_every=0", "train.schedule=constant"}),
+                  {.directory = workshop.path()});
+  REQUIRE(process.wait_for("1000000 steps of 5 rows"));
+  std::string shard;
+  for (const auto& entry : fs::directory_iterator(workshop / "corpus"))
+    if (entry.path().filename().string().starts_with("train-")) shard = entry.path().filename().string();
+  fs::resize_file(workshop / ("corpus/" + shard), 0);
+  const Outcome outcome = process.finish();
+  CHECK(outcome.code == 4);
+  CHECK(outcome.err.find("graft: cannot read corpus/" + shard +
+                         ": the disk failed, or the file was cut short while it was in use") != std::string::npos);
 }
 
 TEST_CASE("a signal inside a long pass ends it at the next layer, forward and backward, and the rerun has the same bytes",

@@ -129,6 +129,23 @@ TEST_CASE("no flipped bit of a checkpoint goes unnoticed", "[train]") {
   CHECK(f.checkpoints.load_newest(f.parameters));
 }
 
+TEST_CASE("counters that cannot be are damage, whatever the sums say", "[train]") {
+  for (const auto& [key, value] : {std::pair{"step", 1000000}, {"step", -1}, {"updates", -5}, {"updates", 1000000}}) {
+    Fixture f;
+    f.checkpoints.save(f.at_step(10), f.parameters);
+    f.checkpoints.save(f.at_step(20), f.parameters);
+    const fs::path newest = f.dir / "checkpoints/step-00000020";
+    Json json = read_json(newest / "state.json");
+    json["state"][key] = value;
+    write_file(newest / "state.json", json.dump());
+    std::string sums = read_file(newest / "SHA256SUMS");
+    const std::size_t at = sums.find("  state.json") - 64;
+    write_file(newest / "SHA256SUMS", sums.replace(at, 64, sha256_file(newest / "state.json")));
+    INFO(key << " " << value);
+    CHECK(f.checkpoints.load_newest(f.parameters)->step == 10);
+  }
+}
+
 TEST_CASE("when all checkpoints are damaged nothing is used or removed", "[train]") {
   Fixture f;
   f.checkpoints.save(f.at_step(10), f.parameters);

@@ -73,6 +73,26 @@ TEST_CASE("a run that cannot fit is refused with its largest part and the key to
   CHECK_NOTHROW(plan.check());
 }
 
+TEST_CASE("windows of an evaluation that are longer than a step are planned, rows that a step has not are not", "[train]") {
+  testing::FakeDecoder decoder;
+  RunConfig config;
+  const auto plan = [&] { return plan_run(config, decoder.spec(), at::kFloat, 1, 1, 1 << 20); };
+  const std::uint64_t step = plan().items[2].bytes;
+  config.train.micro_rows = 8;
+  config.train.rows = 1;
+  CHECK(plan().items[2].bytes == step);
+  config.eval.length = 1 << 20;
+  const MemoryPlan longer = plan();
+  CHECK(longer.items[2].bytes ==
+        static_cast<std::uint64_t>(model::evaluation_bytes(decoder.spec(), at::kFloat, model::BasePrecision::full, 1 << 20)));
+  CHECK(longer.items[2].advice == "lower eval.length");
+  // Of one layer, whatever their number.
+  model::ModelSpec deep = decoder.spec();
+  deep.layers.resize(100 * deep.layers.size(), deep.layers[0]);
+  CHECK(plan_run(config, deep, at::kFloat, 1, 1, 0).items[2].bytes == longer.items[2].bytes);
+  CHECK(plan_scores(config, deep, at::kFloat, 0).items[2].bytes == longer.items[2].bytes);
+}
+
 TEST_CASE("adapters' S are planned for every linear of the layers that are alive", "[train]") {
   testing::FakeDecoder decoder;
   RunConfig config;

@@ -315,6 +315,19 @@ TEST_CASE("stopped inside an evaluation, the evaluation is done after the resume
   }
 }
 
+TEST_CASE("a checkpoint that is due is written before the evaluation, which may not come to its end", "[train]") {
+  const TempDir dir;
+  TrainConfig config = small();
+  config.eval_every = 4;
+  Process process(config, dir.path);
+  process.evaluate = [inner = process.evaluate, calls = 0]() mutable {
+    if (calls++ > 0) throw DataError("no power");  // the first is of step 0
+    return inner();
+  };
+  CHECK_THROWS_AS(process.run(), DataError);
+  CHECK(Process(config, dir.path).state.step == 4);
+}
+
 TEST_CASE("a damaged newest checkpoint costs time, not bits", "[train]") {
   TrainConfig c = small();
   const Outcome whole = uninterrupted(c);
