@@ -1,5 +1,6 @@
 #include "export/probe.h"
 
+#include <algorithm>
 #include <iostream>
 
 #include "cli/engine.h"
@@ -8,6 +9,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/stop.h"
+#include "export/server.h"
 
 namespace graft::cli {
 namespace {
@@ -58,7 +60,11 @@ int graft_probe(const Context& context) {
     models.push_back(exports::probe("base", "", base.with(nullptr), prompts));
   }
   for (const Artifact& artifact : artifacts) models.push_back(probe_artifact(session, artifact, prompts));
-  const Artifact written = exports::write_probe(directory, artifacts.front().source, prompts, models);
+  // Of this adapter, where there is one: the base alone may be older.
+  const auto own = std::find_if(artifacts.begin(), artifacts.end(),
+                                [](const Artifact& artifact) { return !exports::is_base_alone(artifact.format); });
+  const exports::Source& source = (own == artifacts.end() ? artifacts.front() : *own).source;
+  const Artifact written = exports::write_probe(directory, source, prompts, models);
   sign_export(session);
   if (context.json)
     print_json({{"directory", written.path.string()}, {"requests", prompts.size()}, {"models", models.size()}});

@@ -51,7 +51,11 @@ Published publish(const Session& session, ScoreBook& book, lora::AdapterSet& ada
     if (fs::exists(older)) result.refused += cat("; ", older.string(), " is still the older one");
   }
   if (refused.empty() || !result.artifacts.empty()) result.serving = write_serving(session, adapter);  // else all is as it was
-  if (refused.empty()) sign_export(session);
+  if (refused.empty())
+    sign_export(session);
+  else if (!session.config.export_.signing_key.empty())
+    result.refused +=
+        "\nthe export is not signed; the next one writes what it is asked for anew, so ask for all that is to be served";
   return result;
 }
 

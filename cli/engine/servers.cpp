@@ -83,9 +83,11 @@ void check_servers(const Session& session, const std::vector<std::string>& forma
   std::string problems;
   const bool all = formats == session.config.export_.formats;  // else they join what lies there: one may be for another server
   std::vector<std::string> planned = formats;
-  const exports::Manifest there(session.export_dir());
-  for (const exports::Artifact& artifact : there.artifacts())
-    if (!all && exports::is_base_alone(artifact.format)) planned.push_back(artifact.format);
+  if (!all && !session.config.export_.serve.empty()) {
+    const exports::Manifest there(session.export_dir());
+    for (const exports::Artifact& artifact : there.artifacts())
+      if (exports::is_base_alone(artifact.format)) planned.push_back(artifact.format);
+  }
   for (const std::string& name : session.config.export_.serve) {
     const exports::Server& server = exports::find_server(name);
     const exports::ServingPlan plan = plan_of(session, planned);
