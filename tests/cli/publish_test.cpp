@@ -145,6 +145,13 @@ TEST_CASE("a signed export is checked against its key and its run", "[verify]") 
     CHECK(read_file(file) == whole);
     CHECK(verify({"--key", "public.pem"}).code == 0);
   }
+  SECTION("a file that is refused leaves the export unsigned, and that is said") {
+    const Outcome refused =
+        workshop.graft("export", {"export.formats=[peft, gguf-q4_0]", "export.signing_key=key.pem", "export.min_survival=1"});
+    CHECK(refused.code == 3);
+    contains(refused.err, "the export is not signed; the next one writes what it is asked for anew");
+    contains(verify({"--key", "public.pem"}).err, "run/export/manifest.json is not signed");
+  }
   SECTION("signed by hand") {
     const auto sign = [&] { return workshop.graft_words({"sign", "run/export", "--key", "key.pem"}); };
     fs::remove(workshop / "run/export/manifest.json.sig");
@@ -160,6 +167,20 @@ TEST_CASE("a signed export is checked against its key and its run", "[verify]") 
     write_file(workshop / "run/export/peft/extra", "x");
     contains(sign().err, "run/export/peft/extra is not in the manifest");  // what is not as it was written is not signed
   }
+}
+
+TEST_CASE("a base that was exported for an older adapter is no fault, nor is a probe of both", "[verify][probe]") {
+  const Workshop workshop;
+  REQUIRE(workshop.graft("run", {"train.steps=10", "export.formats=[hf-base, peft]"}).code == 0);
+  REQUIRE(workshop.graft("train", {"train.steps=10", "train.seed=5"}, {"--fresh"}).code == 0);
+  const auto verify = [&] { return workshop.graft_words({"verify", "run/export"}); };
+  contains(verify().err, "run/export/peft comes of another adapter, ");
+  CHECK(verify().err.find("hf-base") == std::string::npos);
+  REQUIRE(workshop.graft("export", {"train.steps=10", "train.seed=5"}, {"-f", "peft"}).code == 0);
+  REQUIRE(workshop.graft("probe", {"train.steps=10", "train.seed=5"}).code == 0);
+  const Outcome whole = verify();
+  INFO(whole.err);
+  CHECK(whole.code == 0);
 }
 
 TEST_CASE("a server's answers tell which model it serves", "[probe]") {

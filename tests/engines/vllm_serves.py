@@ -29,6 +29,9 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 from vllm.lora.request import LoRARequest  # noqa: E402
 
 QUESTION = [{"role": "user", "content": "How do I rename a table in PostgreSQL?"}]
+# Two logits may change places that are this close: in bf16 one rounding at the size of a logit (16 to 32) of each; in fp32 twice
+# LOGITS_ERROR of the largest.
+TIE_BF16, TIE_F32 = 0.25, 2 * LOGITS_ERROR * 32
 TOKENS = 128
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM knows
 
@@ -61,22 +64,12 @@ def greedy(llm, ids, count, **request):
     return list(llm.generate({"prompt_token_ids": ids}, settings, use_tqdm=False, **request)[0].outputs[0].token_ids)
 
 
-def rounding(model, ids, logits):
-    """What bf16 leaves wrong in a logit that might win: transformers' own model in bf16, of the ten largest at each position."""
-    own = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)(torch.tensor([ids])).logits[0].float()
-    best = logits.topk(10).indices
-    return (own.gather(1, best) - logits.gather(1, best)).abs().max().item()
-
-
-def greedy_agrees(what, run, model, adapter, prompt, continuation, bf16):
-    """Every token of theirs is our most likely one in fp32, given the same text before it, or as near to it as two logits with the
-    error of their arithmetic may change places."""
-    ids = prompt + continuation[:-1]
-    logits = run.ours(model, [ids], adapter, compute="f32").float()
-    error = rounding(model, ids, logits) if bf16 else LOGITS_ERROR * logits.abs().max().item()
-    rows = logits[len(prompt) - 1:]
-    gap = (rows.max(1).values - rows.gather(1, torch.tensor(continuation)[:, None])[:, 0]).max().item()
-    check(f"{what}: {len(continuation)} greedy tokens, largest gap to our best logit", gap, float(f"{2 * error:.3g}"))
+def greedy_agrees(what, run, model, adapter, prompt, continuation, tie):
+    """Every token of theirs is our most likely one in fp32, given the same text before it, or nearer to it than `tie`."""
+    logits = run.ours(model, [prompt + continuation[:-1]], adapter, compute="f32")[len(prompt) - 1:]
+    chosen = logits.gather(1, torch.tensor(continuation)[:, None])[:, 0]
+    gap = (logits.max(1).values - chosen).max().item()
+    check(f"{what}: {len(continuation)} greedy tokens, largest gap to our best logit", gap, tie)
 
 
 def compare(what, theirs, run, ids, model, adapter=None):
@@ -91,7 +84,7 @@ def merged(run):
 
 def served(run):
     llm, prompt = engine(run.artifact("hf"), "bfloat16"), run.heldout()["ids"][0][:24]
-    greedy_agrees("vLLM in bf16, merged directory", run, run.artifact("hf"), None, prompt, greedy(llm, prompt, 32), bf16=True)
+    greedy_agrees("vLLM in bf16, merged directory", run, run.artifact("hf"), None, prompt, greedy(llm, prompt, 32), TIE_BF16)
     answer = llm.chat(QUESTION, vllm.SamplingParams(max_tokens=24, temperature=0), use_tqdm=False)[0].outputs[0].text
     print(f"vLLM answers a chat request: {answer!r}")
     words = len(answer.split())
@@ -107,7 +100,7 @@ def lora(run):
     check("vLLM, LoRA: KL(adapted || base)", moved, "> 1e-2", moved > 1e-2)
     compare("vLLM, base directory", bare, run, ids, run.base)
     compare("vLLM, LoRA", adapted, run, ids, run.base, run.adapter)
-    greedy_agrees("vLLM, LoRA", run, run.base, run.adapter, ids[:24], greedy(llm, ids[:24], 32, **request), bf16=False)
+    greedy_agrees("vLLM, LoRA", run, run.base, run.adapter, ids[:24], greedy(llm, ids[:24], 32, **request), TIE_F32)
 
 
 def compressed(run):
