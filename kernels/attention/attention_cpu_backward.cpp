@@ -3,8 +3,8 @@
 namespace graft::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kRange = 1024;  // queries of a task, so that one long document keeps many threads busy
-constexpr std::int64_t kRanges = 4;    // of a segment at most, for the memory of their sums
+constexpr std::int64_t kRange = 512;  // queries of a task, so that one long document keeps many threads busy to the end
+constexpr std::int64_t kRanges = 4;   // of a segment at most, for the memory of their sums
 
 // Queries of a segment that are one task for each head, and the keys that they see. at: rows of sums before its own.
 struct Range {
@@ -119,14 +119,19 @@ struct Head {
   }
 };
 
-// out (D) = factor * the sum of rows.
+// out (D) = factor * the sum of rows, summed in their order.
 template <class T>
 GRAFT_SIMD void sum_rows(const std::vector<const float*>& rows, std::int64_t d, float factor, T* out) {
+  constexpr std::int64_t kTogether = 64;
+  for (std::int64_t begin = 0; begin < d; begin += kTogether) {
+    const std::int64_t n = std::min(kTogether, d - begin);
+    float sums[kTogether] = {};
+    for (const float* row : rows) {
 #pragma omp simd
-  for (std::int64_t j = 0; j < d; ++j) {
-    float sum = 0;
-    for (const float* row : rows) sum += row[j];
-    store(out[j], factor * sum);
+      for (std::int64_t j = 0; j < n; ++j) sums[j] += row[begin + j];
+    }
+#pragma omp simd
+    for (std::int64_t j = 0; j < n; ++j) store(out[begin + j], factor * sums[j]);
   }
 }
 
