@@ -49,6 +49,7 @@ void transpose_words_avx512(const void* in, std::int64_t in_stride, std::int64_t
       for (int i = 0; i < kSide; ++i) {
         const auto* from = static_cast<const unsigned char*>(in) + (r + i) * in_stride + 4 * w;
         x[i] = r + i < rows ? _mm512_maskz_loadu_epi32(read, from) : _mm512_setzero_si512();
+        // Sixteen short rows at a time are read side by side: no hardware fetches the next ones in time.
         _mm_prefetch(reinterpret_cast<const char*>(from) + kSide * in_stride, _MM_HINT_T0);
       }
       transpose_square(x);
